@@ -1,0 +1,83 @@
+//! What happened in a TLS handshake: the same report for the gateway's traffic and for `probe`.
+
+use serde::Serialize;
+
+use crate::{CertificateInfo, Reason, TlsVersion, VerifyMode};
+
+/// The `last_handshake` shape of the public interface.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HandshakeReport {
+    /// `ok` or why it failed.
+    pub outcome: Outcome,
+    /// One sentence.
+    pub message: String,
+    /// Names the field to set; empty where nothing needs mending.
+    pub remedy: String,
+    /// RFC 3339.
+    pub at: String,
+    /// What was sent.
+    pub sni: Option<String>,
+    /// What was negotiated; absent when it did not come that far.
+    pub version: Option<TlsVersion>,
+    /// RFC name of the suite.
+    pub cipher: Option<String>,
+    /// Name of the key-exchange group.
+    pub group: Option<String>,
+    /// What ALPN gave.
+    pub alpn: Option<String>,
+    /// Whether a session was resumed.
+    pub resumed: bool,
+    /// From the start of TLS to its end, milliseconds.
+    pub duration_ms: f64,
+    /// Whether we were asked for a certificate.
+    pub client_certificate: ClientCertificateReport,
+    /// What verification said.
+    pub verify: VerifyReport,
+    /// The peer's chain as it was sent, leaf first.
+    pub peer: Vec<CertificateInfo>,
+}
+
+/// Success or a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It worked.
+    Ok,
+    /// It did not.
+    Failed(Reason),
+}
+
+impl Outcome {
+    /// `ok` or the reason's code.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed(reason) => reason.code(),
+        }
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Whether the peer asked for a certificate, and whether it got one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClientCertificateReport {
+    /// The peer sent a CertificateRequest.
+    pub requested: bool,
+    /// We answered with a certificate.
+    pub sent: bool,
+}
+
+/// What verification said, whether or not it was decisive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// In force.
+    pub mode: VerifyMode,
+    /// Of chain and name, as `full` would judge.
+    pub result: Outcome,
+    /// Names that were looked for.
+    pub names: Vec<String>,
+}

@@ -1,0 +1,41 @@
+//! What the running proxy tells about itself; the admin interface is given these and nothing more.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::{HandshakeReport, UpstreamIndex};
+
+/// An endpoint as it is now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EndpointStatus {
+    /// `ip:port`
+    pub address: String,
+    /// Connections that carry a request.
+    pub active: u64,
+    /// Connections that wait for one.
+    pub idle: u64,
+    /// The latest handshake with it.
+    pub last_handshake: Option<Arc<HandshakeReport>>,
+}
+
+/// An upstream as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct UpstreamStatus {
+    /// Those that were used or resolved.
+    pub endpoints: Vec<EndpointStatus>,
+    /// Failures since the start by reason code, most first.
+    pub failures: Vec<(String, u64)>,
+}
+
+/// Reads the running proxy. Implemented by `nuncio-proxy`, read by `nuncio-admin`.
+pub trait Live: Send + Sync {
+    /// The snapshot that is served and the status of each of its upstreams.
+    fn upstream(&self, snapshot: &crate::Snapshot, index: UpstreamIndex) -> UpstreamStatus;
+    /// Metrics in Prometheus' text format.
+    fn metrics(&self, snapshot: &crate::Snapshot) -> String;
+    /// Problems that only running shows, such as a port that another program holds.
+    fn problems(&self) -> Vec<crate::Problem>;
+    /// Whether every worker serves a configuration and its ports are open.
+    fn ready(&self) -> bool;
+}

@@ -1,0 +1,212 @@
+//! A route: what a request must look like, and what happens to it then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::{ObjectRef, Pattern, Unresolved, UpstreamIndex};
+
+/// Condition on the authority that a Mapping itself sets, besides the virtual host it is in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AuthorityMatch {
+    /// `*`, or none given.
+    Any,
+    /// This authority; lower case, port included where given.
+    Exact(Arc<str>),
+    /// `*suffix`; lower case, without the star. The star stands for at least one character.
+    Suffix(Arc<str>),
+    /// `prefix*`; lower case, without the star. The star stands for at least one character.
+    Prefix(Arc<str>),
+    /// `host_regex`; full match.
+    Regex(Pattern),
+}
+
+/// Condition on the normalised path, without query.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PathMatch {
+    /// The path begins with the text; no segment boundary is implied.
+    Prefix {
+        /// As the user wrote it.
+        text: Arc<str>,
+        /// Whether letter case matters.
+        case_sensitive: bool,
+    },
+    /// The path is the text.
+    Exact {
+        /// As the user wrote it.
+        text: Arc<str>,
+        /// Whether letter case matters.
+        case_sensitive: bool,
+    },
+    /// The whole path matches.
+    Regex(Pattern),
+}
+
+impl PathMatch {
+    /// The text of the Mapping's `prefix`.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Prefix { text, .. } | Self::Exact { text, .. } => text,
+            Self::Regex(pattern) => pattern.as_str(),
+        }
+    }
+}
+
+/// Condition on a value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ValueMatch<V> {
+    /// Present with any value.
+    Present,
+    /// This value.
+    Exact(V),
+    /// Full match.
+    Regex(Pattern),
+}
+
+/// Condition on a header. Several values of one header are compared joined by `,`, as Envoy does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeaderMatch {
+    /// Which header.
+    pub name: HeaderName,
+    /// What it must be.
+    pub value: ValueMatch<HeaderValue>,
+}
+
+/// Condition on a query parameter; the first value counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct QueryMatch {
+    /// Which parameter.
+    pub name: Arc<str>,
+    /// What it must be.
+    pub value: ValueMatch<Arc<str>>,
+}
+
+/// Condition on the method.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MethodMatch {
+    /// This one.
+    Exact(Method),
+    /// Full match.
+    Regex(Pattern),
+}
+
+/// All conditions of a route. Equal conditions mean one group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteMatch {
+    /// Higher comes first, before anything else counts.
+    pub precedence: i64,
+    /// On the authority.
+    pub authority: AuthorityMatch,
+    /// On the path.
+    pub path: PathMatch,
+    /// On the method; none means any.
+    pub method: Option<MethodMatch>,
+    /// On headers, sorted by name.
+    pub headers: Vec<HeaderMatch>,
+    /// On query parameters, sorted by name.
+    pub query: Vec<QueryMatch>,
+}
+
+/// A group of Mappings with equal conditions that share the traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// When it applies.
+    pub matches: RouteMatch,
+    /// Who gets it; at least one, with ascending `share_end`.
+    pub targets: Vec<Target>,
+}
+
+impl Route {
+    /// The target that gets a request with this draw; none when the shares leave it to the next
+    /// matching route. `draw` is uniform in `0..100`.
+    pub fn target(&self, draw: u8) -> Option<&Target> {
+        self.targets.iter().find(|target| draw < target.share_end)
+    }
+}
+
+/// One Mapping's part in a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Which Mapping.
+    pub mapping: ObjectRef,
+    /// `name.namespace` of the Mapping; the `mapping` label of metrics and logs.
+    pub label: Arc<str>,
+    /// Takes the draws from the one before up to here, in percent; 100 takes all that is left.
+    pub share_end: u8,
+    /// What happens.
+    pub action: Action,
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It goes to an upstream.
+    Forward(Box<Forward>),
+    /// It cannot be served, and this is why.
+    Unresolved(Unresolved),
+}
+
+/// How a request goes to an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Where to.
+    pub upstream: UpstreamIndex,
+    /// What becomes of the path.
+    pub rewrite: Rewrite,
+    /// Authority that is sent; the client's where absent.
+    pub host_rewrite: Option<HeaderValue>,
+    /// For the whole exchange up to the end of the response; none waits for ever.
+    pub timeout: Option<Duration>,
+    /// For DNS, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Edits of the request's headers.
+    pub request_headers: HeaderEdits,
+    /// Edits of the response's headers.
+    pub response_headers: HeaderEdits,
+    /// Protocols that `Upgrade` may name, lower case, such as `websocket`.
+    pub allow_upgrade: Vec<Arc<str>>,
+    /// The client speaks gRPC: failures are also told as `grpc-status`.
+    pub grpc: bool,
+}
+
+/// What becomes of the path. The query is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Sent as it came.
+    None,
+    /// The part that matched is replaced: the prefix, or the whole path for exact and regex matches.
+    Prefix {
+        /// Bytes that the match takes off the front; `None` takes the whole path.
+        matched: Option<usize>,
+        /// What stands there instead.
+        with: Arc<str>,
+    },
+    /// Every match in the path is replaced.
+    Regex {
+        /// What to look for, unanchored.
+        pattern: Pattern,
+        /// Replacement in the syntax of the `regex` library (`$1` for a group; compile translates `\1`).
+        substitution: Arc<str>,
+    },
+}
+
+/// Additions and removals of headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Done first.
+    pub add: Vec<HeaderAddition>,
+    /// Done last.
+    pub remove: Vec<HeaderName>,
+}
+
+/// One header to add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderAddition {
+    /// Which.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: HeaderValue,
+    /// Keep a value that is there already and add this one; else this one replaces it.
+    pub append: bool,
+}

@@ -1,0 +1,2 @@
+//! nuncio
+fn main() {}
