@@ -1,0 +1,247 @@
+"""The proxies, each set up for the same work: one worker, forwarded headers, no access log, TLS 1.3 to
+the upstream without verification, a pool that holds every connection."""
+
+import json
+import pathlib
+import re
+import subprocess
+
+from processes import BenchError, Process, free_port, program, wait_for
+from upstream import NAME
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+ORDER = ["nuncio", "envoy", "nginx", "haproxy"]
+# What is noted beside the figures. `nuncio-defaults` differs from `nuncio` in that it offers
+# the post-quantum group that nuncio offers when nobody says otherwise; the others offer X25519.
+VARIANTS = ["nuncio-defaults"]
+
+
+def nuncio_binary() -> pathlib.Path:
+    binary = ROOT / "target/release/nuncio"
+    if not binary.exists():
+        raise BenchError("target/release/nuncio is not built: `make build`, or leave it out with --only envoy,nginx,haproxy")
+    return binary
+
+
+def start(name: str, folder: pathlib.Path, core: int, upstream_port: int) -> tuple[Process, int]:
+    """Starts a proxy in front of the upstream's port; the process and the port it listens on."""
+    port = free_port()
+    folder = folder / name
+    folder.mkdir()
+    if name in ("nuncio", "nuncio-defaults"):
+        curves = "ecdh_curves: [X25519]" if name == "nuncio" else ""
+        manifests = listener(port) + tls_context(curves) + mapping("bench", "/", upstream_port)
+        return start_nuncio(name, folder, core, manifests, upstream_port), port
+    process = Process(name, core, COMMANDS[name](folder, port, upstream_port), folder)
+    try:
+        wait_for(process, port, "/")
+    except BaseException:
+        process.__exit__()
+        raise
+    return process, port
+
+
+def start_nuncio(name: str, folder: pathlib.Path, core: int, manifests: str, upstream_port: int) -> Process:
+    """Starts nuncio on manifests and waits until it says that it serves them."""
+    config = folder / "manifests"
+    config.mkdir()
+    (config / "all.yaml").write_text(manifests)
+    admin = free_port()
+    process = Process(name, core, [
+        str(nuncio_binary()), "run", "--config", str(config), "--workers", "1", "--access-log", "off",
+        "--bind", "127.0.0.1", "--admin", f"127.0.0.1:{admin}",
+        "--resolve", f"{NAME}:{upstream_port}:127.0.0.1",
+    ], folder)
+    try:
+        wait_for(process, admin, "/ambassador/v0/check_ready")
+    except BaseException:
+        process.__exit__()
+        raise
+    return process
+
+
+def listener(port: int) -> str:
+    return f"""---
+apiVersion: getambassador.io/v3alpha1
+kind: Listener
+metadata: {{name: bench, namespace: default}}
+spec: {{port: {port}, protocol: HTTP, securityModel: INSECURE, hostBinding: {{namespace: {{from: ALL}}}}}}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Host
+metadata: {{name: bench, namespace: default}}
+spec: {{hostname: "*", requestPolicy: {{insecure: {{action: Route}}}}}}
+"""
+
+
+def tls_context(extra: str) -> str:
+    return f"""---
+apiVersion: getambassador.io/v3alpha1
+kind: TLSContext
+metadata: {{name: bench, namespace: default}}
+spec:
+  min_tls_version: v1.3
+  verify: {{mode: none}}
+  {extra}
+"""
+
+
+def mapping(name: str, prefix: str, upstream_port: int, host: str = NAME) -> str:
+    return f"""---
+apiVersion: getambassador.io/v3alpha1
+kind: Mapping
+metadata: {{name: {name}, namespace: default}}
+spec:
+  hostname: "*"
+  prefix: {prefix}
+  rewrite: ""
+  service: https://{host}:{upstream_port}
+  tls: bench
+"""
+
+
+def endpoints(name: str, upstream_port: int) -> str:
+    """A Service and the EndpointSlice that leads to the live upstream."""
+    return f"""---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: default}}
+spec:
+  ports: [{{name: https, port: {upstream_port}, targetPort: {upstream_port}}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}-1, namespace: default, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: true}}}}]
+ports: [{{name: https, port: {upstream_port}, protocol: TCP}}]
+"""
+
+
+def envoy(folder: pathlib.Path, port: int, upstream_port: int) -> list[str]:
+    type_url = "type.googleapis.com/envoy.extensions."
+    unlimited = {name: 1_000_000 for name in ("max_connections", "max_pending_requests", "max_requests")}
+    config = {"static_resources": {
+        "listeners": [{
+            "name": "bench",
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+            "filter_chains": [{"filters": [{
+                "name": "http",
+                "typed_config": {
+                    "@type": type_url + "filters.network.http_connection_manager.v3.HttpConnectionManager",
+                    "stat_prefix": "bench",
+                    "use_remote_address": True,
+                    "generate_request_id": True,
+                    "route_config": {"virtual_hosts": [{
+                        "name": "bench", "domains": ["*"],
+                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "3s"}}],
+                    }]},
+                    "http_filters": [{"name": "router", "typed_config": {
+                        "@type": type_url + "filters.http.router.v3.Router"}}],
+                },
+            }]}],
+        }],
+        "clusters": [{
+            "name": "upstream", "type": "STATIC", "connect_timeout": "3s",
+            "circuit_breakers": {"thresholds": [unlimited]},
+            "load_assignment": {"cluster_name": "upstream", "endpoints": [{"lb_endpoints": [{"endpoint": {
+                "address": {"socket_address": {"address": "127.0.0.1", "port_value": upstream_port}}}}]}]},
+            "transport_socket": {"name": "tls", "typed_config": {
+                "@type": type_url + "transport_sockets.tls.v3.UpstreamTlsContext",
+                "sni": NAME,
+                "common_tls_context": {"tls_params": {
+                    "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3",
+                    "ecdh_curves": ["X25519"]}},
+            }},
+        }],
+    }}
+    path = folder / "envoy.json"
+    path.write_text(json.dumps(config))
+    return [program("envoy"), "-c", str(path), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+
+
+def nginx(folder: pathlib.Path, port: int, upstream_port: int) -> list[str]:
+    path = folder / "nginx.conf"
+    path.write_text(f"""
+user root root;
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 1000000000;
+  upstream upstream {{
+    server 127.0.0.1:{upstream_port} max_fails=0;
+    keepalive 1024;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+  }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass https://upstream;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Request-Id $request_id;
+      proxy_ssl_server_name on;
+      proxy_ssl_name {NAME};
+      proxy_ssl_protocols TLSv1.3;
+      proxy_ssl_conf_command Groups X25519;
+      proxy_ssl_verify off;
+    }}
+  }}
+}}
+""")
+    return [program("nginx"), "-c", str(path)]
+
+
+def haproxy(folder: pathlib.Path, port: int, upstream_port: int) -> list[str]:
+    path = folder / "haproxy.cfg"
+    path.write_text(f"""
+global
+  nbthread 1
+  maxconn 8192
+  ssl-server-verify none
+defaults
+  mode http
+  timeout connect 3s
+  timeout client 600s
+  timeout server 600s
+  option forwardfor
+  http-reuse always
+frontend bench
+  bind 127.0.0.1:{port} backlog 4096
+  unique-id-format %[uuid()]
+  unique-id-header x-request-id
+  http-request set-header x-forwarded-proto http
+  default_backend upstream
+backend upstream
+  server one 127.0.0.1:{upstream_port} ssl verify none sni str({NAME}) ssl-min-ver TLSv1.3 pool-max-conn -1
+""")
+    return [program("haproxy"), "-db", "-f", str(path)]
+
+
+COMMANDS = {"envoy": envoy, "nginx": nginx, "haproxy": haproxy}
+
+
+def versions(names: list[str]) -> dict[str, str]:
+    """The version of each program that took part."""
+    asked = {"nuncio": "--version", "envoy": "--version", "nginx": "-v", "haproxy": "-v", "wrk": "-v"}
+    found = {}
+    for name in [*names, "wrk"]:
+        path = str(nuncio_binary()) if name == "nuncio" else program(name)
+        answer = subprocess.run([path, asked[name]], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        text = (answer.stdout + answer.stderr).split("version", 1)[-1]
+        number = re.search(r"\b\d+\.\d+\.\d+\S*", text)
+        found[name] = number.group().split("/")[0] if number else "of unknown version"
+    return found
