@@ -1,0 +1,126 @@
+//! Objects as they were read, before anything is made of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use nuncio_model::{ObjectRef, Place, Problem, Severity};
+use serde_json::Value;
+
+/// A Kubernetes object as a manifest or the API server gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// `getambassador.io/v3alpha1`, `v1`, ...
+    pub api_version: String,
+    /// `Mapping`, `Secret`, ...
+    pub kind: String,
+    /// Its name; the namespace is `default` where the document gives none.
+    pub reference: ObjectRef,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`
+    pub annotations: BTreeMap<String, String>,
+    /// The whole document.
+    pub document: Value,
+    /// Where its document starts; absent outside file mode.
+    pub place: Option<Place>,
+}
+
+/// Everything that a compile works on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Objects {
+    /// In the order they were read. Of two with one kind, namespace and name the first counts.
+    pub objects: Vec<Object>,
+    /// What [`crate::referenced_files`] named: the contents, or why they could not be read.
+    pub files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
+    /// Found while loading; they go first into the snapshot's problems.
+    pub problems: Vec<Problem>,
+}
+
+impl Object {
+    /// Reads the head of a document: `apiVersion`, `kind` and `metadata`. A `List` is an object too;
+    /// compile takes its items.
+    ///
+    /// # Errors
+    /// The problem, where one of the three is missing or has the wrong type.
+    pub fn from_document(document: Value, place: Option<Place>) -> Result<Self, Problem> {
+        let fail = |field: &str, message: String| Problem {
+            severity: Severity::Error,
+            reason: "not_an_object".into(),
+            message,
+            object: None,
+            field: Some(field.into()),
+            place: place.clone(),
+        };
+        if !document.is_object() {
+            return Err(fail(
+                "",
+                "the document is no object; a manifest has apiVersion, kind and metadata".into(),
+            ));
+        }
+        let text = |pointer: &str, field: &str| match document.pointer(pointer).and_then(Value::as_str) {
+            Some(text) if !text.is_empty() => Ok(text.to_owned()),
+            _ => Err(fail(
+                field,
+                format!("the document has no `{field}`; every object needs one, as text"),
+            )),
+        };
+        let api_version = text("/apiVersion", "apiVersion")?;
+        let kind = text("/kind", "kind")?;
+        let name = if is_list(&kind, &document) {
+            String::new()
+        } else {
+            text("/metadata/name", "metadata.name")?
+        };
+        let namespace = match document.pointer("/metadata/namespace") {
+            None | Some(Value::Null) => "default",
+            Some(Value::String(namespace)) if !namespace.is_empty() => namespace,
+            Some(_) => {
+                return Err(fail(
+                    "metadata.namespace",
+                    "`metadata.namespace` must be a text".into(),
+                ));
+            }
+        };
+        let reference = ObjectRef::new(&kind, namespace, &name);
+        let labels = text_map(&document, "labels").map_err(|m| fail("metadata.labels", m))?;
+        let annotations = text_map(&document, "annotations").map_err(|m| fail("metadata.annotations", m))?;
+        Ok(Self {
+            api_version,
+            kind,
+            reference,
+            labels,
+            annotations,
+            document,
+            place,
+        })
+    }
+
+    /// Whether this is a `List`, whose `items` are the objects that count.
+    pub(crate) fn is_list(&self) -> bool {
+        is_list(&self.kind, &self.document)
+    }
+}
+
+fn is_list(kind: &str, document: &Value) -> bool {
+    kind.ends_with("List") && document.get("items").is_some_and(Value::is_array)
+}
+
+fn text_map(document: &Value, field: &str) -> Result<BTreeMap<String, String>, String> {
+    let entries = match document
+        .pointer("/metadata")
+        .and_then(|metadata| metadata.get(field))
+    {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(Value::Object(entries)) => entries,
+        Some(_) => return Err(format!("`metadata.{field}` must be a map of texts")),
+    };
+    entries
+        .iter()
+        .map(|(key, value)| match value {
+            Value::String(text) => Ok((key.clone(), text.clone())),
+            _ => Err(format!(
+                "`metadata.{field}.{key}` must be a text; put its value in quotes"
+            )),
+        })
+        .collect()
+}
