@@ -1,0 +1,71 @@
+//! `Host`: a virtual host.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{LabelSelector, OneOrMany, Spec};
+
+/// `spec` of a Host.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct HostSpec {
+    /// Which gateways it is for; `default` where absent.
+    #[serde(rename = "ambassador_id", alias = "ambassadorId")]
+    pub ambassador_id: Option<OneOrMany>,
+    /// Name of the virtual host; `*` where absent.
+    pub hostname: Option<String>,
+    /// Which Mappings belong to it.
+    pub mapping_selector: Option<LabelSelector>,
+    /// Older name of `mappingSelector`.
+    pub selector: Option<LabelSelector>,
+    /// Server certificate.
+    pub tls_secret: Option<SecretReference>,
+    /// TLSContext with the settings for termination.
+    pub tls_context: Option<NameReference>,
+    /// Settings for termination in place.
+    pub tls: Option<serde_json::Value>,
+    /// What happens to insecure requests.
+    pub request_policy: Option<RequestPolicy>,
+}
+
+impl Spec for HostSpec {
+    const KIND: &'static str = "Host";
+    const PLURAL: &'static str = "hosts";
+    const LATER: &'static [&'static str] = &["acmeProvider", "previewUrl"];
+}
+
+/// Names a Secret, here or elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SecretReference {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its namespace; the Host's where absent.
+    pub namespace: Option<String>,
+}
+
+/// Names an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct NameReference {
+    /// Its name.
+    pub name: Option<String>,
+}
+
+/// `spec.requestPolicy` of a Host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RequestPolicy {
+    /// For requests that did not come over TLS.
+    pub insecure: Option<InsecurePolicy>,
+}
+
+/// `spec.requestPolicy.insecure` of a Host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "camelCase")]
+pub struct InsecurePolicy {
+    /// `Redirect`, `Route` or `Reject`; `Redirect` where absent.
+    pub action: Option<String>,
+    /// Another port with insecure requests.
+    pub additional_port: Option<i64>,
+}

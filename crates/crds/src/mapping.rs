@@ -1,0 +1,176 @@
+//! `Mapping`: a route and its upstream.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{OneOrMany, Spec};
+
+/// `spec` of a Mapping. Durations that end in `_ms` are milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MappingSpec {
+    /// Which gateways it is for; `default` where absent.
+    #[serde(alias = "ambassadorId")]
+    pub ambassador_id: Option<OneOrMany>,
+    /// What the path must begin with. Required.
+    pub prefix: Option<String>,
+    /// `prefix` is a regular expression that must match the whole path.
+    pub prefix_regex: Option<bool>,
+    /// `prefix` is the whole path.
+    pub prefix_exact: Option<bool>,
+    /// Whether letter case matters in `prefix`; it does where absent.
+    pub case_sensitive: Option<bool>,
+    /// Glob that the authority must match.
+    pub hostname: Option<String>,
+    /// Older form of `hostname`, without glob.
+    pub host: Option<String>,
+    /// `host` is a regular expression.
+    pub host_regex: Option<bool>,
+    /// Method that the request must have.
+    pub method: Option<String>,
+    /// `method` is a regular expression.
+    pub method_regex: Option<bool>,
+    /// Headers and the values they must have.
+    pub headers: Option<BTreeMap<String, String>>,
+    /// Headers and the expressions that their values must match.
+    pub regex_headers: Option<BTreeMap<String, String>>,
+    /// Query parameters and the values they must have.
+    pub query_parameters: Option<BTreeMap<String, String>>,
+    /// Query parameters and the expressions that their values must match.
+    pub regex_query_parameters: Option<BTreeMap<String, String>>,
+    /// Higher is tried first, before anything else counts.
+    pub precedence: Option<i64>,
+    /// Where requests go: `[scheme://]host[:port]`. Required.
+    pub service: Option<String>,
+    /// TLSContext for the connection to `service`.
+    pub tls: Option<String>,
+    /// How `service` becomes addresses.
+    pub resolver: Option<String>,
+    /// For DNS, TCP and TLS together.
+    pub connect_timeout_ms: Option<i64>,
+    /// For the whole exchange; 0 means no limit.
+    pub timeout_ms: Option<i64>,
+    /// Share of the group's traffic, percent.
+    pub weight: Option<i64>,
+    /// What stands in place of `prefix` upstream; `/` where absent, empty for no change.
+    pub rewrite: Option<String>,
+    /// Rewrites the path by an expression instead.
+    pub regex_rewrite: Option<RegexRewrite>,
+    /// Authority that is sent upstream.
+    pub host_rewrite: Option<String>,
+    /// Headers that requests get.
+    pub add_request_headers: Option<BTreeMap<String, AddedHeader>>,
+    /// Headers that responses get.
+    pub add_response_headers: Option<BTreeMap<String, AddedHeader>>,
+    /// Headers that are taken off requests.
+    pub remove_request_headers: Option<Vec<String>>,
+    /// Headers that are taken off responses.
+    pub remove_response_headers: Option<Vec<String>>,
+    /// Protocols that a request may upgrade to, such as `websocket`.
+    pub allow_upgrade: Option<Vec<String>>,
+    /// Older form of `allow_upgrade: [websocket]`; being there is what counts.
+    pub use_websocket: Option<bool>,
+    /// HTTP/2 is spoken upstream.
+    pub grpc: Option<bool>,
+    /// The requests are answered with a redirect to `service`.
+    pub host_redirect: Option<bool>,
+    /// The requests are copied to `service`, and its answers thrown away.
+    pub shadow: Option<bool>,
+}
+
+impl Spec for MappingSpec {
+    const KIND: &'static str = "Mapping";
+    const PLURAL: &'static str = "mappings";
+    const LATER: &'static [&'static str] = &[
+        "add_linkerd_headers",
+        "auth_context_extensions",
+        "auto_host_rewrite",
+        "bypass_auth",
+        "bypass_error_response_overrides",
+        "circuit_breakers",
+        "cluster_idle_timeout_ms",
+        "cluster_max_connection_lifetime_ms",
+        "cluster_tag",
+        "cors",
+        "dns_type",
+        "docs",
+        "enable_ipv4",
+        "enable_ipv6",
+        "envoy_override",
+        "error_response_overrides",
+        "health_checks",
+        "idle_timeout_ms",
+        "keepalive",
+        "labels",
+        "load_balancer",
+        "modules",
+        "outlier_detection",
+        "path_redirect",
+        "prefix_redirect",
+        "priority",
+        "redirect_response_code",
+        "regex_redirect",
+        "respect_dns_ttl",
+        "retry_policy",
+        "stats_name",
+        "v2BoolHeaders",
+        "v2BoolQueryParameters",
+        "v2ExplicitTLS",
+    ];
+}
+
+/// `regex_rewrite` of a Mapping.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RegexRewrite {
+    /// Every match in the path is replaced.
+    pub pattern: Option<String>,
+    /// Replacement; `\1` stands for the first group.
+    pub substitution: Option<String>,
+}
+
+/// The value of a header to add.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(
+    untagged,
+    expecting = "expected a text, or an object with `value` and `append`"
+)]
+pub enum AddedHeader {
+    /// The value; one that is there already is kept.
+    Value(String),
+    /// The value, and whether one that is there already is kept.
+    Detailed(DetailedHeader),
+}
+
+/// The long form of a header to add.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DetailedHeader {
+    /// The value.
+    pub value: String,
+    /// Keep a value that is there already; it is kept where absent.
+    pub append: Option<bool>,
+    /// What conversion from v2 remembers.
+    #[serde(rename = "v2Representation")]
+    pub v2_representation: Option<String>,
+}
+
+impl AddedHeader {
+    /// The value.
+    pub fn value(&self) -> &str {
+        match self {
+            Self::Value(value) => value,
+            Self::Detailed(header) => &header.value,
+        }
+    }
+
+    /// Whether a value that is there already is kept.
+    pub fn append(&self) -> bool {
+        match self {
+            Self::Value(_) => true,
+            Self::Detailed(header) => header.append.unwrap_or(true),
+        }
+    }
+}

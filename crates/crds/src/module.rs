@@ -1,0 +1,140 @@
+//! `Module`: settings for the whole gateway. Only the one named `ambassador` is read.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{AddedHeader, OneOrMany, Spec};
+
+/// `spec` of the Module `ambassador`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ModuleSpec {
+    /// Which gateways it is for; `default` where absent.
+    #[serde(alias = "ambassadorId")]
+    pub ambassador_id: Option<OneOrMany>,
+    /// The settings.
+    pub config: Option<ModuleConfig>,
+}
+
+/// `spec.config` of the Module `ambassador`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ModuleConfig {
+    /// `timeout_ms` of Mappings that set none.
+    pub cluster_request_timeout_ms: Option<i64>,
+    /// Defaults for other kinds.
+    pub defaults: Option<ModuleDefaults>,
+    /// HTTP/1.0 is served.
+    pub enable_http10: Option<bool>,
+    /// How long a client connection may be idle.
+    pub listener_idle_timeout_ms: Option<i64>,
+    /// Most KiB of request headers.
+    pub max_request_headers_kb: Option<i64>,
+    /// `//` in a path becomes `/`.
+    pub merge_slashes: Option<bool>,
+    /// Keep a client's `x-request-id`.
+    pub preserve_external_request_id: Option<bool>,
+    /// The `server` response header.
+    pub server_name: Option<String>,
+    /// The listener's own port is taken off the authority.
+    pub strip_matching_host_port: Option<bool>,
+    /// No `x-envoy-*` headers are added.
+    pub suppress_envoy_headers: Option<bool>,
+    /// Bare service names are looked up in the gateway's namespace, not in the Mapping's.
+    pub use_ambassador_namespace_for_service_resolution: Option<bool>,
+}
+
+/// `spec.config.defaults` of the Module `ambassador`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ModuleDefaults {
+    /// `secret_namespacing` of TLSContexts that say nothing.
+    pub tls_secret_namespacing: Option<bool>,
+    /// `verify.mode` of upstreams that say nothing; an addition of nuncio.
+    pub upstream_tls_verify_mode: Option<String>,
+    /// For Mappings only; consulted before the same fields beside it.
+    pub httpmapping: Option<HeaderDefaults>,
+    /// Headers that requests get.
+    pub add_request_headers: Option<BTreeMap<String, AddedHeader>>,
+    /// Headers that responses get.
+    pub add_response_headers: Option<BTreeMap<String, AddedHeader>>,
+    /// Headers that are taken off requests.
+    pub remove_request_headers: Option<Vec<String>>,
+    /// Headers that are taken off responses.
+    pub remove_response_headers: Option<Vec<String>>,
+}
+
+/// Defaults of the header edits of Mappings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HeaderDefaults {
+    /// Headers that requests get.
+    pub add_request_headers: Option<BTreeMap<String, AddedHeader>>,
+    /// Headers that responses get.
+    pub add_response_headers: Option<BTreeMap<String, AddedHeader>>,
+    /// Headers that are taken off requests.
+    pub remove_request_headers: Option<Vec<String>>,
+    /// Headers that are taken off responses.
+    pub remove_response_headers: Option<Vec<String>>,
+}
+
+impl Spec for ModuleSpec {
+    const KIND: &'static str = "Module";
+    const PLURAL: &'static str = "modules";
+    const LATER: &'static [&'static str] = &[
+        "config.add_linkerd_headers",
+        "config.admin_port",
+        "config.allow_chunked_length",
+        "config.auth_enabled",
+        "config.buffer_limit_bytes",
+        "config.circuit_breakers",
+        "config.cluster_idle_timeout_ms",
+        "config.cluster_max_connection_lifetime_ms",
+        "config.cors",
+        "config.debug_mode",
+        "config.default_label_domain",
+        "config.default_labels",
+        "config.defaults.httpmapping.stats_name",
+        "config.defaults.stats_name",
+        "config.diag_port",
+        "config.diagnostics",
+        "config.enable_grpc_http11_bridge",
+        "config.enable_grpc_web",
+        "config.enable_ipv4",
+        "config.enable_ipv6",
+        "config.envoy_log_format",
+        "config.envoy_log_path",
+        "config.envoy_log_type",
+        "config.envoy_validation_timeout",
+        "config.error_response_overrides",
+        "config.forward_client_cert_details",
+        "config.grpc_stats",
+        "config.gzip",
+        "config.header_case_overrides",
+        "config.headers_with_underscores_action",
+        "config.ip_allow",
+        "config.ip_deny",
+        "config.keepalive",
+        "config.liveness_probe",
+        "config.load_balancer",
+        "config.lua_scripts",
+        "config.proper_case",
+        "config.prune_unreachable_routes",
+        "config.readiness_probe",
+        "config.regex_max_size",
+        "config.regex_type",
+        "config.reject_requests_with_escaped_slashes",
+        "config.resolver",
+        "config.retry_policy",
+        "config.service_port",
+        "config.set_current_client_cert_details",
+        "config.statsd",
+        "config.tls",
+        "config.use_proxy_proto",
+        "config.use_remote_address",
+        "config.x_forwarded_proto_redirect",
+        "config.xff_num_trusted_hops",
+    ];
+}

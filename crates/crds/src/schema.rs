@@ -1,0 +1,101 @@
+//! Schemas of the kinds, and the field names they know.
+
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::Spec;
+
+/// JSON schema of a kind's `spec`, without references, in OpenAPI's dialect as CRDs need it. Fields
+/// of [`Spec::LATER`] are in it and accept anything.
+pub fn schema<S: Spec>() -> Schema {
+    let settings = SchemaSettings::openapi3().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings
+        .for_deserialize()
+        .into_generator()
+        .into_root_schema_for::<S>();
+    for path in S::LATER {
+        let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+        if let Some(properties) = properties_at(schema.as_object_mut(), parent) {
+            let open = json!({"x-kubernetes-preserve-unknown-fields": true});
+            properties.insert(name.into(), open);
+        }
+    }
+    schema
+}
+
+/// Names of the fields that a kind knows under `parent`, a dotted path from `spec` (empty for `spec`
+/// itself). Empty where the schema leaves the names open.
+pub fn field_names<S: Spec>(parent: &str) -> Vec<String> {
+    let mut schema = schema::<S>();
+    properties_at(schema.as_object_mut(), parent)
+        .map_or_else(Vec::new, |fields| fields.keys().cloned().collect())
+}
+
+/// The `properties` of the object that `path` leads to; `[0]` steps into the items of a list.
+fn properties_at<'a>(
+    schema: Option<&'a mut Map<String, Value>>,
+    path: &str,
+) -> Option<&'a mut Map<String, Value>> {
+    let mut object = schema?;
+    for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
+        object = if step.ends_with(']') {
+            object.get_mut("items")?.as_object_mut()?
+        } else {
+            object
+                .get_mut("properties")?
+                .as_object_mut()?
+                .get_mut(step)?
+                .as_object_mut()?
+        };
+    }
+    object.get_mut("properties")?.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HostSpec, ListenerSpec, MappingSpec, ModuleSpec, TlsContextSpec};
+
+    /// Every later field has a place in the schema, so it is known and has an existing parent.
+    fn later_fields_are_known<S: Spec>() {
+        for path in S::LATER {
+            let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
+            assert!(
+                field_names::<S>(parent).iter().any(|known| known == name),
+                "{} {path}",
+                S::KIND
+            );
+        }
+    }
+
+    #[test]
+    fn fields_without_effect_are_known_all_the_same() {
+        later_fields_are_known::<MappingSpec>();
+        later_fields_are_known::<TlsContextSpec>();
+        later_fields_are_known::<HostSpec>();
+        later_fields_are_known::<ListenerSpec>();
+        later_fields_are_known::<ModuleSpec>();
+    }
+
+    #[test]
+    fn names_are_found_at_every_depth() {
+        assert!(field_names::<MappingSpec>("").contains(&"prefix_regex".to_owned()));
+        assert_eq!(
+            field_names::<TlsContextSpec>("verify"),
+            ["mode", "names", "pins", "roots"]
+        );
+        assert!(field_names::<HostSpec>("requestPolicy.insecure").contains(&"additionalPort".to_owned()));
+        assert!(field_names::<MappingSpec>("no.such").is_empty());
+    }
+
+    #[test]
+    fn a_schema_stands_alone() {
+        let text = serde_json::to_string(&schema::<HostSpec>()).unwrap();
+        assert!(!text.contains("$ref"), "{text}");
+        assert!(text.contains("acmeProvider"), "{text}");
+    }
+}

@@ -1,0 +1,71 @@
+//! `TLSContext`: certificates and TLS parameters, for both directions.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{OneOrMany, Spec};
+
+/// `spec` of a TLSContext.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TlsContextSpec {
+    /// Which gateways it is for; `default` where absent.
+    #[serde(alias = "ambassadorId")]
+    pub ambassador_id: Option<OneOrMany>,
+    /// Host names that it terminates TLS for; nothing to do with upstreams.
+    pub hosts: Option<Vec<String>>,
+    /// Secret with our certificate and key.
+    pub secret: Option<String>,
+    /// File with our certificate chain.
+    pub cert_chain_file: Option<String>,
+    /// File with our key.
+    pub private_key_file: Option<String>,
+    /// Secret with the CA of the other side.
+    pub ca_secret: Option<String>,
+    /// File with the CA of the other side.
+    pub cacert_chain_file: Option<String>,
+    /// Secret with a revocation list.
+    pub crl_secret: Option<String>,
+    /// File with a revocation list.
+    pub crl_file: Option<String>,
+    /// Protocols to offer, separated by commas.
+    pub alpn_protocols: Option<String>,
+    /// Clients must show a certificate; nothing to do with upstreams.
+    pub cert_required: Option<bool>,
+    /// `v1.0` to `v1.3`
+    pub min_tls_version: Option<String>,
+    /// `v1.0` to `v1.3`
+    pub max_tls_version: Option<String>,
+    /// TLS 1.2 suites by their OpenSSL names.
+    pub cipher_suites: Option<Vec<String>>,
+    /// Key-exchange groups.
+    pub ecdh_curves: Option<Vec<String>>,
+    /// Whether `name.namespace` names a Secret of another namespace.
+    pub secret_namespacing: Option<bool>,
+    /// Port whose cleartext requests are redirected; nothing to do with upstreams.
+    pub redirect_cleartext_from: Option<i64>,
+    /// Server name to send to upstreams.
+    pub sni: Option<String>,
+    /// How upstreams are verified.
+    pub verify: Option<VerifySpec>,
+}
+
+impl Spec for TlsContextSpec {
+    const KIND: &'static str = "TLSContext";
+    const PLURAL: &'static str = "tlscontexts";
+    const LATER: &'static [&'static str] = &[];
+}
+
+/// `spec.verify` of a TLSContext: an addition of nuncio to the reference's fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct VerifySpec {
+    /// `none`, `report`, `chain` or `full`.
+    pub mode: Option<String>,
+    /// DNS names, IP addresses or URIs; any one suffices.
+    pub names: Option<Vec<String>>,
+    /// `system`: the system's roots count as well.
+    pub roots: Option<String>,
+    /// `sha256/BASE64` of a SubjectPublicKeyInfo.
+    pub pins: Option<Vec<String>>,
+}
