@@ -1,1 +1,51 @@
-//! controller
+//! From where configuration is kept to what is served: reads manifests, watches them, compiles and
+//! publishes.
+//!
+//! ```text
+//! folder ─▶ manifest ─▶ Loaded ─▶ compile ─▶ Publisher
+//!             yaml        │ ▲
+//!             locate ◀────┘ └── watch ─▶ hold_off
+//! ```
+
+mod error;
+mod file_mode;
+mod fingerprint;
+mod folder;
+mod hold_off;
+mod loaded;
+mod locate;
+mod manifest;
+mod watch;
+mod yaml;
+
+use std::path::PathBuf;
+
+use nuncio_compile::{LastGood, Options, Output};
+
+pub use error::ControllerError;
+pub use file_mode::{Publisher, run_files};
+pub use loaded::Loaded;
+
+/// Reads files, and folders of files, once: `.yaml`, `.yml` and `.json`, several documents a file,
+/// and the certificates and keys that they name as files. What cannot be read is a problem.
+pub fn load(paths: &[PathBuf]) -> Loaded {
+    let mut loaded = Loaded::of(paths);
+    loaded.refresh(&|_| false);
+    loaded
+}
+
+/// Reads and compiles once. Problems point to their fields.
+pub fn check(paths: &[PathBuf], options: &Options) -> (Output, Loaded) {
+    let loaded = load(paths);
+    let output = compile(&loaded, options, &LastGood::default());
+    (output, loaded)
+}
+
+/// Compiles what was read and narrows the places of the problems.
+fn compile(loaded: &Loaded, options: &Options, last_good: &LastGood) -> Output {
+    let mut output = nuncio_compile::compile(&loaded.objects, options, last_good);
+    let mut problems = output.snapshot.problems.to_vec();
+    loaded.locate(&mut problems);
+    output.snapshot.problems = problems.into();
+    output
+}

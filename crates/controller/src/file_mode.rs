@@ -1,0 +1,306 @@
+//! The life of file mode: listen, hold off, read, compile, publish.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use nuncio_compile::{LastGood, Options, Output};
+use nuncio_model::{EndpointTable, Problem, Severity, Snapshot};
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+
+use crate::error::ControllerError;
+use crate::hold_off::HoldOff;
+use crate::loaded::{Changes, Loaded};
+use crate::watch::{self as folder_watch, FolderWatch};
+
+/// How often files are looked at although nothing was heard: not every file system tells.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How often everything is compiled although nothing changed: certificates expire.
+const RECOMPILE: Duration = Duration::from_secs(3600);
+
+/// Where new configurations go.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Everything but addresses; none before the first.
+    pub snapshot: watch::Sender<Option<Arc<Snapshot>>>,
+    /// Addresses of Services.
+    pub endpoints: watch::Sender<Arc<EndpointTable>>,
+}
+
+/// Serves the manifests at `paths`, and their changes, until `stop` is ready.
+///
+/// # Errors
+/// A path that does not exist at the start. Everything else that is wrong with a file is a problem
+/// of the snapshot, and what was served before goes on.
+pub async fn run_files(
+    paths: Vec<PathBuf>,
+    options: Options,
+    publisher: Publisher,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ControllerError> {
+    check_paths(&paths)?;
+    let (watch, mut ear) = folder_watch::start();
+    let mut mode = FileMode::new(&paths, watch, options, publisher);
+    let mut hold_off = HoldOff::default();
+    mode.update(HashSet::new(), Cause::Event).await?;
+    let mut poll = every(POLL);
+    let mut recompile = every(RECOMPILE);
+    tokio::pin!(stop);
+    loop {
+        let due = hold_off.due();
+        let wait = async {
+            match due {
+                Some(due) => sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            sign = ear.next() => hold_off.note(sign, Instant::now()),
+            () = wait => {
+                if let Some(writing) = hold_off.fire(Instant::now()) {
+                    mode.update(writing, Cause::Event).await?;
+                }
+            }
+            _ = poll.tick() => mode.update(hold_off.writing(), Cause::Poll).await?,
+            _ = recompile.tick() => mode.compile().await?,
+        }
+    }
+}
+
+fn check_paths(paths: &[PathBuf]) -> Result<(), ControllerError> {
+    if paths.is_empty() {
+        return Err(ControllerError::NoPath);
+    }
+    let missing = |path: &&PathBuf| {
+        let seen = std::fs::symlink_metadata(path);
+        seen.is_err_and(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            )
+        })
+    };
+    match paths.iter().find(missing) {
+        Some(path) => Err(ControllerError::PathMissing(path.clone())),
+        None => Ok(()),
+    }
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Why files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Something was heard: folders may be others, so listen anew before looking.
+    Event,
+    /// The clock.
+    Poll,
+}
+
+struct FileMode {
+    /// Worked on by one blocking thread at a time.
+    desk: Arc<Mutex<Desk>>,
+    publisher: Publisher,
+    revision: u64,
+}
+
+/// Everything that reading and compiling needs.
+struct Desk {
+    loaded: Loaded,
+    watch: FolderWatch,
+    options: Options,
+    last_good: LastGood,
+}
+
+impl FileMode {
+    fn new(paths: &[PathBuf], watch: FolderWatch, options: Options, publisher: Publisher) -> Self {
+        let desk = Desk {
+            loaded: Loaded::of(paths),
+            watch,
+            options,
+            last_good: LastGood::default(),
+        };
+        Self {
+            desk: Arc::new(Mutex::new(desk)),
+            publisher,
+            revision: 0,
+        }
+    }
+
+    /// Reads what changed and publishes what comes of it. Addresses alone do not wait for the compile.
+    async fn update(&mut self, writing: HashSet<PathBuf>, cause: Cause) -> Result<(), ControllerError> {
+        let (changes, addresses) = self.at_desk(move |desk| desk.refresh(&writing, cause)).await?;
+        if let Some(addresses) = addresses {
+            self.publish_endpoints(addresses);
+        }
+        if changes.any || self.revision == 0 {
+            self.compile().await?;
+        }
+        Ok(())
+    }
+
+    async fn compile(&mut self) -> Result<(), ControllerError> {
+        let begun = Instant::now();
+        let revision = self.revision + 1;
+        let (output, files) = self
+            .at_desk(move |desk| (desk.compile(revision), desk.loaded.file_count()))
+            .await?;
+        self.publish(output, files, begun);
+        Ok(())
+    }
+
+    async fn at_desk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Desk) -> T + Send + 'static,
+    ) -> Result<T, ControllerError> {
+        let desk = Arc::clone(&self.desk);
+        let done = spawn_blocking(move || work(&mut desk.lock().unwrap_or_else(PoisonError::into_inner)));
+        Ok(done.await?)
+    }
+
+    fn publish_endpoints(&self, table: EndpointTable) {
+        self.publisher.endpoints.send_if_modified(|current| {
+            let is_new = **current != table;
+            if is_new {
+                *current = Arc::new(table);
+            }
+            is_new
+        });
+    }
+
+    /// Publishes what is new. While the old snapshot still serves its addresses stay, so that a
+    /// request which it routes finds them.
+    fn publish(&mut self, output: Output, files: usize, begun: Instant) {
+        let current = self.publisher.snapshot.borrow().clone();
+        if current
+            .as_deref()
+            .is_some_and(|current| says_the_same(current, &output.snapshot))
+        {
+            self.publish_endpoints(output.endpoints);
+            return;
+        }
+        let both = joined(&self.publisher.endpoints.borrow(), &output.endpoints);
+        self.publish_endpoints(both);
+        let snapshot = Arc::new(output.snapshot);
+        self.revision = snapshot.revision;
+        report(current.as_deref(), &snapshot, files, begun);
+        self.publisher.snapshot.send_replace(Some(snapshot));
+        self.publish_endpoints(output.endpoints);
+    }
+}
+
+impl Desk {
+    fn refresh(&mut self, writing: &HashSet<PathBuf>, cause: Cause) -> (Changes, Option<EndpointTable>) {
+        if cause == Cause::Event {
+            self.watch.follow(self.loaded.watched());
+        }
+        let changes = self.loaded.refresh(&|path: &Path| writing.contains(path));
+        if changes.any {
+            self.watch.follow(self.loaded.watched());
+        }
+        let addresses = (changes.any && changes.only_addresses)
+            .then(|| nuncio_compile::endpoints(&self.loaded.objects, &self.options));
+        (changes, addresses)
+    }
+
+    fn compile(&mut self, revision: u64) -> Output {
+        self.options.revision = revision;
+        self.options.now = SystemTime::now();
+        let output = crate::compile(&self.loaded, &self.options, &self.last_good);
+        self.last_good = output.last_good.clone();
+        output
+    }
+}
+
+/// Whether two snapshots are equal but for their revision.
+fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
+    let Snapshot {
+        revision: _,
+        listeners,
+        upstreams,
+        certificates,
+        problems,
+        settings,
+    } = a;
+    *listeners == b.listeners
+        && *upstreams == b.upstreams
+        && *certificates == b.certificates
+        && *problems == b.problems
+        && *settings == b.settings
+}
+
+/// All Services of both tables; where both know one, what the new one says.
+fn joined(old: &EndpointTable, new: &EndpointTable) -> EndpointTable {
+    let mut services = old.services.clone();
+    services.extend(
+        new.services
+            .iter()
+            .map(|(key, addresses)| (key.clone(), Arc::clone(addresses))),
+    );
+    EndpointTable { services }
+}
+
+/// Problems that are logged one by one; the rest is a number.
+const LOGGED: usize = 20;
+
+/// Says what was published, and each problem that was not there before.
+fn report(before: Option<&Snapshot>, now: &Snapshot, files: usize, begun: Instant) {
+    let known: HashSet<&str> = before
+        .iter()
+        .flat_map(|s| s.problems.iter())
+        .map(|p| p.message.as_str())
+        .collect();
+    let fresh = now
+        .problems
+        .iter()
+        .filter(|problem| !known.contains(problem.message.as_str()));
+    let worth_a_line = fresh.filter(|problem| problem.severity > Severity::Notice);
+    for problem in worth_a_line.take(LOGGED) {
+        log(problem);
+    }
+    let count = |severity| {
+        now.problems
+            .iter()
+            .filter(|problem| problem.severity == severity)
+            .count()
+    };
+    tracing::info!(
+        revision = now.revision,
+        files,
+        listeners = now.listeners.len(),
+        upstreams = now.upstreams.len(),
+        errors = count(Severity::Error),
+        warnings = count(Severity::Warning),
+        notices = count(Severity::Notice),
+        ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "configuration published"
+    );
+}
+
+fn log(problem: &Problem) {
+    let place = problem
+        .place
+        .as_ref()
+        .map(|place| format!("{}:{}:{}", place.file, place.line, place.column));
+    let object = problem.object.as_ref().map(ToString::to_string);
+    let (reason, field) = (&*problem.reason, problem.field.as_deref());
+    if problem.severity == Severity::Error {
+        tracing::error!(reason, object, field, place, "{}", problem.message);
+    } else {
+        tracing::warn!(reason, object, field, place, "{}", problem.message);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! Where in a text a field stands.
+
+use nuncio_model::{ObjectRef, Problem};
+use serde_json::Value;
+
+use crate::yaml::{self, Content, Key, Node, Piece, Spot};
+
+/// A text in which problems are looked up, document after document.
+pub(crate) struct Text<'a> {
+    pieces: Vec<Piece<'a>>,
+    /// The piece that was parsed last, and its documents: problems come in the order of the text.
+    parsed: Option<(u32, Vec<Node>)>,
+}
+
+impl<'a> Text<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self {
+            pieces: yaml::pieces(text),
+            parsed: None,
+        }
+    }
+
+    /// Where a problem's caret belongs: at the key when the field itself is wrong (unknown, without
+    /// effect) or its value begins on another line, else at the value. Where a field is missing, at
+    /// the nearest key above. `start_line` is where the problem's document starts.
+    pub(crate) fn spot(&mut self, start_line: u32, problem: &Problem) -> Option<Spot> {
+        let field = problem.field.as_deref().filter(|field| !field.is_empty())?;
+        let document = self.document(start_line)?;
+        let root = problem
+            .object
+            .as_ref()
+            .and_then(|object| item(document, object))
+            .unwrap_or(document);
+        let found = follow(root, field);
+        if found.whole && !names_the_key(problem) {
+            let beside =
+                |node: &&Node| found.key.is_none_or(|key| key.line == node.spot.line) && !is_null(node);
+            return found.node.filter(beside).map(|node| node.spot).or(found.key);
+        }
+        found.key.or(Some(root.spot))
+    }
+
+    /// The document that starts on `start_line`.
+    fn document(&mut self, start_line: u32) -> Option<&Node> {
+        let after = self
+            .pieces
+            .partition_point(|piece| piece.first_line <= start_line);
+        let piece = *self.pieces.get(after.checked_sub(1)?)?;
+        if self
+            .parsed
+            .as_ref()
+            .is_none_or(|(line, _)| *line != piece.first_line)
+        {
+            self.parsed = Some((piece.first_line, yaml::parse(piece).0));
+        }
+        let (_, documents) = self.parsed.as_ref()?;
+        documents.iter().find(|node| node.spot.line == start_line)
+    }
+}
+
+/// Reasons that are about a key, whatever its value.
+fn names_the_key(problem: &Problem) -> bool {
+    problem.reason.contains("unknown_field")
+        || problem.reason.contains("ignored")
+        || problem.reason.contains("duplicate_key")
+}
+
+/// The item of a `List` that is this object.
+fn item<'a>(document: &'a Node, object: &ObjectRef) -> Option<&'a Node> {
+    let Content::List(items) = &child(document, "items")?.1.content else {
+        return None;
+    };
+    items.iter().find(|item| {
+        text_at(item, &["kind"]) == Some(&*object.kind)
+            && text_at(item, &["metadata", "name"]) == Some(&*object.name)
+            && text_at(item, &["metadata", "namespace"]).unwrap_or("default") == &*object.namespace
+    })
+}
+
+fn text_at<'a>(node: &'a Node, path: &[&str]) -> Option<&'a str> {
+    let end = path
+        .iter()
+        .try_fold(node, |node, key| child(node, key).map(|(_, node)| node))?;
+    match &end.content {
+        Content::Leaf(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn child<'a>(node: &'a Node, key: &str) -> Option<(&'a Key, &'a Node)> {
+    let Content::Map(entries) = &node.content else {
+        return None;
+    };
+    entries
+        .iter()
+        .find(|(k, _)| k.text == key)
+        .map(|(key, node)| (key, node))
+}
+
+/// Nothing was written, so there is nothing to point at.
+fn is_null(node: &Node) -> bool {
+    node.content == Content::Leaf(Value::Null)
+}
+
+/// How far a path leads into a document.
+struct Found<'a> {
+    /// Key of the last step that exists; none for an entry of a list.
+    key: Option<Spot>,
+    /// Its value.
+    node: Option<&'a Node>,
+    /// Whether the path was followed to its end.
+    whole: bool,
+}
+
+fn follow<'a>(root: &'a Node, field: &str) -> Found<'a> {
+    let mut found = Found {
+        key: None,
+        node: Some(root),
+        whole: false,
+    };
+    let (mut node, mut rest) = (root, field);
+    while !rest.is_empty() {
+        let Some((key, next, left)) = step(node, rest) else {
+            return found;
+        };
+        (node, rest) = (next, left);
+        found.key = Some(key);
+        found.node = Some(next);
+    }
+    found.whole = true;
+    found
+}
+
+/// One step along a path: the place of the key or entry, what it holds, and the path that is left.
+/// Keys may hold dots themselves (`data.tls.crt`), so the longest key that fits is taken.
+fn step<'a, 'p>(node: &'a Node, path: &'p str) -> Option<(Spot, &'a Node, &'p str)> {
+    match &node.content {
+        Content::Leaf(_) => None,
+        Content::List(entries) => {
+            let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
+            let entry = entries.get(index.parse::<usize>().ok()?)?;
+            Some((entry.spot, entry, rest.strip_prefix('.').unwrap_or(rest)))
+        }
+        Content::Map(entries) => entries
+            .iter()
+            .filter_map(|(key, node)| Some((key, node, after_key(path, &key.text)?)))
+            .max_by_key(|(key, ..)| key.text.len())
+            .map(|(key, node, rest)| (key.spot, node, rest)),
+    }
+}
+
+/// What follows `key` at the front of a path, written plain or as `["key"]`.
+fn after_key<'p>(path: &'p str, key: &str) -> Option<&'p str> {
+    let quoted = || path.strip_prefix("[\"")?.strip_prefix(key)?.strip_prefix("\"]");
+    let rest = path.strip_prefix(key).or_else(quoted)?;
+    match rest.as_bytes() {
+        [] | [b'[', ..] => Some(rest),
+        [b'.', ..] => Some(&rest[1..]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nuncio_model::Severity;
+
+    use super::*;
+
+    const TEXT: &str = "\
+# a comment
+apiVersion: v1
+kind: Mapping
+metadata:
+  name: a
+  labels:
+    a.b/c: d
+spec:
+  hosts: [x, y, z]
+  headers:
+    x-foo: 1
+  list:
+  - name: one
+  - name: two
+    port: http
+  prefix: /
+  tls:
+---
+apiVersion: v1
+kind: List
+items:
+- kind: Secret
+  metadata: {name: one}
+  data: {tls.crt: AA, tls.key: BB}
+- kind: Secret
+  metadata: {name: two}
+  data: {tls.crt: CC}
+";
+
+    fn spot(text: &str, start_line: u32, problem: &Problem) -> Option<Spot> {
+        Text::new(text).spot(start_line, problem)
+    }
+
+    fn problem(reason: &'static str, field: &str) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            reason: reason.into(),
+            message: String::new(),
+            object: None,
+            field: Some(field.to_owned()),
+            place: None,
+        }
+    }
+
+    #[test]
+    fn values_keys_and_missing_fields_are_found() {
+        let table = [
+            ("wrong_type", "spec.prefix", (16, 11)),
+            ("unknown_field", "spec.prefix", (16, 3)),
+            ("wrong_type", "spec.hosts[2]", (9, 17)),
+            ("wrong_type", "spec.hosts", (9, 10)),
+            ("wrong_type", "spec.headers", (10, 3)),
+            ("wrong_type", "spec.headers.x-foo", (11, 12)),
+            ("wrong_type", "spec.list[1].port", (15, 11)),
+            ("wrong_type", "metadata.labels", (6, 3)),
+            ("wrong_type", "metadata.labels.a.b/c", (7, 12)),
+            ("wrong_type", "metadata.labels[\"a.b/c\"]", (7, 12)),
+            ("wrong_type", "spec.tls", (17, 3)),
+            ("missing", "spec.service", (8, 1)),
+            ("missing", "status", (2, 1)),
+            ("wrong_type", "spec.hosts[9]", (9, 3)),
+            ("unknown_field", "spec.list[0].name", (13, 5)),
+        ];
+        for (reason, field, (line, column)) in table {
+            let found = spot(TEXT, 2, &problem(reason, field));
+            assert_eq!(found, Some(Spot { line, column }), "{reason} {field}");
+        }
+    }
+
+    #[test]
+    fn items_of_a_list_are_found_by_name() {
+        let mut problem = problem("bad_pem", "data.tls.crt");
+        problem.object = Some(ObjectRef::new("Secret", "default", "two"));
+        assert_eq!(spot(TEXT, 19, &problem), Some(Spot { line: 27, column: 19 }));
+    }
+
+    #[test]
+    fn a_problem_without_field_stays_where_it_is() {
+        let mut whole = problem("duplicate", "");
+        assert_eq!(spot(TEXT, 2, &whole), None);
+        whole.field = None;
+        assert_eq!(spot(TEXT, 2, &whole), None);
+        assert_eq!(
+            spot(TEXT, 3, &problem("x", "spec")),
+            None,
+            "no document starts there"
+        );
+    }
+}

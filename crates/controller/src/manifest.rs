@@ -1,0 +1,279 @@
+//! One file: its bytes, its text, its objects.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use nuncio_compile::Object;
+use nuncio_model::{Place, Problem, Severity};
+
+use crate::yaml::{self, Fault, Piece, Spot};
+
+/// Bytes of a manifest that are read.
+pub(crate) const MANIFEST_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Bytes of a certificate or key file that are read.
+pub(crate) const MATERIAL_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// What a file holds.
+#[derive(Debug, Default)]
+pub(crate) struct Manifest {
+    /// As it stands in the file.
+    pub(crate) text: String,
+    /// In the order of the text.
+    pub(crate) objects: Vec<Object>,
+    /// What could not be read as objects.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Reads at most `limit` bytes of a regular file. The error is the end of a sentence that begins
+/// with the file's name.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| because(&error))?;
+    if !metadata.is_file() {
+        return Err("is no regular file: name a file".to_owned());
+    }
+    let too_large = || format!("is larger than {} MiB: split it", limit / 1024 / 1024);
+    if metadata.len() > limit {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+    let file = File::open(path).map_err(|error| because(&error))?;
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| because(&error))?;
+    // It may have grown since.
+    if bytes.len() as u64 > limit {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+/// Why the file system refused, as the end of a sentence that begins with the file's name.
+pub(crate) fn because(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist: mend the path, or put the file there".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "cannot be read, permission denied: make it readable for the user that nuncio runs as".to_owned()
+        }
+        // Links in a circle have no stable name in std.
+        _ if error.raw_os_error() == Some(40) => {
+            "is a symbolic link that leads in a circle: let it point to a file".to_owned()
+        }
+        _ => format!("cannot be read ({error}): check the file and its disk"),
+    }
+}
+
+/// The problem of a file or folder as a whole.
+pub(crate) fn file_problem(
+    severity: Severity,
+    reason: &'static str,
+    name: &Arc<str>,
+    message: String,
+) -> Problem {
+    Problem {
+        severity,
+        reason: reason.into(),
+        message,
+        object: None,
+        field: None,
+        place: Some(place(name, Spot { line: 1, column: 1 })),
+    }
+}
+
+pub(crate) fn place(name: &Arc<str>, spot: Spot) -> Place {
+    Place {
+        file: Arc::clone(name),
+        line: spot.line,
+        column: spot.column,
+    }
+}
+
+impl Manifest {
+    /// Reads the file at `path`, which its user calls `name`.
+    pub(crate) fn read(path: &Path, name: &Arc<str>) -> Self {
+        let fail = |reason, message: &str| Self {
+            problems: vec![file_problem(
+                Severity::Error,
+                reason,
+                name,
+                format!("file {name} {message}"),
+            )],
+            ..Self::default()
+        };
+        match read_bounded(path, MANIFEST_LIMIT) {
+            Err(message) => fail("unreadable_file", &message),
+            Ok(bytes) if bytes.contains(&0) => {
+                fail("not_text", "is binary: manifests are YAML or JSON in UTF-8")
+            }
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::parse(text, name),
+                Err(error) => Self::not_utf8(error.as_bytes(), error.utf8_error().valid_up_to(), name),
+            },
+        }
+    }
+
+    fn not_utf8(bytes: &[u8], at: usize, name: &Arc<str>) -> Self {
+        let before = &bytes[..at];
+        let line_start = before
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |at| at + 1);
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+        let spot = Spot {
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+            column: u32::try_from(column).unwrap_or(u32::MAX),
+        };
+        let fault = Fault {
+            spot,
+            message: format!("file {name} is not UTF-8 from here on: save it as UTF-8"),
+        };
+        Self {
+            problems: vec![fault_problem("not_text", fault, name)],
+            ..Self::default()
+        }
+    }
+
+    /// The objects of a text. A broken document is a problem and takes no other with it.
+    pub(crate) fn parse(text: String, name: &Arc<str>) -> Self {
+        let mut manifest = Self::default();
+        for piece in yaml::pieces(&text) {
+            manifest.take(piece, name);
+        }
+        manifest.text = text;
+        manifest
+    }
+
+    fn take(&mut self, piece: Piece<'_>, name: &Arc<str>) {
+        let (documents, fault) = yaml::parse(piece);
+        for node in documents {
+            let start = place(name, node.spot);
+            let object = node
+                .into_value()
+                .map_err(|fault| fault_problem("bad_yaml", fault, name))
+                .and_then(|value| Object::from_document(value, Some(start)));
+            match object {
+                Ok(object) => self.objects.push(object),
+                Err(problem) => self.problems.push(problem),
+            }
+        }
+        self.problems
+            .extend(fault.map(|fault| fault_problem("bad_yaml", fault, name)));
+    }
+}
+
+fn fault_problem(reason: &'static str, fault: Fault, name: &Arc<str>) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        reason: reason.into(),
+        message: fault.message,
+        object: None,
+        field: None,
+        place: Some(place(name, fault.spot)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\n";
+
+    fn parse(text: &str) -> Manifest {
+        Manifest::parse(text.to_owned(), &"m.yaml".into())
+    }
+
+    #[test]
+    fn a_broken_document_takes_no_other_with_it() {
+        let manifest = parse(&format!(
+            "{GOOD}---\nkind: [\n---\n{}",
+            GOOD.replace("name: a", "name: b")
+        ));
+        let names: Vec<_> = manifest
+            .objects
+            .iter()
+            .map(|o| o.reference.name.to_string())
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(manifest.problems.len(), 1);
+        let place = manifest.problems[0].place.as_ref().unwrap();
+        assert_eq!((&*place.file, place.line), ("m.yaml", 5));
+    }
+
+    #[test]
+    fn objects_know_where_their_documents_start() {
+        let manifest = parse(&format!("# first\n{GOOD}---\n# second\n\n{GOOD}"));
+        let lines: Vec<_> = manifest
+            .objects
+            .iter()
+            .map(|o| o.place.as_ref().unwrap().line)
+            .collect();
+        assert_eq!(lines, [2, 8]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_a_problem_at_its_start() {
+        let manifest = parse("- a\n- b\n");
+        assert!(manifest.objects.is_empty());
+        assert_eq!(manifest.problems[0].place.as_ref().unwrap().line, 1);
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_names_both_lines() {
+        let manifest = parse(&format!("{GOOD}data:\n  a: x\n  b: y\n  a: z\n"));
+        assert_eq!(
+            manifest.problems[0].message,
+            "the key `a` stands twice, on lines 5 and 7: keep one of them"
+        );
+    }
+
+    #[test]
+    fn files_that_are_no_text_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        let name: Arc<str> = "a.yaml".into();
+        std::fs::write(&path, b"\x7fELF\0\0").unwrap();
+        let problem = &Manifest::read(&path, &name).problems[0];
+        assert_eq!(
+            problem.message,
+            "file a.yaml is binary: manifests are YAML or JSON in UTF-8"
+        );
+        std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
+        let problem = &Manifest::read(&path, &name).problems[0];
+        assert_eq!(
+            problem.message,
+            "file a.yaml is not UTF-8 from here on: save it as UTF-8"
+        );
+        let place = problem.place.as_ref().unwrap();
+        assert_eq!((place.line, place.column), (2, 4));
+    }
+
+    #[test]
+    fn a_file_over_the_limit_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        File::create(&path).unwrap().set_len(MANIFEST_LIMIT + 1).unwrap();
+        let problem = &Manifest::read(&path, &"a.yaml".into()).problems[0];
+        assert_eq!(problem.message, "file a.yaml is larger than 64 MiB: split it");
+    }
+
+    #[test]
+    fn links_in_a_circle_and_missing_files_say_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.yaml");
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let message = read_bounded(&path, 10).unwrap_err();
+        assert_eq!(
+            message,
+            "is a symbolic link that leads in a circle: let it point to a file"
+        );
+        let message = read_bounded(&folder.path().join("none"), 10).unwrap_err();
+        assert_eq!(message, "does not exist: mend the path, or put the file there");
+        assert_eq!(
+            read_bounded(folder.path(), 10).unwrap_err(),
+            "is no regular file: name a file"
+        );
+    }
+}

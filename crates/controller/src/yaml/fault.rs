@@ -1,0 +1,163 @@
+//! What is wrong with a text, in words that name the cure.
+
+use saphyr_parser::ScanError;
+
+use super::Spot;
+
+/// Why a text is no YAML, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Where in the file.
+    pub(crate) spot: Spot,
+    /// One sentence with the cure.
+    pub(crate) message: String,
+}
+
+impl Fault {
+    pub(super) fn new(spot: Spot, message: impl Into<String>) -> Self {
+        Self {
+            spot,
+            message: message.into(),
+        }
+    }
+
+    /// The parser's complaint about a text whose first line is `first_line` of its file.
+    pub(super) fn of_scan(error: &ScanError, text: &str, first_line: u32) -> Self {
+        let (line, column) = position(error, text);
+        let line = u32::try_from(line).unwrap_or(u32::MAX);
+        let column = u32::try_from(column).unwrap_or(u32::MAX);
+        let spot = Spot {
+            line: line.saturating_add(first_line).saturating_sub(1),
+            column,
+        };
+        Self::new(spot, sentence(error.info()))
+    }
+}
+
+/// Where a user would look for the fault, from 1. The parser often notices it later.
+fn position(error: &ScanError, text: &str) -> (usize, usize) {
+    let (line, column) = (error.marker().line(), error.marker().col() + 1);
+    let lines: Vec<&str> = text.lines().collect();
+    if error.info().contains("tab") {
+        let indented_by_tab = |line: &str| line.trim_start_matches(' ').starts_with('\t');
+        let mut rest = lines.iter().enumerate().skip(line.saturating_sub(1));
+        let found = rest.find(|(_, line)| indented_by_tab(line));
+        return found.map_or((line, column), |(at, line)| {
+            (at + 1, line.find('\t').unwrap_or(0) + 1)
+        });
+    }
+    let before = lines
+        .get(line.saturating_sub(1))
+        .map_or("", |text| text.get(..column - 1).unwrap_or_default());
+    let last_used = (1..=lines.len().min(line.saturating_sub(1)))
+        .rev()
+        .find(|line| !lines[line - 1].trim().is_empty());
+    match last_used {
+        Some(above) if error.info().contains("simple key") && before.trim().is_empty() => {
+            let text = lines[above - 1];
+            (above, text.chars().take_while(|c| c.is_whitespace()).count() + 1)
+        }
+        Some(above) if line > lines.len() => (above, lines[above - 1].trim_end().chars().count() + 1),
+        _ => (line, column),
+    }
+}
+
+/// Complaints of the parser that users meet, by a part of their text, and what to say instead.
+/// The first that fits counts.
+const CURES: &[(&str, &str)] = &[
+    (
+        "tab",
+        "a tab stands where YAML wants spaces: indent with spaces only",
+    ),
+    (
+        "anchor or alias",
+        "a plain value cannot begin with `*` or `&`: put it in quotes, such as \"*\"",
+    ),
+    (
+        "unknown anchor",
+        "this alias names no anchor of its document: define it before with `&`, or put the value in quotes",
+    ),
+    (
+        "mapping values are not allowed",
+        "a `:` stands where no value can begin: put the text in quotes, or mend the indentation of this line or the one above",
+    ),
+    (
+        "simple key",
+        "this line is no `key: value`: add the `:`, or indent it as part of the value above",
+    ),
+    (
+        "did not find expected key",
+        "this line fits no level of indentation above it: indent it like the keys it belongs to",
+    ),
+    (
+        "expected '-' indicator",
+        "this line does not continue the list above it: begin it with `- `, or mend its indentation",
+    ),
+    (
+        "block sequence entries",
+        "a list cannot begin here: put the `-` on a line of its own",
+    ),
+    (
+        "indentation",
+        "the indentation of this line fits nothing above it: use the same number of spaces as its neighbours",
+    ),
+    (
+        "wrongly indented",
+        "this line is indented less than the text block it belongs to: indent it like the block's first line",
+    ),
+    (
+        "expected ',' or ']'",
+        "the list that `[` begins is not closed: add the `,` or `]` that is missing",
+    ),
+    (
+        "expected ',' or '}'",
+        "the mapping that `{` begins is not closed: add the `,` or `}` that is missing",
+    ),
+    (
+        "found unexpected end of stream",
+        "the quoted text that begins here never ends: add the closing quote",
+    ),
+    (
+        "document indicator",
+        "the quoted text is cut by `---` or `...`: add the closing quote before",
+    ),
+    (
+        "trailing content after",
+        "something follows the closing quote: remove it, or write inner quotes as \\\"",
+    ),
+    (
+        "escape",
+        "in double quotes a `\\` begins an escape: write `\\\\`, or use single quotes",
+    ),
+    (
+        "unexpected character",
+        "a plain value cannot begin with this character: put the value in quotes",
+    ),
+    (
+        "expected next token",
+        "a plain value cannot begin with this character: put the value in quotes",
+    ),
+    (
+        "expected <document",
+        "this line does not belong to the document above: mend its indentation, or put `---` before it",
+    ),
+    (
+        "recursion limit",
+        "the document is nested too deep: 100 levels are read",
+    ),
+    (
+        "handle wasn't declared",
+        "the tag means nothing in a manifest: leave it out",
+    ),
+    (
+        "eof",
+        "the text ends in the middle of a value: the file may be half written",
+    ),
+];
+
+fn sentence(info: &str) -> String {
+    CURES.iter().find(|(part, _)| info.contains(part)).map_or_else(
+        || format!("this is not YAML ({info}): mend the quotes or the indentation"),
+        |(_, sentence)| (*sentence).to_owned(),
+    )
+}
