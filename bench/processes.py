@@ -17,11 +17,15 @@ class BenchError(Exception):
     """Something that makes the figures worthless; the message says what."""
 
 
+# Where Debian keeps servers, and where tests/peers/install puts what it installs.
+MORE_FOLDERS = f"/usr/sbin:/usr/local/sbin:{pathlib.Path(__file__).resolve().parent.parent}/target/peers/bin"
+
+
 def program(name: str) -> str:
-    """The path of an installed program. Debian keeps servers in /usr/sbin, which is not on every PATH."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    """The path of an installed program."""
+    found = shutil.which(name) or shutil.which(name, path=MORE_FOLDERS)
     if not found:
-        raise BenchError(f"{name} is not installed")
+        raise BenchError(f"{name} is not installed; tests/peers/install installs all but wrk, which is a package of Debian's")
     return found
 
 

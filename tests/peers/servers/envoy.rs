@@ -1,0 +1,97 @@
+//! Envoy: the TLS stack of BoringSSL. It does not say whether a session was resumed.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde_json::{Value, json};
+
+use crate::Result;
+use crate::files::Files;
+use crate::process::{Process, free_port};
+use crate::servers::{Setup, Version};
+
+const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
+
+pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+    let path = files
+        .write("envoy.json", &config(setup, address, files).to_string())?
+        .display()
+        .to_string();
+    let arguments = [
+        "-c",
+        &path,
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "-l",
+        "error",
+    ];
+    let mut process = Process::start("envoy", &arguments, &[])?;
+    process.wait_for_port(address)?;
+    Ok((address, process))
+}
+
+fn config(setup: Setup, address: SocketAddr, files: &Files) -> Value {
+    json!({"static_resources": {"listeners": [{
+        "name": "peers",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": address.port()}},
+        // Reads the SNI.
+        "listener_filters": [{"name": "tls_inspector", "typed_config": {
+            "@type": format!("{EXTENSIONS}.filters.listener.tls_inspector.v3.TlsInspector"),
+        }}],
+        "filter_chains": [{
+            "transport_socket": {"name": "tls", "typed_config": transport(setup, files)},
+            "filters": [{"name": "http", "typed_config": connection_manager(setup)}],
+        }],
+    }]}})
+}
+
+fn transport(setup: Setup, files: &Files) -> Value {
+    let version = |version| match version {
+        Version::Tls12 => "TLSv1_2",
+        Version::Tls13 => "TLSv1_3",
+    };
+    let file = |name: &str| json!({"filename": files.path(name)});
+    let alpn = if setup.h2 {
+        json!(["h2", "http/1.1"])
+    } else {
+        json!(["http/1.1"])
+    };
+    let mut common = json!({
+        "alpn_protocols": alpn,
+        "tls_params": {
+            "tls_minimum_protocol_version": version(setup.lowest()),
+            "tls_maximum_protocol_version": version(setup.highest()),
+        },
+        "tls_certificates": [{"certificate_chain": file("server.pem"), "private_key": file("server.key")}],
+    });
+    if setup.client_certificate {
+        common["validation_context"] = json!({"trusted_ca": file("ca.pem")});
+    }
+    json!({
+        "@type": format!("{EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext"),
+        "require_client_certificate": setup.client_certificate,
+        "common_tls_context": common,
+    })
+}
+
+fn connection_manager(setup: Setup) -> Value {
+    let requests = if setup.close { 1 } else { 0 };
+    let seen = "version=%DOWNSTREAM_TLS_VERSION% sni=%REQUESTED_SERVER_NAME% http=%PROTOCOL%";
+    json!({
+        "@type": format!("{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+        "stat_prefix": "peers",
+        "common_http_protocol_options": {"max_requests_per_connection": requests},
+        "route_config": {"virtual_hosts": [{
+            "name": "peers", "domains": ["*"],
+            "response_headers_to_add": [{"header": {"key": "x-peer", "value": seen}}],
+            "routes": [{
+                "match": {"prefix": "/"},
+                "direct_response": {"status": 200, "body": {"inline_string": "hello"}},
+            }],
+        }]},
+        "http_filters": [{"name": "router", "typed_config": {
+            "@type": format!("{EXTENSIONS}.filters.http.router.v3.Router"),
+        }}],
+    })
+}
