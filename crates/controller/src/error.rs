@@ -7,10 +7,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
     /// No path was given.
-    #[error("no configuration was given: name a file or folder with --config")]
+    #[error("no configuration was given; name a file or folder with --config")]
     NoPath,
     /// A path leads nowhere, which is most likely a typing mistake.
-    #[error("configuration path {} does not exist: name a file or folder that does", .0.display())]
+    #[error("configuration path {} does not exist; name a file or folder that does", .0.display())]
     PathMissing(PathBuf),
     /// The work on a blocking thread ended early.
     #[error("the thread that compiles ended early: {0}")]

@@ -51,8 +51,8 @@ pub(crate) fn list(paths: &[PathBuf], now: SystemTime) -> Vec<Listing> {
                         path,
                         Severity::Error,
                         "too_many_files",
-                        format!(
-                            "brings the number of manifests over {FILES}, the rest is not read: join files"
+                        &format!(
+                            "brings the number of manifests over {FILES}, the rest is not read; join files"
                         ),
                     ));
                     entries.truncate(left);
@@ -78,11 +78,11 @@ fn at(path: &Path, now: SystemTime) -> Listing {
 fn unknown(path: &Path, error: &io::Error) -> Listing {
     Listing {
         entries: None,
-        problems: vec![of(path, Severity::Error, "unreadable_path", because(error))],
+        problems: vec![of(path, Severity::Error, "unreadable_path", &because(error))],
     }
 }
 
-fn of(path: &Path, severity: Severity, reason: &'static str, end: String) -> Problem {
+fn of(path: &Path, severity: Severity, reason: &'static str, end: &str) -> Problem {
     let name: Arc<str> = path.to_string_lossy().into();
     file_problem(severity, reason, &name, format!("path {name} {end}"))
 }
@@ -111,7 +111,7 @@ fn folder(path: &Path, now: SystemTime) -> io::Result<Listing> {
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     listing.problems.sort_by(|a, b| a.message.cmp(&b.message));
     if entries.is_empty() {
-        let end = "holds no .yaml, .yml or .json file: put manifests there".to_owned();
+        let end = "holds no .yaml, .yml or .json file; put manifests there";
         listing
             .problems
             .push(of(path, Severity::Warning, "no_manifests", end));
@@ -148,7 +148,7 @@ fn not_read(path: &Path) -> Option<Problem> {
         .ok()?
         .filter_map(Result::ok)
         .any(|item| is_manifest(Path::new(&item.file_name())));
-    let end = "lies in a folder that was named and is not read itself: name it too".to_owned();
+    let end = "lies in a folder that was named and is not read itself; name it too";
     holds_manifests.then(|| of(path, Severity::Notice, "folder_not_read", end))
 }
 
@@ -215,7 +215,7 @@ mod tests {
         assert!(
             listings[0].problems[0]
                 .message
-                .ends_with("does not exist: mend the path, or put the file there")
+                .ends_with("does not exist; mend the path, or put the file there")
         );
         assert_eq!(reasons(&listings[1]), ["no_manifests"]);
     }

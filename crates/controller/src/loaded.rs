@@ -259,7 +259,7 @@ impl Shelf {
     fn place(&mut self, root: usize, entry: Entry, busy: Busy<'_>) {
         match self.old.remove(&(root, entry.path.clone())) {
             Some((file, objects)) if file.holds(&entry, busy) => self.put(file, objects),
-            Some((file, objects)) => self.read_again(file, objects, entry),
+            Some((file, objects)) => self.read_again(file, objects, &entry),
             // It is read when its writer is done with it.
             None if busy(&entry.real) => {}
             None => self.read_first(root, entry),
@@ -283,12 +283,12 @@ impl Shelf {
         self.put(file, manifest.objects);
     }
 
-    fn read_again(&mut self, mut file: SourceFile, objects: Vec<Object>, entry: Entry) {
+    fn read_again(&mut self, mut file: SourceFile, objects: Vec<Object>, entry: &Entry) {
         file.fingerprint = entry.fingerprint;
         let mut manifest = Manifest::read(&file.path, &file.name);
         if !objects.is_empty() && manifest.problems.is_empty() && manifest.text.trim().is_empty() {
             let message = format!(
-                "file {} was emptied, what it held still serves: write it, or delete the file",
+                "file {} was emptied, what it held still serves; write it, or delete the file",
                 file.name
             );
             manifest.problems = vec![file_problem(Severity::Warning, "empty_file", &file.name, message)];

@@ -32,9 +32,9 @@ pub(crate) struct Manifest {
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let metadata = std::fs::metadata(path).map_err(|error| because(&error))?;
     if !metadata.is_file() {
-        return Err("is no regular file: name a file".to_owned());
+        return Err("is no regular file; name a file".to_owned());
     }
-    let too_large = || format!("is larger than {} MiB: split it", limit / 1024 / 1024);
+    let too_large = || format!("is larger than {} MiB; split it", limit / 1024 / 1024);
     if metadata.len() > limit {
         return Err(too_large());
     }
@@ -53,15 +53,15 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
 /// Why the file system refused, as the end of a sentence that begins with the file's name.
 pub(crate) fn because(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "does not exist: mend the path, or put the file there".to_owned(),
+        io::ErrorKind::NotFound => "does not exist; mend the path, or put the file there".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "cannot be read, permission denied: make it readable for the user that nuncio runs as".to_owned()
+            "cannot be read, permission denied; make it readable for the user that nuncio runs as".to_owned()
         }
         // Links in a circle have no stable name in std.
         _ if error.raw_os_error() == Some(40) => {
-            "is a symbolic link that leads in a circle: let it point to a file".to_owned()
+            "is a symbolic link that leads in a circle; let it point to a file".to_owned()
         }
-        _ => format!("cannot be read ({error}): check the file and its disk"),
+        _ => format!("cannot be read ({error}); check the file and its disk"),
     }
 }
 
@@ -105,7 +105,7 @@ impl Manifest {
         match read_bounded(path, MANIFEST_LIMIT) {
             Err(message) => fail("unreadable_file", &message),
             Ok(bytes) if bytes.contains(&0) => {
-                fail("not_text", "is binary: manifests are YAML or JSON in UTF-8")
+                fail("not_text", "is binary; manifests are YAML or JSON in UTF-8")
             }
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => Self::parse(text, name),
@@ -128,7 +128,7 @@ impl Manifest {
         };
         let fault = Fault {
             spot,
-            message: format!("file {name} is not UTF-8 from here on: save it as UTF-8"),
+            message: format!("file {name} is not UTF-8 from here on; save it as UTF-8"),
         };
         Self {
             problems: vec![fault_problem("not_text", fault, name)],
@@ -150,11 +150,14 @@ impl Manifest {
         let (documents, fault) = yaml::parse(piece);
         for node in documents {
             let start = place(name, node.spot);
-            let object = node
-                .into_value()
-                .map_err(|fault| fault_problem("bad_yaml", fault, name))
-                .and_then(|value| Object::from_document(value, Some(start)));
-            match object {
+            let value = match node.into_value() {
+                Ok(value) => value,
+                Err(fault) => {
+                    self.problems.push(fault_problem("bad_yaml", fault, name));
+                    continue;
+                }
+            };
+            match Object::from_document(value, Some(start)) {
                 Ok(object) => self.objects.push(object),
                 Err(problem) => self.problems.push(problem),
             }
@@ -225,7 +228,7 @@ mod tests {
         let manifest = parse(&format!("{GOOD}data:\n  a: x\n  b: y\n  a: z\n"));
         assert_eq!(
             manifest.problems[0].message,
-            "the key `a` stands twice, on lines 5 and 7: keep one of them"
+            "the key `a` stands twice, on lines 5 and 7; keep one of them"
         );
     }
 
@@ -238,13 +241,13 @@ mod tests {
         let problem = &Manifest::read(&path, &name).problems[0];
         assert_eq!(
             problem.message,
-            "file a.yaml is binary: manifests are YAML or JSON in UTF-8"
+            "file a.yaml is binary; manifests are YAML or JSON in UTF-8"
         );
         std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
         let problem = &Manifest::read(&path, &name).problems[0];
         assert_eq!(
             problem.message,
-            "file a.yaml is not UTF-8 from here on: save it as UTF-8"
+            "file a.yaml is not UTF-8 from here on; save it as UTF-8"
         );
         let place = problem.place.as_ref().unwrap();
         assert_eq!((place.line, place.column), (2, 4));
@@ -256,7 +259,7 @@ mod tests {
         let path = folder.path().join("a.yaml");
         File::create(&path).unwrap().set_len(MANIFEST_LIMIT + 1).unwrap();
         let problem = &Manifest::read(&path, &"a.yaml".into()).problems[0];
-        assert_eq!(problem.message, "file a.yaml is larger than 64 MiB: split it");
+        assert_eq!(problem.message, "file a.yaml is larger than 64 MiB; split it");
     }
 
     #[test]
@@ -267,13 +270,13 @@ mod tests {
         let message = read_bounded(&path, 10).unwrap_err();
         assert_eq!(
             message,
-            "is a symbolic link that leads in a circle: let it point to a file"
+            "is a symbolic link that leads in a circle; let it point to a file"
         );
         let message = read_bounded(&folder.path().join("none"), 10).unwrap_err();
-        assert_eq!(message, "does not exist: mend the path, or put the file there");
+        assert_eq!(message, "does not exist; mend the path, or put the file there");
         assert_eq!(
             read_bounded(folder.path(), 10).unwrap_err(),
-            "is no regular file: name a file"
+            "is no regular file; name a file"
         );
     }
 }

@@ -23,6 +23,9 @@ const DEPTH: usize = 100;
 /// Bytes that the aliases of one document may add, so that a few lines cannot grow without bound.
 const EXPANSION: usize = 16 * 1024 * 1024;
 
+/// Characters of a key that a message repeats.
+const KEY: usize = 64;
+
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spot {
@@ -206,7 +209,7 @@ impl<'a> Reader<'a> {
         if depth > DEPTH {
             return Err(Fault::new(
                 spot,
-                format!("the document is nested too deep: {DEPTH} levels are read"),
+                format!("the document is nested too deep; {DEPTH} levels are read"),
             ));
         }
         let (anchor, content) = match event {
@@ -226,7 +229,7 @@ impl<'a> Reader<'a> {
             _ => {
                 return Err(Fault::new(
                     spot,
-                    "the text ends in the middle of a value: the file may be half written",
+                    "the text ends in the middle of a value; the file may be half written",
                 ));
             }
         };
@@ -243,14 +246,14 @@ impl<'a> Reader<'a> {
         let Some((node, weight)) = self.anchors.get(&anchor) else {
             return Err(Fault::new(
                 spot,
-                "this alias stands for a value that holds it: write the value out",
+                "this alias stands for a value that holds it; write the value out",
             ));
         };
         self.expanded = self.expanded.saturating_add(*weight);
         if self.expanded > EXPANSION {
             return Err(Fault::new(
                 spot,
-                "the aliases of this document add more than 16 MiB to it: write the values out, or use fewer",
+                "the aliases of this document add more than 16 MiB to it; write the values out, or use fewer",
             ));
         }
         Ok(Node {
@@ -312,7 +315,7 @@ impl<'a> Reader<'a> {
         if text.is_empty() {
             return Err(Fault::new(
                 spot,
-                "a value has no key: write the key before the `:`",
+                "a value has no key; write the key before the `:`",
             ));
         }
         Ok(Key { text, spot })
@@ -320,7 +323,7 @@ impl<'a> Reader<'a> {
 }
 
 fn not_a_key(spot: Spot) -> Fault {
-    Fault::new(spot, "a key must be a text: put it in quotes")
+    Fault::new(spot, "a key must be a text; put it in quotes")
 }
 
 fn leaf(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
@@ -341,7 +344,7 @@ fn merge(value: Node, merged: &mut Vec<(Key, Node)>) -> Result<(), Fault> {
     let wrong = |spot| {
         Fault::new(
             spot,
-            "`<<` takes a mapping or a list of mappings: name one with an alias",
+            "`<<` takes a mapping or a list of mappings; name one with an alias",
         )
     };
     match value.content {
@@ -421,8 +424,9 @@ fn repeated(entries: &[(Key, Node)]) -> Option<Fault> {
         Some(Fault::new(
             key.spot,
             format!(
-                "the key `{}` stands twice, on lines {first} and {}: keep one of them",
-                key.text, key.spot.line
+                "the key `{}` stands twice, on lines {first} and {}; keep one of them",
+                key.text.chars().take(KEY).collect::<String>(),
+                key.spot.line
             ),
         ))
     })

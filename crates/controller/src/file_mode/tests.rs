@@ -278,7 +278,7 @@ async fn a_path_that_does_not_exist_is_refused() {
     assert_eq!(
         error.to_string(),
         format!(
-            "configuration path {} does not exist: name a file or folder that does",
+            "configuration path {} does not exist; name a file or folder that does",
             path.display()
         )
     );
@@ -286,6 +286,6 @@ async fn a_path_that_does_not_exist_is_refused() {
     let error = timeout(LIMIT, none.task).await.unwrap().unwrap().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no configuration was given: name a file or folder with --config"
+        "no configuration was given; name a file or folder with --config"
     );
 }

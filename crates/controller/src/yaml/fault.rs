@@ -67,97 +67,97 @@ fn position(error: &ScanError, text: &str) -> (usize, usize) {
 const CURES: &[(&str, &str)] = &[
     (
         "tab",
-        "a tab stands where YAML wants spaces: indent with spaces only",
+        "a tab stands where YAML wants spaces; indent with spaces only",
     ),
     (
         "anchor or alias",
-        "a plain value cannot begin with `*` or `&`: put it in quotes, such as \"*\"",
+        "a plain value cannot begin with `*` or `&`; put it in quotes, such as \"*\"",
     ),
     (
         "unknown anchor",
-        "this alias names no anchor of its document: define it before with `&`, or put the value in quotes",
+        "this alias names no anchor of its document; define it before with `&`, or put the value in quotes",
     ),
     (
         "mapping values are not allowed",
-        "a `:` stands where no value can begin: put the text in quotes, or mend the indentation of this line or the one above",
+        "a `:` stands where no value can begin; put the text in quotes, or mend the indentation of this line or the one above",
     ),
     (
         "simple key",
-        "this line is no `key: value`: add the `:`, or indent it as part of the value above",
+        "this line is no `key: value`; add the `:`, or indent it as part of the value above",
     ),
     (
         "did not find expected key",
-        "this line fits no level of indentation above it: indent it like the keys it belongs to",
+        "this line fits no level of indentation above it; indent it like the keys it belongs to",
     ),
     (
         "expected '-' indicator",
-        "this line does not continue the list above it: begin it with `- `, or mend its indentation",
+        "this line does not continue the list above it; begin it with `- `, or mend its indentation",
     ),
     (
         "block sequence entries",
-        "a list cannot begin here: put the `-` on a line of its own",
+        "a list cannot begin here; put the `-` on a line of its own",
     ),
     (
         "indentation",
-        "the indentation of this line fits nothing above it: use the same number of spaces as its neighbours",
+        "the indentation of this line fits nothing above it; use the same number of spaces as its neighbours",
     ),
     (
         "wrongly indented",
-        "this line is indented less than the text block it belongs to: indent it like the block's first line",
+        "this line is indented less than the text block it belongs to; indent it like the block's first line",
     ),
     (
         "expected ',' or ']'",
-        "the list that `[` begins is not closed: add the `,` or `]` that is missing",
+        "the list that `[` begins is not closed; add the `,` or `]` that is missing",
     ),
     (
         "expected ',' or '}'",
-        "the mapping that `{` begins is not closed: add the `,` or `}` that is missing",
+        "the mapping that `{` begins is not closed; add the `,` or `}` that is missing",
     ),
     (
         "found unexpected end of stream",
-        "the quoted text that begins here never ends: add the closing quote",
+        "the quoted text that begins here never ends; add the closing quote",
     ),
     (
         "document indicator",
-        "the quoted text is cut by `---` or `...`: add the closing quote before",
+        "the quoted text is cut by `---` or `...`; add the closing quote before",
     ),
     (
         "trailing content after",
-        "something follows the closing quote: remove it, or write inner quotes as \\\"",
+        "something follows the closing quote; remove it, or write inner quotes as \\\"",
     ),
     (
         "escape",
-        "in double quotes a `\\` begins an escape: write `\\\\`, or use single quotes",
+        "in double quotes a `\\` begins an escape; write `\\\\`, or use single quotes",
     ),
     (
         "unexpected character",
-        "a plain value cannot begin with this character: put the value in quotes",
+        "a plain value cannot begin with this character; put the value in quotes",
     ),
     (
         "expected next token",
-        "a plain value cannot begin with this character: put the value in quotes",
+        "a plain value cannot begin with this character; put the value in quotes",
     ),
     (
         "expected <document",
-        "this line does not belong to the document above: mend its indentation, or put `---` before it",
+        "this line does not belong to the document above; mend its indentation, or put `---` before it",
     ),
     (
         "recursion limit",
-        "the document is nested too deep: 100 levels are read",
+        "the document is nested too deep; 100 levels are read",
     ),
     (
         "handle wasn't declared",
-        "the tag means nothing in a manifest: leave it out",
+        "the tag means nothing in a manifest; leave it out",
     ),
     (
         "eof",
-        "the text ends in the middle of a value: the file may be half written",
+        "the text ends in the middle of a value; the file may be half written",
     ),
 ];
 
 fn sentence(info: &str) -> String {
     CURES.iter().find(|(part, _)| info.contains(part)).map_or_else(
-        || format!("this is not YAML ({info}): mend the quotes or the indentation"),
+        || format!("this is not YAML ({info}); mend the quotes or the indentation"),
         |(_, sentence)| (*sentence).to_owned(),
     )
 }

@@ -16,7 +16,7 @@ pub(super) fn plain(text: &str) -> Result<Value, String> {
         }
         ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf"
         | "-.Inf" | "-.INF" => Err(format!(
-            "{text} is a number that manifests cannot hold: put it in quotes if text is meant"
+            "{text} is a number that manifests cannot hold; put it in quotes if text is meant"
         )),
         _ => Ok(number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number)),
     }
@@ -24,8 +24,9 @@ pub(super) fn plain(text: &str) -> Result<Value, String> {
 
 /// The value of a scalar with an explicit tag.
 pub(super) fn tagged(text: &str, tag: &Tag) -> Result<Value, String> {
-    let wrong =
-        |kind: &str| format!("`{text}` is tagged as {kind} but is none: mend the value or leave out the tag");
+    let wrong = |kind: &str| {
+        format!("the value is tagged as {kind} but is none; mend the value or leave out the tag")
+    };
     if !tag.is_yaml_core_schema() {
         return match (tag.handle.as_str(), tag.suffix.as_str()) {
             ("" | "!", "" | "!") => Ok(Value::String(text.to_owned())),
@@ -57,7 +58,7 @@ pub(super) fn collection(tag: &Tag, kind: &str) -> Result<(), String> {
 
 fn unknown(tag: &Tag) -> String {
     format!(
-        "the tag !{} means nothing in a manifest: leave it out",
+        "the tag !{} means nothing in a manifest; leave it out",
         tag.suffix
     )
 }
@@ -171,7 +172,7 @@ mod tests {
     fn numbers_that_json_lacks_are_refused() {
         assert_eq!(
             plain(".inf"),
-            Err(".inf is a number that manifests cannot hold: put it in quotes if text is meant".to_owned())
+            Err(".inf is a number that manifests cannot hold; put it in quotes if text is meant".to_owned())
         );
     }
 
@@ -192,7 +193,7 @@ mod tests {
         };
         assert_eq!(
             tagged("x", &own),
-            Err("the tag !vault means nothing in a manifest: leave it out".to_owned())
+            Err("the tag !vault means nothing in a manifest; leave it out".to_owned())
         );
         assert!(collection(&core("map"), "map").is_ok());
         assert!(collection(&core("set"), "map").is_err());

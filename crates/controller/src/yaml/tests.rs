@@ -103,116 +103,118 @@ fn several_documents_and_empty_ones() {
     assert_eq!(read("\n# only a comment\n").0, Vec::<Value>::new());
 }
 
+/// A text, where its fault is, and the sentence about it.
+const FAULTS: &[(&str, (u32, u32), &str)] = &[
+    (
+        "a: 1\n\tb: 2",
+        (2, 1),
+        "a tab stands where YAML wants spaces; indent with spaces only",
+    ),
+    (
+        "a:\n  b: 1\n\tc: 2",
+        (3, 1),
+        "a tab stands where YAML wants spaces; indent with spaces only",
+    ),
+    (
+        "hostname: *",
+        (1, 11),
+        "a plain value cannot begin with `*` or `&`; put it in quotes, such as \"*\"",
+    ),
+    (
+        "a: *x",
+        (1, 4),
+        "this alias names no anchor of its document; define it before with `&`, or put the value in quotes",
+    ),
+    (
+        "a: b: c",
+        (1, 5),
+        "a `:` stands where no value can begin; put the text in quotes, or mend the indentation of this line or the one above",
+    ),
+    (
+        "a: 1\nb\nc: 2",
+        (2, 1),
+        "this line is no `key: value`; add the `:`, or indent it as part of the value above",
+    ),
+    (
+        "a: @b",
+        (1, 4),
+        "a plain value cannot begin with this character; put the value in quotes",
+    ),
+    (
+        "a: [1, 2",
+        (1, 9),
+        "the list that `[` begins is not closed; add the `,` or `]` that is missing",
+    ),
+    (
+        "a: \"b",
+        (1, 4),
+        "the quoted text that begins here never ends; add the closing quote",
+    ),
+    (
+        "a: \"\\d\"",
+        (1, 4),
+        "in double quotes a `\\` begins an escape; write `\\\\`, or use single quotes",
+    ),
+    (
+        "a: 1\na: 2",
+        (2, 1),
+        "the key `a` stands twice, on lines 1 and 2; keep one of them",
+    ),
+    (
+        "a: !vault x",
+        (1, 4),
+        "the tag !vault means nothing in a manifest; leave it out",
+    ),
+    ("[a]: b", (1, 1), "a key must be a text; put it in quotes"),
+    (
+        "a: {<<: 5}",
+        (1, 9),
+        "`<<` takes a mapping or a list of mappings; name one with an alias",
+    ),
+    (
+        "a: &x [*x]",
+        (1, 8),
+        "this alias stands for a value that holds it; write the value out",
+    ),
+    (
+        "a: .inf",
+        (1, 4),
+        ".inf is a number that manifests cannot hold; put it in quotes if text is meant",
+    ),
+    (
+        "x: 1\n---\nfoo: bar\n baz: 1",
+        (4, 5),
+        "a `:` stands where no value can begin; put the text in quotes, or mend the indentation of this line or the one above",
+    ),
+    (
+        "a:\n    b: 1\n  c: 2",
+        (3, 3),
+        "this line fits no level of indentation above it; indent it like the keys it belongs to",
+    ),
+    (
+        "a:\n- b\nc",
+        (3, 1),
+        "this line is no `key: value`; add the `:`, or indent it as part of the value above",
+    ),
+    (
+        "a:\n  - b\n  c: 1",
+        (3, 3),
+        "this line does not continue the list above it; begin it with `- `, or mend its indentation",
+    ),
+    (
+        "a: {b: 1",
+        (1, 9),
+        "the mapping that `{` begins is not closed; add the `,` or `}` that is missing",
+    ),
+    (": 1", (1, 1), "a value has no key; write the key before the `:`"),
+];
+
 #[test]
 fn faults_name_their_place_and_cure() {
-    let table = [
-        (
-            "a: 1\n\tb: 2",
-            (2, 1),
-            "a tab stands where YAML wants spaces: indent with spaces only",
-        ),
-        (
-            "a:\n  b: 1\n\tc: 2",
-            (3, 1),
-            "a tab stands where YAML wants spaces: indent with spaces only",
-        ),
-        (
-            "hostname: *",
-            (1, 11),
-            "a plain value cannot begin with `*` or `&`: put it in quotes, such as \"*\"",
-        ),
-        (
-            "a: *x",
-            (1, 4),
-            "this alias names no anchor of its document: define it before with `&`, or put the value in quotes",
-        ),
-        (
-            "a: b: c",
-            (1, 5),
-            "a `:` stands where no value can begin: put the text in quotes, or mend the indentation of this line or the one above",
-        ),
-        (
-            "a: 1\nb\nc: 2",
-            (2, 1),
-            "this line is no `key: value`: add the `:`, or indent it as part of the value above",
-        ),
-        (
-            "a: @b",
-            (1, 4),
-            "a plain value cannot begin with this character: put the value in quotes",
-        ),
-        (
-            "a: [1, 2",
-            (1, 9),
-            "the list that `[` begins is not closed: add the `,` or `]` that is missing",
-        ),
-        (
-            "a: \"b",
-            (1, 4),
-            "the quoted text that begins here never ends: add the closing quote",
-        ),
-        (
-            "a: \"\\d\"",
-            (1, 4),
-            "in double quotes a `\\` begins an escape: write `\\\\`, or use single quotes",
-        ),
-        (
-            "a: 1\na: 2",
-            (2, 1),
-            "the key `a` stands twice, on lines 1 and 2: keep one of them",
-        ),
-        (
-            "a: !vault x",
-            (1, 4),
-            "the tag !vault means nothing in a manifest: leave it out",
-        ),
-        ("[a]: b", (1, 1), "a key must be a text: put it in quotes"),
-        (
-            "a: {<<: 5}",
-            (1, 9),
-            "`<<` takes a mapping or a list of mappings: name one with an alias",
-        ),
-        (
-            "a: &x [*x]",
-            (1, 8),
-            "this alias stands for a value that holds it: write the value out",
-        ),
-        (
-            "a: .inf",
-            (1, 4),
-            ".inf is a number that manifests cannot hold: put it in quotes if text is meant",
-        ),
-        (
-            "x: 1\n---\nfoo: bar\n baz: 1",
-            (4, 5),
-            "a `:` stands where no value can begin: put the text in quotes, or mend the indentation of this line or the one above",
-        ),
-        (
-            "a:\n    b: 1\n  c: 2",
-            (3, 3),
-            "this line fits no level of indentation above it: indent it like the keys it belongs to",
-        ),
-        (
-            "a:\n- b\nc",
-            (3, 1),
-            "this line is no `key: value`: add the `:`, or indent it as part of the value above",
-        ),
-        (
-            "a:\n  - b\n  c: 1",
-            (3, 3),
-            "this line does not continue the list above it: begin it with `- `, or mend its indentation",
-        ),
-        (
-            "a: {b: 1",
-            (1, 9),
-            "the mapping that `{` begins is not closed: add the `,` or `}` that is missing",
-        ),
-        (": 1", (1, 1), "a value has no key: write the key before the `:`"),
-    ];
     let mut wrong = Vec::new();
-    for (text, (line, column), message) in table {
+    for (text, (line, column), message) in FAULTS {
         let fault = read(text).1;
-        if fault != Some((line, column, message.to_owned())) {
+        if fault != Some((*line, *column, (*message).to_owned())) {
             wrong.push(format!("{text:?}: {fault:?}"));
         }
     }
@@ -232,7 +234,7 @@ fn aliases_cannot_grow_without_bound() {
     assert!(values.is_empty());
     assert_eq!(
         fault.unwrap().2,
-        "the aliases of this document add more than 16 MiB to it: write the values out, or use fewer"
+        "the aliases of this document add more than 16 MiB to it; write the values out, or use fewer"
     );
 }
 
