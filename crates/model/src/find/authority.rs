@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::hash::{Fnv, Table};
 use super::literal::Literals;
 use super::path::Paths;
-use super::search::{FEW, Rank, Ranked, Search, Searched, least_of};
+use super::search::{FEW, NEVER, Rank, Ranked, Search, Searched};
 use super::trie::{Backward, Forward, Trie};
 use crate::{AuthorityMatch, Pattern, Route};
 
@@ -29,15 +29,10 @@ pub(super) struct AuthorityIndex {
     least: Rank,
 }
 
-/// Expressions that a request with certain literals may match; best first.
+/// The routes of each expression that certain literals may begin; best first. The first route of each
+/// lends its expression: a copy would have scratch space of its own.
 #[derive(Debug)]
-struct Regexes(Vec<Arc<AuthorityRegex>>);
-
-#[derive(Debug)]
-struct AuthorityRegex {
-    pattern: Pattern,
-    paths: Paths,
-}
+struct Regexes(Vec<Arc<Paths>>);
 
 impl Authorities {
     pub(super) fn new(routes: &[Arc<Route>]) -> Self {
@@ -75,7 +70,8 @@ struct Groups<'r> {
     suffix: BTreeMap<Vec<u8>, Vec<Rank>>,
     prefix: BTreeMap<Vec<u8>, Vec<Rank>>,
     any: Vec<Rank>,
-    regex: HashMap<&'r Pattern, Vec<Rank>>,
+    /// By their text.
+    regex: HashMap<&'r str, (&'r Pattern, Vec<Rank>)>,
 }
 
 impl<'r> Groups<'r> {
@@ -85,7 +81,13 @@ impl<'r> Groups<'r> {
             AuthorityMatch::Exact(text) => self.exact.entry(Fnv::of(text.as_bytes())).or_default(),
             AuthorityMatch::Suffix(text) => self.suffix.entry(text.bytes().rev().collect()).or_default(),
             AuthorityMatch::Prefix(text) => self.prefix.entry(text.as_bytes().to_vec()).or_default(),
-            AuthorityMatch::Regex(pattern) => self.regex.entry(pattern).or_default(),
+            AuthorityMatch::Regex(pattern) => {
+                &mut self
+                    .regex
+                    .entry(pattern.regex().as_str())
+                    .or_insert((pattern, Vec::new()))
+                    .1
+            }
         }
     }
 }
@@ -135,42 +137,35 @@ impl AuthorityIndex {
     }
 }
 
-fn by_regex(groups: HashMap<&Pattern, Vec<Rank>>, routes: &[Arc<Route>]) -> Literals<Regexes> {
-    let mut regexes: Vec<Arc<AuthorityRegex>> = groups
-        .into_iter()
-        .map(|(pattern, ranks)| {
-            Arc::new(AuthorityRegex {
-                pattern: pattern.clone(),
-                paths: Paths::new(ranks, routes),
-            })
-        })
+fn by_regex(groups: HashMap<&str, (&Pattern, Vec<Rank>)>, routes: &[Arc<Route>]) -> Literals<Regexes> {
+    let mut regexes: Vec<(&Pattern, Arc<Paths>)> = groups
+        .into_values()
+        .map(|(pattern, ranks)| (pattern, Arc::new(Paths::new(ranks, routes))))
         .collect();
-    regexes.sort_unstable_by_key(|regex| regex.paths.least());
-    let numbered = (0..).zip(regexes.iter().map(|regex| &regex.pattern));
+    regexes.sort_unstable_by_key(|(_, paths)| paths.least());
+    let numbered = (0..).zip(regexes.iter().map(|(pattern, _)| *pattern));
+    let paths = |number: u32| Arc::clone(&regexes[number as usize].1);
     Literals::new(numbered, &|numbers| {
-        Regexes(
-            numbers
-                .into_iter()
-                .map(|number| Arc::clone(&regexes[number as usize]))
-                .collect(),
-        )
+        Regexes(numbers.into_iter().map(paths).collect())
     })
 }
 
 impl Ranked for Regexes {
     fn least(&self) -> Rank {
-        least_of(self.0.iter().map(|regex| &regex.paths))
+        self.0.first().map_or(NEVER, |paths| paths.least())
     }
 }
 
 impl Searched for Regexes {
     fn search(&self, search: &mut Search<'_>) {
-        for regex in &self.0 {
-            if regex.paths.least() >= search.best {
+        for paths in &self.0 {
+            let least = paths.least();
+            if least >= search.best {
                 return;
             }
-            if regex.pattern.is_match(search.head.authority) {
-                search.consider(&regex.paths);
+            let example = &search.routes[least as usize];
+            if example.matches.authority.accepts(search.head.authority) {
+                search.consider(&**paths);
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Regular expressions found by the literal text that every match begins with, and where many begin
 //! alike, by the literal text that every match ends with.
 
+use std::collections::BTreeMap;
+
+use regex_syntax::hir::Look;
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
-use regex_syntax::hir::{Hir, Look};
 
 use super::search::{FEW, Rank, Ranked, Search, Searched};
 use super::trie::{Backward, Forward, Trie};
@@ -30,17 +32,20 @@ impl<V: Ranked> Literals<V> {
         patterns: impl IntoIterator<Item = (u32, &'p Pattern)>,
         make: &impl Fn(Vec<u32>) -> V,
     ) -> Self {
-        let patterns: Vec<(u32, Affixes)> = patterns
+        let patterns: Vec<(u32, &Pattern, Vec<Vec<u8>>)> = patterns
             .into_iter()
-            .map(|(id, pattern)| (id, Affixes::of(pattern)))
+            .map(|(id, pattern)| (id, pattern, literals(pattern, End::Front)))
             .collect();
         let by_prefix = grouped(
             patterns
                 .iter()
-                .map(|(id, affixes)| ((*id, affixes), &*affixes.prefixes)),
+                .map(|(id, pattern, prefixes)| ((*id, *pattern), &**prefixes)),
         );
+        let by_prefix = by_prefix
+            .into_iter()
+            .map(|(prefix, group)| (prefix, BySuffix::new(&group, make)));
         Self {
-            by_prefix: Trie::new(by_prefix.map(|(prefix, group)| (prefix, BySuffix::new(&group, make)))),
+            by_prefix: Trie::new(by_prefix),
         }
     }
 }
@@ -66,12 +71,18 @@ impl<V> Ranked for Literals<V> {
 }
 
 impl<V: Ranked> BySuffix<V> {
-    fn new(group: &[(u32, &Affixes)], make: &impl Fn(Vec<u32>) -> V) -> Self {
+    fn new(group: &[(u32, &Pattern)], make: &impl Fn(Vec<u32>) -> V) -> Self {
         if group.len() <= FEW {
             return Self::Few(make(group.iter().map(|(id, _)| *id).collect()));
         }
-        let by_suffix = grouped(group.iter().map(|(id, affixes)| (*id, &*affixes.suffixes)));
-        Self::Many(Trie::new(by_suffix.map(|(suffix, ids)| (suffix, make(ids)))))
+        let suffixes: Vec<(u32, Vec<Vec<u8>>)> = group
+            .iter()
+            .map(|(id, pattern)| (*id, literals(pattern, End::Back)))
+            .collect();
+        let by_suffix = grouped(suffixes.iter().map(|(id, suffixes)| (*id, &**suffixes)));
+        Self::Many(Trie::new(
+            by_suffix.into_iter().map(|(suffix, ids)| (suffix, make(ids))),
+        ))
     }
 }
 
@@ -84,108 +95,94 @@ impl<V: Ranked> Ranked for BySuffix<V> {
     }
 }
 
+/// An end of a text.
+#[derive(Clone, Copy)]
+enum End {
+    Front,
+    Back,
+}
+
 /// Items by each of their keys; items of one key stay in order.
-fn grouped<'k, T: Copy>(
-    items: impl Iterator<Item = (T, &'k [Vec<u8>])>,
-) -> impl Iterator<Item = (Vec<u8>, Vec<T>)> {
-    let mut groups = std::collections::BTreeMap::<Vec<u8>, Vec<T>>::new();
+fn grouped<'k, T>(items: impl Iterator<Item = (T, &'k [Vec<u8>])>) -> BTreeMap<Vec<u8>, Vec<T>>
+where
+    T: Copy,
+{
+    let mut groups = BTreeMap::<Vec<u8>, Vec<T>>::new();
     for (item, keys) in items {
         for key in keys {
             groups.entry(key.clone()).or_default().push(item);
         }
     }
-    groups.into_iter()
+    groups
 }
 
-/// Every match begins with one of `prefixes` and ends with one of `suffixes`, which are spelt backwards.
-#[derive(Debug, PartialEq, Eq)]
-struct Affixes {
-    prefixes: Vec<Vec<u8>>,
-    suffixes: Vec<Vec<u8>>,
+/// Texts of which every match begins (ends) with one; those that matches end with are spelt backwards.
+/// None begins with another.
+fn literals(pattern: &Pattern, end: End) -> Vec<Vec<u8>> {
+    extract(pattern, end).unwrap_or_else(|| vec![Vec::new()])
 }
 
-impl Affixes {
-    fn of(pattern: &Pattern) -> Self {
-        // The expression has compiled, so it parses; if it did not, it would be looked at every time.
-        let Ok(hir) = regex_syntax::parse(pattern.regex().as_str()) else {
-            return Self {
-                prefixes: anything(),
-                suffixes: anything(),
-            };
-        };
-        let from_start = hir.properties().look_set_prefix().contains(Look::Start);
-        let to_end = hir.properties().look_set_suffix().contains(Look::End);
-        Self {
-            prefixes: if from_start {
-                literals(&hir, ExtractKind::Prefix)
-            } else {
-                anything()
-            },
-            suffixes: if to_end {
-                literals(&hir, ExtractKind::Suffix)
-            } else {
-                anything()
-            },
-        }
+/// None where nothing is known about how matches begin (end).
+fn extract(pattern: &Pattern, end: End) -> Option<Vec<Vec<u8>>> {
+    let hir = regex_syntax::parse(pattern.regex().as_str()).ok()?;
+    let (anchored, anchor, kind) = match end {
+        End::Front => (
+            hir.properties().look_set_prefix(),
+            Look::Start,
+            ExtractKind::Prefix,
+        ),
+        End::Back => (hir.properties().look_set_suffix(), Look::End, ExtractKind::Suffix),
+    };
+    if !anchored.contains(anchor) {
+        return None;
     }
-}
-
-fn anything() -> Vec<Vec<u8>> {
-    vec![Vec::new()]
-}
-
-/// The literals, none of which begins with another, in the direction of `kind`.
-fn literals(hir: &Hir, kind: ExtractKind) -> Vec<Vec<u8>> {
-    let backwards = matches!(kind, ExtractKind::Suffix);
     let mut extractor = Extractor::new();
     extractor.kind(kind).limit_total(MOST_LITERALS);
-    let sequence = extractor.extract(hir);
-    let Some(found) = sequence.literals() else {
-        return anything();
+    let sequence = extractor.extract(&hir);
+    let literals = sequence
+        .literals()?
+        .iter()
+        .map(|literal| literal.as_bytes().iter().copied());
+    let mut literals: Vec<Vec<u8>> = match end {
+        End::Front => literals.map(Iterator::collect).collect(),
+        End::Back => literals.map(|bytes| bytes.rev().collect()).collect(),
     };
-    let mut found: Vec<Vec<u8>> = found.iter().map(|literal| literal.as_bytes().to_vec()).collect();
-    if backwards {
-        found.iter_mut().for_each(|literal| literal.reverse());
-    }
-    found.sort_unstable();
-    found.dedup_by(|longer, shorter| longer.starts_with(shorter));
-    found
+    literals.sort_unstable();
+    literals.dedup_by(|longer, shorter| longer.starts_with(shorter));
+    Some(literals)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn affixes(text: &str) -> (Vec<String>, Vec<String>) {
-        let affixes = Affixes::of(&Pattern::full(text, 1 << 20).unwrap());
-        let text = |literals: Vec<Vec<u8>>| {
+    /// Both ends, joined by spaces.
+    fn ends(pattern: &Pattern) -> [String; 2] {
+        [End::Front, End::Back].map(|end| {
+            let literals = literals(pattern, end);
             literals
-                .into_iter()
-                .map(|l| String::from_utf8(l).unwrap())
-                .collect()
-        };
-        (text(affixes.prefixes), text(affixes.suffixes))
+                .iter()
+                .map(|literal| String::from_utf8_lossy(literal))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
     }
 
     #[test]
     fn literals_are_those_that_every_match_has() {
-        for (regex, prefixes, suffixes) in [
-            ("/a/.*", &["/a/"][..], &[""][..]),
-            ("/a/[^/]+/b", &["/a/"], &["b/"]),
-            ("/v[12]/x", &["/v1/x", "/v2/x"], &["x/1v/", "x/2v/"]),
-            ("/a|/ab|/c", &["/a", "/c"], &["a/", "ba/", "c/"]),
-            (".*", &[""], &[""]),
-            ("(?i)/a", &["/A", "/a"], &["A/", "a/"]),
-            ("/[a-z]+", &["/"], &[""]),
-            ("a?b", &["ab", "b"], &["b"]),
+        for (regex, front, back) in [
+            ("/a/.*", "/a/", ""),
+            ("/a/[^/]+/b", "/a/", "b/"),
+            ("/v[12]/x", "/v1/x /v2/x", "x/1v/ x/2v/"),
+            ("/a|/ab|/c", "/a /c", "a/ ba/ c/"),
+            (".*", "", ""),
+            ("(?i)/a", "/A /a", "A/ a/"),
+            ("/[a-z]+", "/", ""),
+            ("a?b", "ab b", "b"),
         ] {
-            let (found_prefixes, found_suffixes) = affixes(regex);
             assert_eq!(
-                (&*found_prefixes, &*found_suffixes),
-                (
-                    &prefixes.iter().map(ToString::to_string).collect::<Vec<_>>()[..],
-                    &suffixes.iter().map(ToString::to_string).collect::<Vec<_>>()[..]
-                ),
+                ends(&Pattern::full(regex, 1 << 20).unwrap()),
+                [front, back],
                 "{regex}"
             );
         }
@@ -193,13 +190,6 @@ mod tests {
 
     #[test]
     fn an_expression_that_is_not_anchored_has_no_literals() {
-        let affixes = Affixes::of(&Pattern::partial("/a", 1 << 20).unwrap());
-        assert_eq!(
-            affixes,
-            Affixes {
-                prefixes: anything(),
-                suffixes: anything()
-            }
-        );
+        assert_eq!(ends(&Pattern::partial("/a", 1 << 20).unwrap()), ["", ""]);
     }
 }

@@ -73,8 +73,3 @@ impl Ranked for [Rank] {
         self.first().copied().unwrap_or(NEVER)
     }
 }
-
-/// The lowest rank of several parts.
-pub(super) fn least_of<'p, P: Ranked + ?Sized + 'p>(parts: impl IntoIterator<Item = &'p P>) -> Rank {
-    parts.into_iter().map(Ranked::least).min().unwrap_or(NEVER)
-}

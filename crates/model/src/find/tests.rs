@@ -1,5 +1,6 @@
-//! Tables; the comparison with a plain scan is in `oracle`.
+//! Tables for routes; those for hosts are in `host`, the comparison with a plain scan in `oracle`.
 
+mod host;
 mod oracle;
 
 use std::sync::Arc;
@@ -7,9 +8,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::{
-    Action, AuthorityMatch, HeaderMatch, HostTable, InsecureAction, MethodMatch, ObjectRef, PathMatch,
-    Pattern, QueryMatch, Reason, RequestHead, Route, RouteMatch, RouteTable, Target, Unresolved, ValueMatch,
-    VirtualHost,
+    Action, AuthorityMatch, HeaderMatch, MethodMatch, ObjectRef, PathMatch, Pattern, QueryMatch, Reason,
+    RequestHead, Route, RouteMatch, RouteTable, Target, Unresolved, ValueMatch,
 };
 
 fn pattern(text: &str) -> Pattern {
@@ -510,165 +510,126 @@ fn b20_b21_shares_are_cumulative_and_the_rest_falls_through() {
 fn an_empty_table_finds_nothing() {
     let table = RouteTable::new(Vec::new());
     assert_eq!(found(&table, &Request::get("/")), "-");
-    assert!(HostTable::new(Vec::new()).find("a.test").is_none());
 }
 
-/// Bucket by bucket: many routes that differ in one thing only, each found by it.
-#[test]
-fn each_of_many_is_found() {
-    type Differ = fn(usize) -> (RouteMatch, Request);
-    let patterns: [(&str, Differ); 9] = [
-        ("prefix", |n| {
-            (on(prefix(&format!("/s{n}/"))), Request::get(&format!("/s{n}/x")))
-        }),
-        ("nested", |n| {
-            let path = format!("/{}", "a".repeat(300 - n));
-            (on(prefix(&path)), Request::get(&path))
-        }),
-        ("hostname", |n| {
-            let name = format!("h{n}.test");
-            let matches = RouteMatch {
-                authority: AuthorityMatch::Exact((&*name).into()),
-                ..on(prefix("/"))
-            };
-            (matches, Request::get("/").at(&name))
-        }),
-        ("suffix", |n| {
-            let suffix = format!(".h{n}.test");
-            let matches = RouteMatch {
-                authority: AuthorityMatch::Suffix((&*suffix).into()),
-                ..on(prefix("/"))
-            };
-            (matches, Request::get("/").at(&format!("x{suffix}")))
-        }),
-        ("host expression", |n| {
-            let regex = AuthorityMatch::Regex(pattern(&format!("[a-z]+\\.h{n}\\.test")));
-            (
-                RouteMatch {
-                    authority: regex,
-                    ..on(prefix("/"))
-                },
-                Request::get("/").at(&format!("x.h{n}.test")),
-            )
-        }),
-        ("header value", |n| {
-            let value = format!("v{n}");
-            let condition = header("x-a", ValueMatch::Exact(&value));
-            (
-                RouteMatch {
-                    headers: vec![condition],
-                    ..on(prefix("/"))
-                },
-                Request::get("/").with("x-a", &value),
-            )
-        }),
-        ("header name", |n| {
-            let name = format!("x-{n}");
-            let headers = vec![
-                header("x-a", ValueMatch::Present),
-                header(&name, ValueMatch::Present),
-            ];
-            let request = Request::get("/").with("x-a", "1").with(&name, "1");
-            (
-                RouteMatch {
-                    headers,
-                    ..on(prefix("/"))
-                },
-                request,
-            )
-        }),
-        ("method", |n| {
-            let method = format!("M{n}");
-            let condition = MethodMatch::Exact(method.parse().unwrap());
-            (
-                RouteMatch {
-                    method: Some(condition),
-                    ..on(prefix("/"))
-                },
-                Request::get("/").by(&method),
-            )
-        }),
-        ("expression", |n| {
-            (
-                on(PathMatch::Regex(pattern(&format!("/s{n}/.*")))),
-                Request::get(&format!("/s{n}/x")),
-            )
-        }),
-    ];
-    for (what, differ) in patterns {
-        let (routes, requests): (Vec<_>, Vec<_>) = (0..300)
-            .map(differ)
-            .enumerate()
-            .map(|(n, (matches, request))| (route(&n.to_string(), matches), request))
-            .unzip();
-        let table = RouteTable::new(routes);
-        for (n, request) in requests.iter().enumerate() {
-            assert_eq!(found(&table, request), n.to_string(), "{what}");
-        }
-    }
-}
-
-fn hosts(names: &[&str]) -> HostTable {
-    let routes = Arc::new(RouteTable::new(Vec::new()));
-    let host = |name: &&str| {
-        Arc::new(VirtualHost {
-            object: None,
-            hostname: (*name).into(),
-            insecure: InsecureAction::Route,
-            routes: Arc::clone(&routes),
+/// Asks many routes that differ in one thing only, each of which must be found by it.
+fn each_is_found(differ: impl Fn(usize) -> (RouteMatch, Request)) {
+    let (routes, requests): (Vec<_>, Vec<_>) = (0..300)
+        .map(|n| {
+            let (matches, request) = differ(n);
+            (route(&n.to_string(), matches), request)
         })
+        .unzip();
+    let table = RouteTable::new(routes);
+    for (n, request) in requests.iter().enumerate() {
+        assert_eq!(found(&table, request), n.to_string(), "{request:?}");
+    }
+}
+
+#[test]
+fn each_of_many_paths_is_found() {
+    each_is_found(|n| (on(prefix(&format!("/s{n}/"))), Request::get(&format!("/s{n}/x"))));
+    each_is_found(|n| (on(exact(&format!("/s{n}"))), Request::get(&format!("/s{n}"))));
+    each_is_found(|n| {
+        let nested = format!("/{}", "a".repeat(300 - n));
+        (on(prefix(&nested)), Request::get(&nested))
+    });
+    each_is_found(|n| {
+        (
+            on(PathMatch::Regex(pattern(&format!("/s{n}/.*")))),
+            Request::get(&format!("/s{n}/x")),
+        )
+    });
+    each_is_found(|n| {
+        (
+            on(PathMatch::Regex(pattern(&format!("/[^/]+/s{n}")))),
+            Request::get(&format!("/x/s{n}")),
+        )
+    });
+}
+
+#[test]
+fn each_of_many_authorities_is_found() {
+    let for_host = |authority| RouteMatch {
+        authority,
+        ..on(prefix("/"))
     };
-    HostTable::new(names.iter().map(host).collect())
+    each_is_found(|n| {
+        let name = format!("h{n}.test");
+        (
+            for_host(AuthorityMatch::Exact((&*name).into())),
+            Request::get("/").at(&name),
+        )
+    });
+    each_is_found(|n| {
+        let suffix = format!(".h{n}.test");
+        (
+            for_host(AuthorityMatch::Suffix((&*suffix).into())),
+            Request::get("/").at(&format!("x{suffix}")),
+        )
+    });
+    each_is_found(|n| {
+        let prefix = format!("h{n}.");
+        (
+            for_host(AuthorityMatch::Prefix((&*prefix).into())),
+            Request::get("/").at(&format!("{prefix}x")),
+        )
+    });
+    each_is_found(|n| {
+        let regex = AuthorityMatch::Regex(pattern(&format!("[a-z]+\\.h{n}\\.test")));
+        (for_host(regex), Request::get("/").at(&format!("x.h{n}.test")))
+    });
 }
 
 #[test]
-fn e21_exact_beats_suffix_beats_prefix_beats_any() {
-    let all = hosts(&[
-        "*",
-        "a.*",
-        "a.b.*",
-        "*.test",
-        "*.b.test",
-        "A.b.Test",
-        "a.b.test:8080",
-        "*z.*",
-    ]);
-    for (authority, expected) in [
-        ("a.b.test", "A.b.Test"),
-        ("a.b.test:8080", "a.b.test:8080"),
-        ("a.b.test:9090", "a.b.*"),
-        ("x.b.test", "*.b.test"),
-        (".b.test", "*.test"),
-        ("b.test", "*.test"),
-        (".test", "*"),
-        ("a.c.test", "*.test"),
-        ("a.org", "a.*"),
-        ("a.b.org", "a.b.*"),
-        ("a.b.", "a.*"),
-        ("a.", "*"),
-        ("", "*"),
-        ("c.org", "*"),
-        ("xz.*", "*z.*"),
-    ] {
-        assert_eq!(
-            all.find(authority).map(|host| &*host.hostname),
-            Some(expected),
-            "{authority}"
-        );
-    }
-    assert!(hosts(&["a.test", "*.b.test", "c.*"]).find("d.test").is_none());
-}
-
-#[test]
-fn of_two_hosts_with_one_name_the_first_counts() {
-    for name in ["a.test", "*.test", "a.*", "*"] {
-        let twice = hosts(&["x.test", name, name]);
-        let first = &twice.hosts()[1];
-        assert!(
-            twice.find("a.test").is_some_and(|host| Arc::ptr_eq(host, first)),
-            "{name}"
-        );
-    }
+fn each_of_many_methods_and_headers_is_found() {
+    let by_headers = |headers| RouteMatch {
+        headers,
+        ..on(prefix("/"))
+    };
+    each_is_found(|n| {
+        let method = format!("M{n}");
+        let condition = MethodMatch::Exact(method.parse().unwrap());
+        (
+            RouteMatch {
+                method: Some(condition),
+                ..on(prefix("/"))
+            },
+            Request::get("/").by(&method),
+        )
+    });
+    each_is_found(|n| {
+        let value = format!("v{n}");
+        let headers = vec![header("x-a", ValueMatch::Exact(&value))];
+        (by_headers(headers), Request::get("/").with("x-a", &value))
+    });
+    each_is_found(|n| {
+        let name = format!("x-{n}");
+        let headers = vec![
+            header(&name, ValueMatch::Present),
+            header("x-a", ValueMatch::Present),
+        ];
+        (
+            by_headers(headers),
+            Request::get("/").with("x-a", "1").with(&name, "1"),
+        )
+    });
+    // `host` is not among the headers of an HTTP/2 request.
+    each_is_found(|n| {
+        let (host, name) = (format!("h{n}"), format!("x-{n}"));
+        let headers = vec![
+            header("host", ValueMatch::Exact(&host)),
+            header(&name, ValueMatch::Present),
+        ];
+        (
+            by_headers(if n % 2 == 0 {
+                headers
+            } else {
+                headers[..1].to_vec()
+            }),
+            Request::get("/").at(&host).with(&name, "1"),
+        )
+    });
 }
 
 #[test]
@@ -677,6 +638,4 @@ fn tables_are_equal_when_what_they_hold_is() {
         |names: &[&str]| RouteTable::new(names.iter().map(|name| route(name, on(prefix("/")))).collect());
     assert_eq!(table(&["a", "b"]), table(&["a", "b"]));
     assert_ne!(table(&["a", "b"]), table(&["b", "a"]));
-    assert_eq!(hosts(&["a", "b"]), hosts(&["a", "b"]));
-    assert_ne!(hosts(&["a", "b"]), hosts(&["a"]));
 }

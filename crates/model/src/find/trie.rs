@@ -225,7 +225,7 @@ impl<V: Ranked> Builder<'_, V> {
             slot = self.values[keys.start]
                 .take()
                 .map(|value| self.slot(value, to, above));
-            above = slot.or(above);
+            above = slot;
             keys.start += 1;
         }
         let first_child = self.nodes.len() + 1 + self.pending.len();

@@ -9,7 +9,8 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Request, hosts, pattern, target};
+use super::host::hosts;
+use super::{Request, pattern, target};
 use crate::{
     AuthorityMatch, HeaderMatch, MethodMatch, PathMatch, QueryMatch, Route, RouteMatch, RouteTable,
     ValueMatch,
@@ -174,6 +175,26 @@ fn path_match() -> impl Strategy<Value = PathMatch> {
     ]
 }
 
+fn few_paths() -> impl Strategy<Value = PathMatch> {
+    let prefix = |text: &str, case_sensitive| PathMatch::Prefix {
+        text: text.into(),
+        case_sensitive,
+    };
+    let regex = PathMatch::Regex(pattern("/.*"));
+    let exact = PathMatch::Exact {
+        text: "/".into(),
+        case_sensitive: true,
+    };
+    select(vec![
+        prefix("/", true),
+        prefix("/", true),
+        prefix("/a", true),
+        prefix("/A", false),
+        exact,
+        regex,
+    ])
+}
+
 fn method() -> impl Strategy<Value = Method> {
     select(vec![Method::GET, Method::PUT, Method::from_bytes(b"X").unwrap()])
 }
@@ -230,19 +251,20 @@ fn query_match() -> impl Strategy<Value = QueryMatch> {
     })
 }
 
-/// Conditions of every kind; `narrow` keeps to one authority and one path, so that the rest decides.
+/// Conditions of every kind; `narrow` keeps to few authorities and paths, so that the rest decides.
 fn route_match(narrow: bool) -> impl Strategy<Value = RouteMatch> {
     let authority = if narrow {
-        Just(AuthorityMatch::Any).boxed()
+        select(vec![
+            AuthorityMatch::Any,
+            AuthorityMatch::Any,
+            AuthorityMatch::Suffix("a".into()),
+        ])
+        .boxed()
     } else {
         authority_match().boxed()
     };
-    let root = PathMatch::Prefix {
-        text: "/".into(),
-        case_sensitive: true,
-    };
     let path = if narrow {
-        Just(root).boxed()
+        few_paths().boxed()
     } else {
         path_match().boxed()
     };
@@ -340,7 +362,7 @@ proptest! {
     }
 
     #[test]
-    fn find_is_the_first_that_holds_where_authority_and_path_are_one(
+    fn find_is_the_first_that_holds_where_authorities_and_paths_are_few(
         routes in routes(true),
         requests in vec(request(), 20),
         draw in 0..100_u8,
