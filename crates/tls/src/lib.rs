@@ -1,1 +1,39 @@
-//! tls
+//! The TLS of nuncio: what users may write about it, what it becomes, and why it failed.
+//!
+//! ```text
+//! Secrets, files ──▶ material ──▶ ClientIdentity, TrustBundle ─┐
+//! names of suites, groups, versions ──▶ names ─────────────────┼──▶ TlsSettings (in nuncio-model)
+//!                                                              │
+//! ClientTls (one per settings) ◀───────────────────────────────┘
+//!     └─ EndpointTls (one per endpoint: session tickets)
+//!          └─ Handshake (one per connection) ──▶ Established, or a Failure with its remedy
+//! ```
+//!
+//! There are no sockets here: whoever drives a [`Handshake`] moves its bytes.
+
+mod client;
+mod describe;
+mod failure;
+#[cfg(test)]
+mod fixture;
+mod handshake;
+mod interned;
+mod key;
+mod material;
+mod names;
+mod observe;
+mod pem;
+mod remedy;
+mod roots;
+mod server;
+mod session;
+mod verifier;
+mod verify;
+
+pub use client::{ClientTls, EndpointTls, provider};
+pub use describe::describe;
+pub use failure::{Seen, alpn_mismatch, failure_of};
+pub use handshake::{Closed, Established, Handshake, process_established};
+pub use material::{Finding, MaterialError, certificates, client_identity, is_ca, trust_bundle};
+pub use names::{CipherSuites, UnknownName, VersionBound, alpn_protocol, cipher_suite, cipher_suites, group, version};
+pub use server::server_config;

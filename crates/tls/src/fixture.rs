@@ -1,0 +1,325 @@
+//! Certificates, peers and settings for tests: every certificate is real, every handshake is one.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use nuncio_model::{Alpn, Failure, Roots, TlsSettings, TlsVersion, Verify, VerifyMode, VerifyName};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::crypto::CryptoProvider;
+use rustls::server::ServerConnection;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::CertificateDer;
+
+use crate::{ClientTls, EndpointTls, Handshake, client_identity, provider, trust_bundle};
+
+/// About a year.
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A CA.
+pub(crate) struct Authority {
+    pub(crate) issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        Self::from_params(ca_params(name))
+    }
+
+    pub(crate) fn from_params(params: CertificateParams) -> Self {
+        Self { issuer: CertifiedIssuer::self_signed(params, new_key()).expect("a CA") }
+    }
+
+    pub(crate) fn intermediate(&self, name: &str) -> Self {
+        Self { issuer: CertifiedIssuer::signed_by(ca_params(name), new_key(), &self.issuer).expect("a CA") }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    pub(crate) fn der(&self) -> Vec<u8> {
+        self.issuer.der().to_vec()
+    }
+
+    /// A certificate for a server.
+    pub(crate) fn leaf(&self, names: &[&str]) -> Leaf {
+        self.issue(&leaf_params(names))
+    }
+
+    pub(crate) fn issue(&self, params: &CertificateParams) -> Leaf {
+        self.issue_for(params, new_key())
+    }
+
+    pub(crate) fn issue_for(&self, params: &CertificateParams, key: KeyPair) -> Leaf {
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Leaf { chain: vec![certificate.der().to_vec()], key }
+    }
+}
+
+/// A certificate with its key, and what is sent with it.
+pub(crate) struct Leaf {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: KeyPair,
+}
+
+impl Leaf {
+    /// Signed by its own key.
+    pub(crate) fn self_signed(params: &CertificateParams) -> Self {
+        let key = new_key();
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self { chain: vec![certificate.der().to_vec()], key }
+    }
+
+    pub(crate) fn with(mut self, intermediate: &Authority) -> Self {
+        self.chain.push(intermediate.der());
+        self
+    }
+
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.chain[0]
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.chain.iter().map(|der| to_pem("CERTIFICATE", der)).collect()
+    }
+
+    pub(crate) fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
+    /// A server that shows it, with everything else as it comes.
+    pub(crate) fn server(&self) -> ServerConfig {
+        self.server_with(&provider(), rustls::ALL_VERSIONS)
+    }
+
+    pub(crate) fn server_with(
+        &self,
+        provider: &Arc<CryptoProvider>,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> ServerConfig {
+        ServerConfig::builder_with_provider(Arc::clone(provider))
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(self.resolver())
+    }
+
+    pub(crate) fn resolver(&self) -> Arc<SingleCertAndKey> {
+        let chain = self.chain.iter().cloned().map(CertificateDer::from).collect();
+        let key = crate::key::private_keys(self.key_pem().as_bytes()).expect("a key").remove(0).signing;
+        Arc::new(CertifiedKey::new(chain, key).into())
+    }
+
+    /// A server that demands a client certificate by `ca`.
+    pub(crate) fn server_demanding(
+        &self,
+        ca: &Authority,
+        versions: &[&'static SupportedProtocolVersion],
+        required: bool,
+    ) -> ServerConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.issuer.der().clone()).expect("a CA");
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+        ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_cert_resolver(self.resolver())
+    }
+}
+
+pub(crate) fn to_pem(label: &str, der: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in der.chunks(48) {
+        for group in line.chunks(3) {
+            let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+            for index in 0..4 {
+                let digit = ALPHABET[(bits >> (18 - 6 * index) & 63) as usize];
+                text.push(if index <= group.len() { char::from(digit) } else { '=' });
+            }
+        }
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
+}
+
+pub(crate) fn new_key() -> KeyPair {
+    KeyPair::generate().expect("a key")
+}
+
+pub(crate) fn ca_params(name: &str) -> CertificateParams {
+    let mut params = named_params(name, &[]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params
+}
+
+pub(crate) fn leaf_params(names: &[&str]) -> CertificateParams {
+    let mut params = named_params(names.first().unwrap_or(&"leaf"), names);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+/// A certificate named `name` for `names`, of which those with a scheme are URIs.
+fn named_params(name: &str, names: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = names
+        .iter()
+        .map(|name| match name.parse::<IpAddr>() {
+            Ok(ip) => SanType::IpAddress(ip),
+            Err(_) if name.contains("://") => SanType::URI((*name).try_into().expect("a URI")),
+            Err(_) => SanType::DnsName((*name).try_into().expect("a name")),
+        })
+        .collect();
+    params
+}
+
+/// Settings that trust nothing in particular and refuse nothing.
+pub(crate) fn settings() -> TlsSettings {
+    TlsSettings {
+        sni: Some("a.test".into()),
+        verify: Verify {
+            mode: VerifyMode::None,
+            names: [dns("a.test")].into(),
+            roots: Roots { bundle: None, system: true },
+        },
+        client: None,
+        min_version: TlsVersion::V1_2,
+        max_version: TlsVersion::V1_3,
+        cipher_suites: [].into(),
+        groups: [].into(),
+        alpn: [Alpn::Http1].into(),
+    }
+}
+
+/// Settings that verify by `mode` against a bundle.
+pub(crate) fn trusting(bundle: &str, mode: VerifyMode) -> TlsSettings {
+    let (bundle, _) = trust_bundle(bundle.as_bytes(), SystemTime::now()).expect("a bundle");
+    let mut settings = settings();
+    settings.verify.mode = mode;
+    settings.verify.roots = Roots { bundle: Some(Arc::new(bundle)), system: false };
+    settings
+}
+
+pub(crate) fn with_client(mut settings: TlsSettings, leaf: &Leaf) -> TlsSettings {
+    let (chain, key) = (leaf.pem(), leaf.key_pem());
+    let (identity, _) =
+        client_identity(chain.as_bytes(), key.as_bytes(), SystemTime::now()).expect("an identity");
+    settings.client = Some(Arc::new(identity));
+    settings
+}
+
+pub(crate) fn dns(name: &str) -> VerifyName {
+    VerifyName::Dns(name.into())
+}
+
+pub(crate) fn ip(last: u8) -> VerifyName {
+    VerifyName::Ip(Ipv4Addr::new(10, 0, 0, last).into())
+}
+
+pub(crate) fn uri(text: &str) -> VerifyName {
+    VerifyName::Uri(text.into())
+}
+
+pub(crate) fn endpoint(settings: TlsSettings) -> EndpointTls {
+    ClientTls::new(&Arc::new(settings)).expect("settings").endpoint()
+}
+
+/// A handshake and its peer, and how far they came.
+pub(crate) struct Meeting {
+    pub(crate) client: Handshake,
+    pub(crate) server: ServerConnection,
+    pub(crate) outcome: Result<(), Failure>,
+}
+
+/// Lets an endpoint meet a server, until neither has anything to say.
+pub(crate) fn meet(endpoint: &EndpointTls, server: ServerConfig) -> Meeting {
+    meet_shared(endpoint, &Arc::new(server))
+}
+
+/// As [`meet`], with a server that keeps its sessions.
+pub(crate) fn meet_shared(endpoint: &EndpointTls, server: &Arc<ServerConfig>) -> Meeting {
+    let client = endpoint.start().expect("a hello");
+    let server = ServerConnection::new(Arc::clone(server)).expect("a server");
+    let mut meeting = Meeting { client, server, outcome: Ok(()) };
+    meeting.run();
+    meeting
+}
+
+impl Meeting {
+    /// Moves bytes both ways until nothing moves or the client has failed.
+    pub(crate) fn run(&mut self) {
+        while self.outcome.is_ok() && (self.to_server() | self.to_client()) {}
+        // What the client has to say about a failure reaches the server.
+        self.to_server();
+    }
+
+    pub(crate) fn to_server(&mut self) -> bool {
+        let mut bytes = Vec::new();
+        while self.client.connection().wants_write() {
+            self.client.connection().write_tls(&mut bytes).expect("memory");
+        }
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            self.server.read_tls(&mut rest).expect("memory");
+            // An error of the server's is an alert to the client, which is what is looked at.
+            let _ = self.server.process_new_packets();
+        }
+        !bytes.is_empty()
+    }
+
+    pub(crate) fn to_client(&mut self) -> bool {
+        let mut bytes = Vec::new();
+        while self.server.wants_write() {
+            self.server.write_tls(&mut bytes).expect("memory");
+        }
+        self.feed(&bytes);
+        !bytes.is_empty()
+    }
+
+    /// Gives the client bytes as if from its peer.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.outcome.is_ok() {
+            self.client.read_tls(&mut bytes).expect("memory");
+            self.outcome = self.client.process().map(|_| ());
+        }
+    }
+
+    pub(crate) fn failure(&self) -> &Failure {
+        self.outcome.as_ref().expect_err("a failure")
+    }
+
+    pub(crate) fn report(&self) -> nuncio_model::HandshakeReport {
+        let (duration, now) = (Duration::from_micros(3100), SystemTime::now());
+        match &self.outcome {
+            Ok(()) => self.client.report_ok(duration, now),
+            Err(failure) => self.client.report_failed(failure, duration, now),
+        }
+    }
+}
+
+/// Lets a hello be answered with `bytes`.
+pub(crate) fn answered(endpoint: &EndpointTls, bytes: &[u8]) -> (Handshake, Result<(), Failure>) {
+    let mut client = endpoint.start().expect("a hello");
+    let mut rest = bytes;
+    let mut outcome = Ok(());
+    while !rest.is_empty() && outcome.is_ok() {
+        client.read_tls(&mut rest).expect("memory");
+        outcome = client.process().map(|_| ());
+    }
+    (client, outcome)
+}
+
+/// A fatal alert as a peer sends it before encryption begins.
+pub(crate) fn alert(code: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, code]
+}

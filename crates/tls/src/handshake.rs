@@ -1,0 +1,284 @@
+//! One handshake with an upstream, and what it tells.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use nuncio_model::{
+    Alpn, ClientCertificateReport, Failure, HandshakeReport, Outcome, TlsSettings, TlsVersion, VerifyReport,
+};
+use rustls::{ClientConnection, HandshakeKind, IoState, ProtocolVersion};
+use rustls_pki_types::UnixTime;
+
+use crate::client::suite_name;
+use crate::describe::{rfc3339, unix_seconds};
+use crate::failure::{of_closed, of_flaw, of_renegotiation, refuses};
+use crate::observe::observe;
+use crate::verify::Judgement;
+use crate::{ClientTls, Seen, failure_of};
+
+/// How a connection ended while its handshake went on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer closed its side.
+    Eof,
+    /// The peer reset the connection.
+    Reset,
+    /// The time for connecting ran out.
+    Timeout,
+    /// Another error of the socket.
+    Io(io::ErrorKind),
+}
+
+/// Of a peer that does not speak TLS, as many bytes are kept as messages show.
+const FIRST_BYTES: usize = 32;
+
+/// A handshake that goes on. Whoever owns the socket moves bytes with [`Handshake::read_tls`] and
+/// `connection().write_tls()`, calls [`Handshake::process`] after each read, and is done when
+/// [`Handshake::is_handshaking`] turns false and nothing waits to be written. After a failure what
+/// waits to be written is the alert that tells the peer; write it once before closing.
+#[derive(Debug)]
+pub struct Handshake {
+    connection: ClientConnection,
+    tls: Arc<ClientTls>,
+    seen: Seen,
+    first_bytes: Vec<u8>,
+    /// The first cause wins over what follows from it (row F4).
+    failure: Option<Failure>,
+}
+
+/// A connection whose handshake succeeded.
+#[derive(Debug)]
+pub struct Established {
+    /// Ready for data.
+    pub connection: ClientConnection,
+    /// What ALPN negotiated; absent where it negotiated nothing.
+    pub alpn: Option<Alpn>,
+    /// What was seen, to explain alerts that come later; see [`process_established`].
+    pub seen: Seen,
+}
+
+impl Handshake {
+    pub(crate) fn new(connection: ClientConnection, tls: &Arc<ClientTls>) -> Self {
+        Self {
+            connection,
+            tls: Arc::clone(tls),
+            seen: Seen::default(),
+            first_bytes: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// The connection, for what moves its bytes.
+    pub fn connection(&mut self) -> &mut ClientConnection {
+        &mut self.connection
+    }
+
+    /// Reads from the peer, as `connection().read_tls()` does, and remembers its first bytes for the
+    /// case that they are not TLS. Errors are those of `from`.
+    pub fn read_tls(&mut self, from: &mut dyn Read) -> io::Result<usize> {
+        if self.first_bytes.len() >= FIRST_BYTES {
+            return self.connection.read_tls(from);
+        }
+        self.connection.read_tls(&mut Remembering { from, first_bytes: &mut self.first_bytes })
+    }
+
+    /// Processes what was read. After a failure it returns the same one again.
+    pub fn process(&mut self) -> Result<IoState, Failure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let (outcome, observed) = observe(|| self.connection.process_new_packets());
+        self.seen.certificate_requested |= observed.requested;
+        self.seen.certificate_sent |= observed.sent;
+        self.seen.judgement = observed.judgement.or(self.seen.judgement.take());
+        self.seen.flaw = observed.flaw.or(self.seen.flaw.take());
+        self.seen.version = self.version();
+        let outcome = match outcome {
+            Ok(state) => self.finished().map(|()| state),
+            Err(error) => Err(failure_of(&error, &self.seen, self.tls.settings(), &self.first_bytes)),
+        };
+        outcome.inspect_err(|failure| self.failure = Some(failure.clone()))
+    }
+
+    /// A resumed session brings its certificates from the handshake before, which may have expired
+    /// since: rustls does not ask again, so it is done here.
+    fn finished(&mut self) -> Result<(), Failure> {
+        if self.connection.is_handshaking() || self.seen.established {
+            return Ok(());
+        }
+        self.seen.established = true;
+        let settings = self.tls.settings();
+        if !self.is_resumed() || !refuses(settings) {
+            return Ok(());
+        }
+        let judgement = self.judgement(UnixTime::now());
+        match judgement.as_deref().and_then(|judgement| judgement.refusal(settings.verify.mode)) {
+            Some(flaw) => {
+                self.connection.send_close_notify();
+                Err(of_flaw(flaw, &self.seen, settings))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it is not over yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// What it means that the connection ended before the handshake did. `first_bytes` may be empty
+    /// where [`Handshake::read_tls`] was used.
+    pub fn closed(&self, how: Closed, first_bytes: &[u8]) -> Failure {
+        if let Some(failure) = &self.failure {
+            return failure.clone();
+        }
+        let first_bytes = if first_bytes.is_empty() { &self.first_bytes } else { first_bytes };
+        of_closed(how, &self.seen, self.tls.settings(), first_bytes)
+    }
+
+    /// Reports a handshake that succeeded at `now`, having taken `duration`.
+    pub fn report_ok(&self, duration: Duration, now: SystemTime) -> HandshakeReport {
+        let judgement = self.judgement(unix_time(now));
+        let flaw = judgement.as_deref().and_then(Judgement::flaw);
+        let (message, remedy) = match flaw {
+            Some(flaw) => {
+                let settings = self.tls.settings();
+                let advice = of_flaw(flaw, &self.seen, settings).remedy;
+                let mode = settings.verify.mode.as_str();
+                (format!("connected; mode `{mode}` lets pass what `full` would refuse: {}", flaw.message), advice)
+            }
+            None => ("connected".to_owned(), String::new()),
+        };
+        self.report(Outcome::Ok, message, remedy, judgement.as_deref(), duration, now)
+    }
+
+    /// Reports a handshake that failed at `now`, having taken `duration`.
+    pub fn report_failed(&self, failure: &Failure, duration: Duration, now: SystemTime) -> HandshakeReport {
+        let judgement = self.judgement(unix_time(now));
+        self.report(
+            Outcome::Failed(failure.reason),
+            failure.message.clone(),
+            failure.remedy.clone(),
+            judgement.as_deref(),
+            duration,
+            now,
+        )
+    }
+
+    /// The connection, once the handshake is over.
+    pub fn into_connection(self) -> Established {
+        let alpn = match self.connection.alpn_protocol() {
+            Some(b"h2") => Some(Alpn::H2),
+            Some(b"http/1.1") => Some(Alpn::Http1),
+            _ => None,
+        };
+        Established { connection: self.connection, alpn, seen: self.seen }
+    }
+
+    fn report(
+        &self,
+        outcome: Outcome,
+        message: String,
+        remedy: String,
+        judgement: Option<&Judgement>,
+        duration: Duration,
+        now: SystemTime,
+    ) -> HandshakeReport {
+        let settings = self.tls.settings();
+        let connection = &self.connection;
+        HandshakeReport {
+            outcome,
+            message,
+            remedy,
+            at: rfc3339(unix_seconds(now)),
+            sni: settings.sni.as_deref().map(str::to_owned),
+            version: self.version(),
+            cipher: connection.negotiated_cipher_suite().map(|suite| suite_name(suite.suite())),
+            group: connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
+            alpn: connection.alpn_protocol().map(|id| String::from_utf8_lossy(id).into_owned()),
+            resumed: self.is_resumed(),
+            duration_ms: duration.as_secs_f64() * 1000.0,
+            client_certificate: ClientCertificateReport {
+                requested: self.seen.certificate_requested,
+                sent: self.seen.certificate_sent,
+            },
+            verify: verify_report(settings, judgement, outcome),
+            peer: judgement.map(|judgement| judgement.peer.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// What is to be said of the peer's certificate, once it is known.
+    fn judgement(&self, now: UnixTime) -> Option<Arc<Judgement>> {
+        let known = match self.connection.peer_certificates() {
+            Some([leaf, intermediates @ ..]) => Some(self.tls.verifier.judge.judge(leaf, intermediates, now)),
+            _ => None,
+        };
+        known.or_else(|| self.seen.judgement.clone())
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    fn version(&self) -> Option<TlsVersion> {
+        match self.connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => Some(TlsVersion::V1_2),
+            Some(ProtocolVersion::TLSv1_3) => Some(TlsVersion::V1_3),
+            _ => None,
+        }
+    }
+}
+
+/// Of a peer whose certificate was not seen, the outcome of the handshake stands for that of
+/// verification: nothing was verified.
+fn verify_report(settings: &TlsSettings, judgement: Option<&Judgement>, outcome: Outcome) -> VerifyReport {
+    let result = match judgement {
+        Some(judgement) => judgement.flaw().map_or(Outcome::Ok, |flaw| Outcome::Failed(flaw.reason)),
+        None => outcome,
+    };
+    VerifyReport {
+        mode: settings.verify.mode,
+        result,
+        names: settings.verify.names.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Processes what was read on an established connection. Where `connection.process_new_packets()` gives
+/// an error of rustls, this gives its meaning; and it notices a request to renegotiate, which rustls
+/// declines without a word (row P17).
+pub fn process_established(
+    connection: &mut ClientConnection,
+    seen: &Seen,
+    settings: &TlsSettings,
+) -> Result<IoState, Failure> {
+    let had_to_write = connection.wants_write();
+    let state = connection.process_new_packets().map_err(|error| failure_of(&error, seen, settings, &[]))?;
+    // Nothing else makes an established TLS 1.2 client write by itself. A peer that closes is answered
+    // by whoever owns the connection.
+    let answered = !had_to_write && connection.wants_write() && !state.peer_has_closed();
+    if answered && seen.version == Some(TlsVersion::V1_2) {
+        return Err(of_renegotiation(seen, settings));
+    }
+    Ok(state)
+}
+
+fn unix_time(time: SystemTime) -> UnixTime {
+    let seconds = u64::try_from(unix_seconds(time)).unwrap_or(0);
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+/// Passes bytes on and keeps the first.
+struct Remembering<'a> {
+    from: &'a mut dyn Read,
+    first_bytes: &'a mut Vec<u8>,
+}
+
+impl Read for Remembering<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        let wanted = FIRST_BYTES.saturating_sub(self.first_bytes.len());
+        self.first_bytes.extend(buffer.iter().take(read.min(wanted)));
+        Ok(read)
+    }
+}

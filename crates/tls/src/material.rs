@@ -1,0 +1,314 @@
+//! What Secrets and files hold, as checked values, or exactly why it cannot be used.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::SystemTime;
+
+use nuncio_model::{ClientIdentity, Severity, TrustBundle};
+use rustls::sign::SigningKey;
+use rustls_pki_types::CertificateDer;
+use webpki::anchor_from_trusted_cert;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::x509::X509Version;
+
+use crate::describe::{distinguished_name, parse, rfc3339, sha256, unix_seconds};
+use crate::key::{LoadedKey, key_bytes, private_keys};
+use crate::pem::{Block, Label, blocks, why_nothing_found};
+
+/// Something worth telling about material that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters: a notice or a warning.
+    pub severity: Severity,
+    /// Stable `snake_case` code: `certificate_expired`, `certificate_not_yet_valid`,
+    /// `duplicate_certificate`, `unrelated_certificate`, `root_in_chain`, `bad_pem_block`,
+    /// `bad_certificate`, `not_a_ca`, `not_for_clients`, `unexpected_pem_block`.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Why material cannot be used. Never holds bytes of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaterialError {
+    /// Stable `snake_case` code: `no_certificate`, `no_private_key`, `encrypted_key`, `key_mismatch`,
+    /// `unsupported_key`, `bad_private_key`, `bad_certificate`, `bad_pem`, and for settings `bad_sni`,
+    /// `no_roots`, `no_cipher_suite`, `no_group`, `bad_settings`.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+impl MaterialError {
+    pub(crate) fn new(reason: &'static str, message: &str) -> Self {
+        Self { reason, message: message.to_owned() }
+    }
+}
+
+impl fmt::Display for MaterialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for MaterialError {}
+
+/// A client certificate and its key, from PEM (rows K9, K10).
+///
+/// The leaf is the certificate that belongs to the key, wherever it stands; what it needs follows in
+/// order, a root and strangers are left out, and the findings say so. `key_pem` may be the same text
+/// as `chain_pem`.
+pub fn client_identity(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+    now: SystemTime,
+) -> Result<(ClientIdentity, Vec<Finding>), MaterialError> {
+    let (identity, mut findings) = identity(chain_pem, key_pem, now)?;
+    if let Ok(leaf) = identity.chain.first().map_or_else(|| Err(no_certificate(chain_pem)), |der| parse(der))
+        && !for_clients(&leaf)
+    {
+        findings.push(warning(
+            "not_for_clients",
+            format!(
+                "certificate `{}` is not meant for clients (its extended key usage lacks clientAuth), so \
+                 upstreams may refuse it",
+                distinguished_name(leaf.subject())
+            ),
+        ));
+    }
+    Ok((identity, findings))
+}
+
+/// A certificate for either side, and its key.
+pub(crate) fn identity(
+    chain_pem: &[u8],
+    key_pem: &[u8],
+    now: SystemTime,
+) -> Result<(ClientIdentity, Vec<Finding>), MaterialError> {
+    let (certificates, mut findings) = certificates(chain_pem);
+    if certificates.is_empty() {
+        return Err(first_broken(findings).unwrap_or_else(|| no_certificate(chain_pem)));
+    }
+    let keys = private_keys(key_pem)?;
+    let Some((leaf, key)) = leaf_and_key(&certificates, keys) else {
+        return Err(mismatch(&certificates, &findings));
+    };
+    let chain = in_order(&certificates, leaf, &mut findings);
+    for der in &chain {
+        findings.extend(validity_finding(der, now, Severity::Warning));
+    }
+    let mut parts: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+    parts.push(key_bytes(&key));
+    let digest = digest_of(&parts);
+    Ok((ClientIdentity { chain, key, digest }, findings))
+}
+
+/// A CA bundle from PEM (rows V4, V5, V7 to V10). Each distinct certificate is kept: expired ones too,
+/// so that a peer that still uses one is told `expired`, and ones that are no CA, which then accept
+/// exactly themselves.
+///
+/// Fails when nothing can be used; private keys that stand in the text are passed over.
+pub fn trust_bundle(pem: &[u8], now: SystemTime) -> Result<(TrustBundle, Vec<Finding>), MaterialError> {
+    let (certificates, mut findings) = certificates(pem);
+    let mut seen = HashSet::new();
+    let mut anchors = Vec::new();
+    for der in certificates {
+        if !seen.insert(sha256(&[&der])) {
+            findings.push(notice("duplicate_certificate", format!("{} stands there twice", named(&der))));
+        } else if anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).is_err() {
+            findings.push(warning("bad_certificate", format!("{} cannot end a chain and is left out", named(&der))));
+        } else {
+            findings.extend(validity_finding(&der, now, Severity::Notice));
+            findings.extend(ca_finding(&der));
+            anchors.push(der);
+        }
+    }
+    if anchors.is_empty() {
+        return Err(first_broken(findings).unwrap_or_else(|| no_certificate(pem)));
+    }
+    let parts: Vec<&[u8]> = anchors.iter().map(Vec::as_slice).collect();
+    let digest = digest_of(&parts);
+    Ok((TrustBundle { anchors, digest }, findings))
+}
+
+/// The certificates of a PEM text as DER, in their order, and what is wrong with the rest of it.
+pub fn certificates(pem: &[u8]) -> (Vec<Vec<u8>>, Vec<Finding>) {
+    let mut certificates = Vec::new();
+    let mut findings = Vec::new();
+    for block in blocks(pem) {
+        match certificate(&block) {
+            Some(Ok(der)) => certificates.push(der),
+            Some(Err(finding)) => findings.push(finding),
+            None => {}
+        }
+    }
+    (certificates, findings)
+}
+
+/// Whether a certificate may issue others: its basic constraints say so, or it is of version 1 (which
+/// has none) and issued by itself.
+pub fn is_ca(der: &[u8]) -> bool {
+    parse(der).is_ok_and(|certificate| {
+        certificate.is_ca() || (certificate.version() == X509Version::V1 && is_self_issued(&certificate))
+    })
+}
+
+/// The certificate in a block; nothing when the block is about something else that may stand there.
+fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
+    match (&block.label, &block.content) {
+        (Label::Certificate, Ok(der)) => Some(match parse(der) {
+            Ok(_) => Ok(der.to_vec()),
+            Err(error) => Err(warning(
+                "bad_pem_block",
+                format!("the certificate in line {} is left out: {}", block.line, error.message),
+            )),
+        }),
+        (Label::Certificate, Err(why)) => Some(Err(warning(
+            "bad_pem_block",
+            format!("the certificate in line {} is left out: {why}", block.line),
+        ))),
+        (Label::Other(name), _) if name.contains("CERTIFICATE") => Some(Err(warning(
+            "unexpected_pem_block",
+            format!("the `{name}` in line {} is left out: only `CERTIFICATE` is read", block.line),
+        ))),
+        _ => None,
+    }
+}
+
+/// Turns the first broken certificate into the error, where no good one is left.
+fn first_broken(findings: Vec<Finding>) -> Option<MaterialError> {
+    let broken = findings.into_iter().find(|finding| finding.severity == Severity::Warning)?;
+    let message = format!("no certificate can be used: {}", broken.message);
+    Some(MaterialError { reason: "bad_pem", message })
+}
+
+fn no_certificate(pem: &[u8]) -> MaterialError {
+    let message = if blocks(pem).is_empty() {
+        format!("no certificate was found: {}", why_nothing_found(pem))
+    } else {
+        "no certificate was found among the PEM blocks".to_owned()
+    };
+    MaterialError { reason: "no_certificate", message }
+}
+
+/// The position of the certificate that belongs to one of the keys, and that key.
+fn leaf_and_key(
+    certificates: &[Vec<u8>],
+    keys: Vec<LoadedKey>,
+) -> Option<(usize, nuncio_model::PrivateKey)> {
+    keys.into_iter().find_map(|LoadedKey { key, signing }| {
+        let leaf = certificates.iter().position(|der| belongs(signing.as_ref(), der))?;
+        Some((leaf, key))
+    })
+}
+
+fn belongs(key: &dyn SigningKey, der: &[u8]) -> bool {
+    let Some(public) = key.public_key() else { return false };
+    parse(der).is_ok_and(|certificate| certificate.public_key().raw == public.as_ref())
+}
+
+fn mismatch(certificates: &[Vec<u8>], findings: &[Finding]) -> MaterialError {
+    let named = certificates.first().map_or_else(String::new, |der| named(der));
+    let whom = match certificates.len() {
+        1 => named,
+        several => format!("any of the {several} certificates, of which the first is {named}"),
+    };
+    let broken = findings.first().map_or_else(String::new, |finding| format!("; {}", finding.message));
+    MaterialError {
+        reason: "key_mismatch",
+        message: format!("the private key does not belong to {whom}{broken}"),
+    }
+}
+
+/// The chain as it is sent: the leaf, then the issuer of each, without the root.
+fn in_order(certificates: &[Vec<u8>], leaf: usize, findings: &mut Vec<Finding>) -> Vec<Vec<u8>> {
+    let mut left: Vec<&Vec<u8>> = certificates.iter().collect();
+    let mut chain = vec![left.remove(leaf).clone()];
+    while let Some(position) = chain.last().and_then(|last| issuer_among(last, &left)) {
+        let issuer = left.remove(position);
+        if parse(issuer).is_ok_and(|certificate| is_self_issued(&certificate)) {
+            findings.push(notice("root_in_chain", format!("{} is a root and is not sent", named(issuer))));
+            break;
+        }
+        chain.push(issuer.clone());
+    }
+    for stranger in left {
+        let (reason, what) = if chain.contains(stranger) {
+            ("duplicate_certificate", "stands there twice and is sent once")
+        } else {
+            ("unrelated_certificate", "did not issue any of the others and is not sent")
+        };
+        findings.push(notice(reason, format!("{} {what}", named(stranger))));
+    }
+    chain
+}
+
+fn issuer_among(der: &[u8], candidates: &[&Vec<u8>]) -> Option<usize> {
+    let subject = parse(der).ok()?;
+    if is_self_issued(&subject) {
+        return None;
+    }
+    candidates.iter().position(|candidate| {
+        parse(candidate).is_ok_and(|issuer| issuer.subject().as_raw() == subject.issuer().as_raw())
+    })
+}
+
+pub(crate) fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
+    certificate.subject().as_raw() == certificate.issuer().as_raw()
+}
+
+fn for_clients(certificate: &X509Certificate<'_>) -> bool {
+    match certificate.extended_key_usage() {
+        Ok(Some(usage)) => usage.value.client_auth || usage.value.any,
+        _ => true,
+    }
+}
+
+fn validity_finding(der: &[u8], now: SystemTime, severity: Severity) -> Option<Finding> {
+    let certificate = parse(der).ok()?;
+    let now = unix_seconds(now);
+    let (begin, end) =
+        (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
+    let (reason, message) = if now > end {
+        ("certificate_expired", format!("{} expired at {}", named(der), rfc3339(end)))
+    } else if now < begin {
+        ("certificate_not_yet_valid", format!("{} is not valid before {}", named(der), rfc3339(begin)))
+    } else {
+        return None;
+    };
+    Some(Finding { severity, reason, message })
+}
+
+fn ca_finding(der: &[u8]) -> Option<Finding> {
+    (!is_ca(der)).then(|| {
+        notice("not_a_ca", format!("{} is no CA, so it accepts exactly itself and issues nothing", named(der)))
+    })
+}
+
+/// `certificate `CN=a.test``, for messages.
+pub(crate) fn named(der: &[u8]) -> String {
+    match parse(der) {
+        Ok(certificate) => format!("certificate `{}`", distinguished_name(certificate.subject())),
+        Err(_) => "an unreadable certificate".to_owned(),
+    }
+}
+
+/// SHA-256 over parts with their lengths, so that no two lists of parts have one digest.
+fn digest_of(parts: &[&[u8]]) -> nuncio_model::Digest {
+    let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
+    let all: Vec<&[u8]> =
+        lengths.iter().zip(parts).flat_map(|(length, part)| [length.as_slice(), part]).collect();
+    sha256(&all)
+}
+
+fn notice(reason: &'static str, message: String) -> Finding {
+    Finding { severity: Severity::Notice, reason, message }
+}
+
+fn warning(reason: &'static str, message: String) -> Finding {
+    Finding { severity: Severity::Warning, reason, message }
+}
+
+#[cfg(test)]
+#[path = "material/tests.rs"]
+mod tests;

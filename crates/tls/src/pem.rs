@@ -1,0 +1,186 @@
+//! Text to PEM blocks (RFC 7468), one at a time: a broken block costs nothing but itself.
+//!
+//! The decoder of `rustls-pki-types` reads one block; finding where blocks begin and end is done
+//! here, because a block without its end must not swallow the good one that follows (row V7), and
+//! because findings name the line.
+
+use rustls_pki_types::pem::{PemObject, SectionKind};
+use zeroize::Zeroizing;
+
+/// What a block says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Label {
+    /// `CERTIFICATE`, and `X509 CERTIFICATE` as old tools write it.
+    Certificate,
+    /// `PRIVATE KEY`
+    Pkcs8,
+    /// `RSA PRIVATE KEY`
+    Pkcs1,
+    /// `EC PRIVATE KEY`
+    Sec1,
+    /// `ENCRYPTED PRIVATE KEY`
+    EncryptedKey,
+    /// A key in a form that is not read, such as `OPENSSH PRIVATE KEY`.
+    ForeignKey(String),
+    /// Anything else, such as `EC PARAMETERS`.
+    Other(String),
+}
+
+/// One block of a PEM text.
+#[derive(Debug)]
+pub(crate) struct Block {
+    /// Line of its `BEGIN`, from 1.
+    pub(crate) line: usize,
+    pub(crate) label: Label,
+    /// DER, or what is wrong with the block. Empty for labels that are not decoded.
+    pub(crate) content: Result<Zeroizing<Vec<u8>>, String>,
+    /// `Proc-Type: 4,ENCRYPTED` stands in its header.
+    pub(crate) encrypted: bool,
+}
+
+/// Every block of `text`, in order. Text outside of blocks is passed over.
+pub(crate) fn blocks(text: &[u8]) -> Vec<Block> {
+    let mut found = Vec::new();
+    let mut open: Option<Open> = None;
+    for (index, line) in lines(text).enumerate() {
+        if let Some(label) = line.strip_prefix(b"-----BEGIN ") {
+            found.extend(open.take().map(Open::unfinished));
+            match begin(index + 1, label) {
+                Ok(block) => open = Some(block),
+                Err(block) => found.push(block),
+            }
+        } else if line.starts_with(b"-----END ") {
+            found.extend(open.take().map(|block| block.finish(line)));
+        } else if let Some(block) = &mut open {
+            block.take(line);
+        }
+    }
+    found.extend(open.map(Open::unfinished));
+    found
+}
+
+/// What may be wrong with a text in which no block was found; empty where nothing is known.
+pub(crate) fn why_nothing_found(text: &[u8]) -> &'static str {
+    let text = text.trim_ascii();
+    if text.is_empty() {
+        "it is empty"
+    } else if text.starts_with(b"LS0tLS1") {
+        "it is base64 of PEM text: decode it once more"
+    } else if text.starts_with(&[0x30, 0x82]) {
+        "it is DER: convert it to PEM"
+    } else {
+        "no `-----BEGIN` line stands in it"
+    }
+}
+
+/// Lines without the white space around them; ends may be LF, CRLF or CR.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let current = rest?;
+        let end = current.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let Some(end) = end else {
+            rest = None;
+            return Some(current.trim_ascii());
+        };
+        let ending = if current[end..].starts_with(b"\r\n") { 2 } else { 1 };
+        rest = Some(&current[end + ending..]);
+        Some(current[..end].trim_ascii())
+    })
+}
+
+/// A block whose end has not been seen.
+struct Open {
+    line: usize,
+    label: Label,
+    body: Zeroizing<Vec<u8>>,
+    encrypted: bool,
+}
+
+/// Opens a block at a `BEGIN` line, or makes a broken one of it.
+fn begin(line: usize, rest: &[u8]) -> Result<Open, Block> {
+    let broken = |why: &str| Block {
+        line,
+        label: label(&String::from_utf8_lossy(before_dashes(rest))),
+        content: Err(why.to_owned()),
+        encrypted: false,
+    };
+    let Some(name) = rest.strip_suffix(b"-----") else {
+        return Err(broken("its BEGIN line does not end in five dashes"));
+    };
+    if name.windows(5).any(|dashes| dashes == b"-----") {
+        return Err(broken("its BEGIN and END stand on one line: keep the line breaks"));
+    }
+    Ok(Open {
+        line,
+        label: label(&String::from_utf8_lossy(name)),
+        body: Zeroizing::new(Vec::new()),
+        encrypted: false,
+    })
+}
+
+fn before_dashes(rest: &[u8]) -> &[u8] {
+    let end = rest.windows(2).position(|pair| pair == b"--").unwrap_or(rest.len());
+    &rest[..end]
+}
+
+fn label(name: &str) -> Label {
+    match name {
+        "CERTIFICATE" | "X509 CERTIFICATE" => Label::Certificate,
+        "PRIVATE KEY" => Label::Pkcs8,
+        "RSA PRIVATE KEY" => Label::Pkcs1,
+        "EC PRIVATE KEY" => Label::Sec1,
+        "ENCRYPTED PRIVATE KEY" => Label::EncryptedKey,
+        other if other.ends_with("PRIVATE KEY") => Label::ForeignKey(other.to_owned()),
+        other => Label::Other(other.to_owned()),
+    }
+}
+
+impl Open {
+    /// Takes a line of the body. Header lines (RFC 1421) say at most that the block is encrypted.
+    fn take(&mut self, line: &[u8]) {
+        if line.contains(&b':') {
+            self.encrypted |= line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED");
+        } else {
+            self.body.extend_from_slice(line);
+            self.body.push(b'\n');
+        }
+    }
+
+    fn unfinished(self) -> Block {
+        self.close(Err("it has no END line".to_owned()))
+    }
+
+    fn finish(self, end: &[u8]) -> Block {
+        let name = end.strip_prefix(b"-----END ").and_then(|rest| rest.strip_suffix(b"-----"));
+        let content = match name {
+            Some(name) if label(&String::from_utf8_lossy(name)) == self.label => self.decode(),
+            _ => Err("its END line does not match its BEGIN line".to_owned()),
+        };
+        self.close(content)
+    }
+
+    fn close(self, content: Result<Zeroizing<Vec<u8>>, String>) -> Block {
+        Block { line: self.line, label: self.label, content, encrypted: self.encrypted }
+    }
+
+    /// Base64 of the body to DER.
+    fn decode(&self) -> Result<Zeroizing<Vec<u8>>, String> {
+        let name = match &self.label {
+            // A body that is encrypted is base64 of something that is no DER.
+            _ if self.encrypted => return Ok(Zeroizing::default()),
+            Label::Certificate => "CERTIFICATE",
+            Label::Pkcs8 | Label::Pkcs1 | Label::Sec1 => "PRIVATE KEY",
+            Label::EncryptedKey | Label::ForeignKey(_) | Label::Other(_) => return Ok(Zeroizing::default()),
+        };
+        let mut text = Zeroizing::new(Vec::with_capacity(self.body.len() + 64));
+        text.extend_from_slice(format!("-----BEGIN {name}-----\n").as_bytes());
+        text.extend_from_slice(&self.body);
+        text.extend_from_slice(format!("-----END {name}-----\n").as_bytes());
+        // The decoder's own words could quote the text, so they are not passed on.
+        let (_, der) = <(SectionKind, Vec<u8>)>::from_pem_slice(&text)
+            .map_err(|_| "its content is not base64".to_owned())?;
+        Ok(Zeroizing::new(der))
+    }
+}

@@ -1,0 +1,143 @@
+//! What to do about each failure, naming the field of the TLSContext to set.
+
+use nuncio_model::{Alert, Reason, TlsSettings, TlsVersion};
+
+use crate::Seen;
+use crate::failure::is_http;
+
+/// Advice for `reason` under these settings; empty where none is known.
+pub(crate) fn remedy(reason: Reason, seen: &Seen, settings: &TlsSettings, first_bytes: &[u8]) -> String {
+    match reason {
+        Reason::NotTls => not_tls(first_bytes).to_owned(),
+        Reason::ProtocolVersion => protocol_version(settings).to_owned(),
+        Reason::NoSharedCipher => no_shared_cipher(settings).to_owned(),
+        Reason::NoSharedGroup => no_shared_group(settings).to_owned(),
+        Reason::AlpnMismatch => "set spec.alpn_protocols to what the upstream speaks (`h2` or `http/1.1`), or \
+                                 leave it out"
+            .to_owned(),
+        Reason::HandshakeTimeout => handshake_timeout(seen, settings).to_owned(),
+        Reason::ResetDuringHandshake => reset(seen, settings).to_owned(),
+        Reason::RenegotiationUnsupported => {
+            "let the upstream ask for a client certificate in its first handshake, or speak TLS 1.3".to_owned()
+        }
+        Reason::ClientCertRequired if settings.client.is_none() => {
+            "set spec.secret to a Secret with a client certificate that the upstream accepts".to_owned()
+        }
+        Reason::ClientCertRequired => {
+            "the key of spec.secret cannot make a signature that the upstream accepts: use an RSA or P-256 key"
+                .to_owned()
+        }
+        Reason::ClientCertRejected => {
+            "check that the certificate in spec.secret is in its time, is meant for clients, and comes with its \
+             intermediates from a CA that the upstream trusts"
+                .to_owned()
+        }
+        Reason::AlertReceived(alert) => of_alert(alert, settings).to_owned(),
+        reason => of_verification(reason, settings),
+    }
+}
+
+fn not_tls(first_bytes: &[u8]) -> &'static str {
+    if is_http(first_bytes) {
+        "the upstream speaks plain HTTP on this port: use http:// or another port"
+    } else {
+        "check host and port of `service`: something else listens there"
+    }
+}
+
+fn protocol_version(settings: &TlsSettings) -> &'static str {
+    match (settings.min_version, settings.max_version) {
+        (TlsVersion::V1_3, _) => {
+            "lower spec.min_tls_version to v1.2 if the upstream cannot speak TLS 1.3; TLS 1.1 and older are not \
+             spoken"
+        }
+        (_, TlsVersion::V1_2) => {
+            "raise spec.max_tls_version to v1.3 if the upstream demands it; TLS 1.1 and older are not spoken"
+        }
+        (TlsVersion::V1_2, TlsVersion::V1_3) => {
+            "let the upstream speak TLS 1.2 or 1.3: TLS 1.1 and older are not spoken"
+        }
+    }
+}
+
+fn no_shared_cipher(settings: &TlsSettings) -> &'static str {
+    if !settings.cipher_suites.is_empty() {
+        "add a suite that the upstream speaks to spec.cipher_suites, or leave it out"
+    } else if settings.sni.is_none() {
+        "let the upstream speak an ECDHE suite with AES-GCM or ChaCha20 (RSA key exchange and CBC are not \
+         spoken); some servers answer like this when no server name is sent: set spec.sni"
+    } else {
+        "let the upstream speak an ECDHE suite with AES-GCM or ChaCha20: servers that only know RSA key \
+         exchange, CBC or TLS 1.1 answer like this, and none of these is spoken"
+    }
+}
+
+fn no_shared_group(settings: &TlsSettings) -> &'static str {
+    if settings.groups.is_empty() {
+        "let the upstream speak X25519, P-256 or P-384"
+    } else {
+        "add a group that the upstream speaks to spec.ecdh_curves, such as P-256, or leave it out"
+    }
+}
+
+fn handshake_timeout(seen: &Seen, settings: &TlsSettings) -> &'static str {
+    let hybrid = settings.groups.is_empty() || settings.groups.iter().any(|group| group.contains("MLKEM"));
+    if seen.version.is_none() && hybrid && settings.max_version == TlsVersion::V1_3 {
+        "raise connect_timeout_ms if the upstream is slow; if it or something on the way stalls on a large TLS \
+         hello, set spec.ecdh_curves to [X25519, P-256]"
+    } else {
+        "raise connect_timeout_ms if the upstream is slow, and check that TLS is spoken on this port"
+    }
+}
+
+fn reset(seen: &Seen, settings: &TlsSettings) -> &'static str {
+    if seen.certificate_requested && !seen.certificate_sent {
+        "set spec.secret to a Secret with a client certificate that the upstream accepts"
+    } else if seen.certificate_sent {
+        "the upstream may not like the client certificate in spec.secret: its log says more"
+    } else if settings.sni.is_none() {
+        "many servers close the connection when no server name is sent: set spec.sni"
+    } else {
+        "check that TLS is spoken on this port and that the upstream knows the server name in spec.sni: its log \
+         says more"
+    }
+}
+
+fn of_alert(alert: Alert, settings: &TlsSettings) -> &'static str {
+    match alert {
+        Alert::UnrecognizedName => "set spec.sni to a server name that the upstream knows",
+        Alert::InternalError | Alert::AccessDenied if settings.sni.is_none() => {
+            "some servers answer like this when no server name is sent: set spec.sni"
+        }
+        _ => "the log of the upstream says more",
+    }
+}
+
+fn of_verification(reason: Reason, settings: &TlsSettings) -> String {
+    let configured = settings.verify.roots.bundle.is_some();
+    match reason {
+        Reason::UnknownIssuer if configured => {
+            "put the CA that issued it into the Secret of spec.ca_secret, or let the upstream send its \
+             intermediate certificates"
+        }
+        Reason::UnknownIssuer => "set spec.ca_secret to a Secret with the CA that issued it",
+        Reason::Expired if configured => "renew it, on the upstream or, for a CA, in the Secret of spec.ca_secret",
+        Reason::Expired => "renew the certificate on the upstream",
+        Reason::NotYetValid => "check the clock of this machine and that of the one that issued the certificate",
+        Reason::NameMismatch => {
+            "set spec.verify.names (or spec.sni) to a name that the certificate carries, or spec.verify.mode to \
+             `chain`"
+        }
+        Reason::BadPurpose => {
+            "let the upstream use a certificate that is no CA and is meant for servers, or put that very \
+             certificate into the Secret of spec.ca_secret"
+        }
+        Reason::BadSignatureAlgorithm => {
+            "let the upstream use certificates with RSA keys of 2048 bits or more, or ECDSA keys, signed with \
+             SHA-256 or better"
+        }
+        Reason::BadCertificate => "let the upstream use a valid X.509 certificate of version 3",
+        _ => "",
+    }
+    .to_owned()
+}

@@ -1,0 +1,114 @@
+//! What ends a chain: a configured bundle, the system's roots, or both.
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
+use nuncio_model::{Digest, Roots, TrustBundle};
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+use webpki::anchor_from_trusted_cert;
+
+use crate::describe::{parse, sha256};
+use crate::interned::Interned;
+use crate::is_ca;
+
+/// Parsed roots. Shared by everything that trusts the same.
+pub(crate) struct Trust {
+    /// Those that may issue; what `webpki` is given.
+    pub(crate) anchors: Vec<TrustAnchor<'static>>,
+    /// Of each anchor, at the same position.
+    pub(crate) facts: Vec<AnchorFacts>,
+    /// Digests of all configured certificates, CA or not: a peer that shows one of them is trusted for
+    /// being it (rows V9, V10).
+    members: HashSet<Digest>,
+}
+
+/// What `webpki` does not keep of an anchor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AnchorFacts {
+    /// First and last second of its validity; anchors without a certificate are always valid.
+    pub(crate) validity: Option<(i64, i64)>,
+    /// Its key is RSA of too few bits to verify a signature with.
+    pub(crate) weak_key: bool,
+}
+
+static TRUSTS: Interned<(Option<Digest>, bool), Trust> = Interned::new();
+
+/// Loaded once, when first needed; `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
+static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> =
+    LazyLock::new(|| rustls_native_certs::load_native_certs().certs);
+
+impl Trust {
+    /// The parsed form of `roots`.
+    pub(crate) fn of(roots: &Roots) -> Arc<Self> {
+        let key = (roots.bundle.as_ref().map(|bundle| bundle.digest), roots.system);
+        let made = TRUSTS.get(key, || Ok::<_, std::convert::Infallible>(Self::parse(roots)));
+        match made {
+            Ok(trust) => trust,
+            Err(never) => match never {},
+        }
+    }
+
+    fn parse(roots: &Roots) -> Self {
+        let mut trust = Self { anchors: Vec::new(), facts: Vec::new(), members: HashSet::new() };
+        if let Some(bundle) = &roots.bundle {
+            trust.add_bundle(bundle);
+        }
+        if roots.system {
+            trust.add_system();
+        }
+        trust
+    }
+
+    fn add_bundle(&mut self, bundle: &TrustBundle) {
+        for der in &bundle.anchors {
+            self.add(der);
+        }
+    }
+
+    /// The roots of the machine, or Mozilla's as they were when this was built where it has none.
+    fn add_system(&mut self) {
+        for der in SYSTEM.iter() {
+            self.add(der);
+        }
+        if SYSTEM.is_empty() {
+            for anchor in webpki_roots::TLS_SERVER_ROOTS {
+                self.anchors.push(anchor.clone());
+                self.facts.push(AnchorFacts { validity: None, weak_key: false });
+            }
+        }
+    }
+
+    fn add(&mut self, der: &[u8]) {
+        if !self.members.insert(sha256(&[der])) || !is_ca(der) {
+            return;
+        }
+        let certificate = CertificateDer::from(der);
+        let (Ok(anchor), Ok(parsed)) = (anchor_from_trusted_cert(&certificate), parse(der)) else {
+            return;
+        };
+        let validity = parsed.validity();
+        self.facts.push(AnchorFacts {
+            validity: Some((validity.not_before.timestamp(), validity.not_after.timestamp())),
+            weak_key: crate::key::is_weak(&parsed),
+        });
+        self.anchors.push(anchor.to_owned());
+    }
+
+    /// Whether this very certificate was configured.
+    pub(crate) fn holds(&self, digest: &Digest) -> bool {
+        self.members.contains(digest)
+    }
+
+    /// Facts about the anchors with the name and key of `anchor`; a root that was issued anew with the
+    /// same key is there more than once.
+    pub(crate) fn facts_of<'a>(
+        &'a self,
+        anchor: &'a TrustAnchor<'_>,
+    ) -> impl Iterator<Item = &'a AnchorFacts> + 'a {
+        self.anchors.iter().zip(&self.facts).filter_map(move |(known, facts)| {
+            let same = known.subject == anchor.subject
+                && known.subject_public_key_info == anchor.subject_public_key_info;
+            same.then_some(facts)
+        })
+    }
+}

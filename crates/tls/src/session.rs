@@ -1,0 +1,85 @@
+//! Session tickets of one endpoint.
+//!
+//! One store an endpoint, so a ticket is never shown to anything but the peer it came from under the
+//! settings it was made with (rows R10, V19), and so it can be small. rustls resumes only with the very
+//! verifier and certificate resolver of the first handshake, which therefore belong to `ClientTls` and
+//! outlive each connection.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustls::NamedGroup;
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls_pki_types::ServerName;
+
+/// TLS 1.3 tickets that are kept. Each is used once (RFC 8446 appendix C.4); servers send two or so
+/// with each connection, which is one more than it used.
+const TICKETS: usize = 4;
+
+/// The name is always that of the endpoint's settings, so it plays no part.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    group: Option<NamedGroup>,
+    tls12: Option<Tls12ClientSessionValue>,
+    tls13: VecDeque<Tls13ClientSessionValue>,
+}
+
+impl Sessions {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets tickets; the group that the peer chose is kept, it is no secret.
+    pub(crate) fn forget(&self) {
+        let mut kept = self.kept();
+        kept.tls12 = None;
+        kept.tls13.clear();
+    }
+}
+
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.kept().group = Some(group);
+    }
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.kept().group
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.kept().tls12 = Some(value);
+    }
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.kept().tls12.clone()
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.kept().tls12 = None;
+    }
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, value: Tls13ClientSessionValue) {
+        let mut kept = self.kept();
+        if kept.tls13.len() == TICKETS {
+            kept.tls13.pop_front();
+        }
+        kept.tls13.push_back(value);
+    }
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.kept().tls13.pop_back()
+    }
+}
+
+impl fmt::Debug for Sessions {
+    /// Tickets are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sessions(..)")
+    }
+}

@@ -1,0 +1,449 @@
+//! Does this chain end at a trusted root, and is it for one of these names?
+//!
+//! Both questions are always answered apart, so that a mode may refuse for one and report the other.
+//! Answers are kept by the digest of the chain for as long as no certificate in it begins or ceases to
+//! be valid: a new connection to a peer that was met before costs one hash instead of a path search.
+//! The signature of each handshake is verified all the same, see `verifier`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nuncio_model::{CertificateInfo, Digest, Reason, VerifyMode, VerifyName};
+use rustls::CertificateError;
+use rustls_pki_types::{CertificateDer, DnsName, IpAddr, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+
+use crate::client::algorithms;
+use crate::describe::{alternative_names, describe, distinguished_name, parse, rfc3339, sha256};
+use crate::key::{MIN_RSA_BITS, is_weak};
+use crate::material::{is_self_issued, named};
+use crate::roots::Trust;
+
+/// Why a peer's certificate would be, or was, refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Flaw {
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Flaw {
+    fn new(reason: Reason, message: String) -> Self {
+        Self { reason, message }
+    }
+
+    /// The error that makes rustls send the alert that fits.
+    pub(crate) fn as_error(&self) -> CertificateError {
+        match self.reason {
+            Reason::UnknownIssuer => CertificateError::UnknownIssuer,
+            Reason::Expired => CertificateError::Expired,
+            Reason::NotYetValid => CertificateError::NotValidYet,
+            Reason::NameMismatch => CertificateError::NotValidForName,
+            Reason::BadPurpose => CertificateError::InvalidPurpose,
+            Reason::Revoked => CertificateError::Revoked,
+            _ => CertificateError::BadEncoding,
+        }
+    }
+}
+
+/// Everything that was found out about a chain.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    chain: Option<Flaw>,
+    name: Option<Flaw>,
+    /// The chain in words, leaf first.
+    pub(crate) peer: Vec<CertificateInfo>,
+    /// First and last second for which this holds.
+    holds: (i64, i64),
+}
+
+impl Judgement {
+    /// What a mode refuses it for.
+    pub(crate) fn refusal(&self, mode: VerifyMode) -> Option<&Flaw> {
+        match mode {
+            VerifyMode::None | VerifyMode::Report => None,
+            VerifyMode::Chain => self.chain.as_ref(),
+            VerifyMode::Full => self.flaw(),
+        }
+    }
+
+    /// What `full` would refuse it for.
+    pub(crate) fn flaw(&self) -> Option<&Flaw> {
+        self.chain.as_ref().or(self.name.as_ref())
+    }
+}
+
+/// Chains that are remembered for each set of names and roots: more than one only while endpoints of
+/// an upstream show different ones.
+const REMEMBERED: usize = 8;
+
+/// Judges the chains of one upstream.
+pub(crate) struct Judge {
+    trust: Arc<Trust>,
+    names: Arc<[VerifyName]>,
+    memory: Mutex<Vec<(Digest, Arc<Judgement>)>>,
+}
+
+impl Judge {
+    pub(crate) fn new(trust: Arc<Trust>, names: Arc<[VerifyName]>) -> Self {
+        Self { trust, names, memory: Mutex::new(Vec::new()) }
+    }
+
+    /// Judges a chain as it was sent, leaf first.
+    pub(crate) fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Arc<Judgement> {
+        let key = chain_digest(leaf, intermediates);
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if let Some(known) = self.recall(&key, seconds) {
+            return known;
+        }
+        let judgement = Arc::new(self.search(leaf, intermediates, now, seconds));
+        self.remember(key, &judgement);
+        judgement
+    }
+
+    fn recall(&self, key: &Digest, now: i64) -> Option<Arc<Judgement>> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, known) = memory.iter().find(|(known, _)| known == key)?;
+        (known.holds.0 <= now && now <= known.holds.1).then(|| Arc::clone(known))
+    }
+
+    fn remember(&self, key: Digest, judgement: &Arc<Judgement>) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.retain(|(known, _)| *known != key);
+        if memory.len() == REMEMBERED {
+            memory.remove(0);
+        }
+        memory.push((key, Arc::clone(judgement)));
+    }
+
+    fn search(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        seconds: i64,
+    ) -> Judgement {
+        let all = || std::iter::once(leaf).chain(intermediates);
+        Judgement {
+            chain: check_chain(&self.trust, leaf, intermediates, now).err(),
+            name: check_name(leaf, &self.names).err(),
+            peer: all().filter_map(|der| describe(der).ok()).collect(),
+            holds: holds(all(), &self.trust, seconds),
+        }
+    }
+}
+
+fn chain_digest(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Digest {
+    // Each certificate is DER and so tells its own length: no two chains read the same.
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(1 + intermediates.len());
+    parts.push(leaf);
+    parts.extend(intermediates.iter().map(AsRef::<[u8]>::as_ref));
+    sha256(&parts)
+}
+
+/// The seconds around `now` in which no certificate of the chain or the roots begins or ends.
+fn holds<'a>(
+    chain: impl Iterator<Item = &'a CertificateDer<'a>>,
+    trust: &Trust,
+    now: i64,
+) -> (i64, i64) {
+    let of_chain = chain.filter_map(|der| parse(der).ok().map(|certificate| validity(&certificate)));
+    let of_roots = trust.facts.iter().filter_map(|facts| facts.validity);
+    of_chain.chain(of_roots).flat_map(|(begin, end)| [begin, end.saturating_add(1)]).fold(
+        (i64::MIN, i64::MAX),
+        |(from, until), change| {
+            if change <= now { (from.max(change), until) } else { (from, until.min(change - 1)) }
+        },
+    )
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> (i64, i64) {
+    let validity = certificate.validity();
+    (validity.not_before.timestamp(), validity.not_after.timestamp())
+}
+
+/// Whether the chain ends at a trusted root and may be used by a server now.
+fn check_chain(
+    trust: &Trust,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Flaw> {
+    if trust.holds(&sha256(&[leaf])) {
+        return check_pinned(leaf, now);
+    }
+    let context = Context { trust, leaf, intermediates, now };
+    let in_time = |path: &VerifiedPath<'_>| anchor_in_time(trust, path, now);
+    let entity = EndEntityCert::try_from(leaf).map_err(|error| context.explain(&error))?;
+    entity
+        .verify_for_usage(
+            algorithms().all,
+            &trust.anchors,
+            intermediates,
+            now,
+            KeyUsage::server_auth(),
+            None,
+            Some(&in_time),
+        )
+        .map(|_| ())
+        .map_err(|error| context.explain(&error))
+}
+
+/// `webpki` takes anchors for granted; one that has expired ends no chain here (row V5).
+fn anchor_in_time(trust: &Trust, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+    let mut outcome = Ok(());
+    for facts in trust.facts_of(path.anchor()) {
+        outcome = in_time(facts.validity, now);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn in_time(validity: Option<(i64, i64)>, now: UnixTime) -> Result<(), webpki::Error> {
+    let Some((begin, end)) = validity else { return Ok(()) };
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if seconds > end {
+        return Err(webpki::Error::CertExpired { time: now, not_after: unix_time(end) });
+    }
+    if seconds < begin {
+        return Err(webpki::Error::CertNotValidYet { time: now, not_before: unix_time(begin) });
+    }
+    Ok(())
+}
+
+fn unix_time(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// A certificate that was configured itself needs no issuer, and may be a CA (rows V9, V10).
+fn check_pinned(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Flaw> {
+    let certificate =
+        parse(leaf).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
+    in_time(Some(validity(&certificate)), now).map_err(|error| untimely(&named(leaf), &error))?;
+    match certificate.extended_key_usage() {
+        Ok(Some(usage)) if !usage.value.server_auth && !usage.value.any => Err(not_for_servers(leaf)),
+        _ => Ok(()),
+    }
+}
+
+fn not_for_servers(leaf: &CertificateDer<'_>) -> Flaw {
+    Flaw::new(
+        Reason::BadPurpose,
+        format!("{} is not meant for servers: its extended key usage lacks serverAuth", named(leaf)),
+    )
+}
+
+/// A failure of the clock, with both times.
+fn untimely(which: &str, error: &webpki::Error) -> Flaw {
+    let at = |time: &UnixTime| rfc3339(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    match error {
+        webpki::Error::CertNotValidYet { time, not_before } => Flaw::new(
+            Reason::NotYetValid,
+            format!("{which} is not valid before {}, and now is {}", at(not_before), at(time)),
+        ),
+        webpki::Error::CertExpired { time, not_after } => {
+            Flaw::new(Reason::Expired, format!("{which} expired at {}, and now is {}", at(not_after), at(time)))
+        }
+        other => Flaw::new(Reason::BadCertificate, format!("{which} cannot be used: {other}")),
+    }
+}
+
+/// A chain that was refused, to say why in words.
+struct Context<'a> {
+    trust: &'a Trust,
+    leaf: &'a CertificateDer<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+    now: UnixTime,
+}
+
+impl Context<'_> {
+    fn explain(&self, error: &webpki::Error) -> Flaw {
+        use webpki::Error as E;
+        let leaf = named(self.leaf);
+        match error {
+            E::CertExpired { .. } | E::CertNotValidYet { .. } => untimely(&self.untimely_one(), error),
+            E::UnknownIssuer | E::InvalidSignatureForPublicKey if self.weak_issuer() => Flaw::new(
+                Reason::BadSignatureAlgorithm,
+                format!(
+                    "{leaf} chains to an RSA key of fewer than {MIN_RSA_BITS} bits, and such signatures are \
+                     not accepted"
+                ),
+            ),
+            E::UnknownIssuer | E::InvalidSignatureForPublicKey | E::CaUsedAsEndEntity
+                if self.self_issued() =>
+            {
+                Flaw::new(
+                    Reason::UnknownIssuer,
+                    format!("{leaf} is self-signed and is not among the configured CA certificates"),
+                )
+            }
+            E::UnknownIssuer => Flaw::new(Reason::UnknownIssuer, self.missing_issuer()),
+            E::InvalidSignatureForPublicKey => Flaw::new(
+                Reason::UnknownIssuer,
+                format!(
+                    "{}; a CA of that name is configured, but another key signed",
+                    self.missing_issuer()
+                ),
+            ),
+            E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => not_for_servers(self.leaf),
+            E::CaUsedAsEndEntity => Flaw::new(
+                Reason::BadPurpose,
+                format!("{leaf} is a CA certificate and may not be used by a server"),
+            ),
+            E::EndEntityUsedAsCa | E::PathLenConstraintViolated | E::NameConstraintViolation => Flaw::new(
+                Reason::BadPurpose,
+                format!("a CA in the chain of {leaf} was not allowed to issue it: {error}"),
+            ),
+            E::UnsupportedSignatureAlgorithmContext(_)
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+            | E::SignatureAlgorithmMismatch => Flaw::new(
+                Reason::BadSignatureAlgorithm,
+                format!("the chain of {leaf} is signed with {}, which is not accepted", self.algorithm()),
+            ),
+            E::UnsupportedCertVersion => Flaw::new(
+                Reason::BadCertificate,
+                format!("{leaf} is an X.509 certificate of version 1 and version 3 is needed"),
+            ),
+            other => Flaw::new(Reason::BadCertificate, format!("{leaf} cannot be used: {other}")),
+        }
+    }
+
+    fn chain(&self) -> impl Iterator<Item = &CertificateDer<'_>> {
+        std::iter::once(self.leaf).chain(self.intermediates)
+    }
+
+    /// Names the certificate whose time it is not: one that was sent, else a configured CA.
+    fn untimely_one(&self) -> String {
+        self.chain()
+            .find(|der| {
+                parse(der).is_ok_and(|certificate| in_time(Some(validity(&certificate)), self.now).is_err())
+            })
+            .map_or_else(
+                || format!("the configured CA of {}", named(self.leaf)),
+                |der| named(der),
+            )
+    }
+
+    fn self_issued(&self) -> bool {
+        parse(self.leaf).is_ok_and(|certificate| is_self_issued(&certificate))
+    }
+
+    fn weak_issuer(&self) -> bool {
+        self.intermediates.iter().any(|der| parse(der).is_ok_and(|certificate| is_weak(&certificate)))
+            || self.chain().any(|der| self.is_issued_by_weak_anchor(der))
+    }
+
+    fn is_issued_by_weak_anchor(&self, der: &CertificateDer<'_>) -> bool {
+        let Ok(certificate) = parse(der) else { return false };
+        let issuer = certificate.issuer().as_raw();
+        let mut anchors = self.trust.anchors.iter().zip(&self.trust.facts);
+        anchors.any(|(anchor, facts)| facts.weak_key && issuer.ends_with(&anchor.subject))
+    }
+
+    /// The issuer at which the chain ends, in words.
+    fn missing_issuer(&self) -> String {
+        let sent = self.intermediates.len();
+        let issuer = self
+            .chain()
+            .last()
+            .and_then(|der| parse(der).ok().map(|certificate| distinguished_name(certificate.issuer())))
+            .unwrap_or_default();
+        let with = match sent {
+            0 => "the peer sent no intermediate certificate".to_owned(),
+            1 => "the peer sent one more certificate".to_owned(),
+            more => format!("the peer sent {more} more certificates"),
+        };
+        format!(
+            "the chain of {} leads to issuer `{issuer}`, which is not among the configured CA certificates \
+             ({with})",
+            named(self.leaf)
+        )
+    }
+
+    /// The signature algorithm in the chain that is not accepted, by name where it has one.
+    fn algorithm(&self) -> String {
+        const OLD: &[(&str, &str)] = &[
+            ("1.2.840.113549.1.1.5", "SHA-1 and RSA"),
+            ("1.2.840.113549.1.1.4", "MD5 and RSA"),
+            ("1.2.840.10045.4.1", "SHA-1 and ECDSA"),
+            ("1.2.840.10040.4.3", "SHA-1 and DSA"),
+        ];
+        let used: Vec<String> = self
+            .chain()
+            .filter_map(|der| parse(der).ok().map(|c| c.signature_algorithm.algorithm.to_id_string()))
+            .collect();
+        OLD.iter()
+            .find(|(oid, _)| used.iter().any(|used| used == oid))
+            .map(|(_, name)| (*name).to_owned())
+            .or_else(|| used.first().map(|oid| format!("algorithm {oid}")))
+            .unwrap_or_default()
+    }
+}
+
+/// Whether the certificate is for one of the names. Only subject alternative names count (row V12).
+fn check_name(leaf: &CertificateDer<'_>, names: &[VerifyName]) -> Result<(), Flaw> {
+    let certificate =
+        parse(leaf).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
+    if names.iter().any(|name| carries(leaf, &certificate, name)) {
+        return Ok(());
+    }
+    Err(Flaw::new(Reason::NameMismatch, mismatch(leaf, &certificate, names)))
+}
+
+fn carries(leaf: &CertificateDer<'_>, certificate: &X509Certificate<'_>, name: &VerifyName) -> bool {
+    let server_name = match name {
+        VerifyName::Uri(uri) => return carries_uri(certificate, uri),
+        VerifyName::Ip(ip) => ServerName::IpAddress(IpAddr::from(*ip)),
+        VerifyName::Dns(name) => match DnsName::try_from(name.as_ref()) {
+            Ok(name) => ServerName::DnsName(name),
+            Err(_) => return false,
+        },
+    };
+    EndEntityCert::try_from(leaf)
+        .is_ok_and(|entity| entity.verify_is_valid_for_subject_name(&server_name).is_ok())
+}
+
+fn carries_uri(certificate: &X509Certificate<'_>, wanted: &str) -> bool {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return false };
+    let mut names = extension.value.general_names.iter();
+    names.any(|name| matches!(name, GeneralName::URI(uri) if *uri == wanted))
+}
+
+/// Subject alternative names that a message lists at most.
+const LISTED: usize = 20;
+
+fn mismatch(leaf: &CertificateDer<'_>, certificate: &X509Certificate<'_>, names: &[VerifyName]) -> String {
+    let wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let sans = alternative_names(certificate);
+    let wants_dns = names.iter().any(|name| matches!(name, VerifyName::Dns(_)));
+    let mut found = if sans.is_empty() {
+        "it has no DNS SAN and none of another kind".to_owned()
+    } else if wants_dns && !sans.iter().any(|san| san.starts_with("DNS:")) {
+        format!("it has no DNS SAN, only {}", listed(&sans))
+    } else {
+        format!("it is for {}", listed(&sans))
+    };
+    if sans.is_empty() && certificate.subject().iter_common_name().next().is_some() {
+        found.push_str("; a common name does not count");
+    }
+    format!("{} is not for {}: {found}", named(leaf), wanted.join(" or "))
+}
+
+fn listed(sans: &[String]) -> String {
+    let mut text = sans[..sans.len().min(LISTED)].join(", ");
+    if sans.len() > LISTED {
+        text.push_str(&format!(" and {} more", sans.len() - LISTED));
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "verify/tests.rs"]
+mod tests;
