@@ -1,1 +1,37 @@
-//! proxy
+//! The data plane: accept, route, originate TLS, stream, record.
+//!
+//! ```text
+//! Proxy ── Worker (one a core: its own runtime, sockets, pools and counters)
+//!            │
+//!            ├─ client::connection   a client's socket, served by hyper behind the framing guard
+//!            ├─ request::handle      the path of a request, top to bottom
+//!            ├─ Serving              the snapshot of this moment and the pools of its upstreams
+//!            └─ upstream::pool ── connector ── stream      connections, TLS, bytes
+//! ```
+//!
+//! Workers share only what nobody writes on a request's way: the snapshot, and for each upstream
+//! its TLS configuration with the session tickets of its endpoints.
+
+mod access_log;
+mod body;
+mod client;
+mod counter;
+mod exchange;
+mod executor;
+mod failure;
+mod framing;
+mod headers;
+mod metrics;
+mod path;
+mod probe;
+mod proxy;
+mod request;
+mod serving;
+mod stats;
+mod upgrade;
+mod upstream;
+mod worker;
+
+pub use access_log::AccessLog;
+pub use probe::{EndpointProbe, ProbeOptions, probe};
+pub use proxy::{Proxy, ProxyOptions, StartError};

@@ -1,0 +1,4 @@
+//! Clients' connections: accepted, watched, served by hyper.
+
+pub(crate) mod connection;
+pub(crate) mod io;

@@ -1,0 +1,224 @@
+//! A client's connection from accept to close.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::io::GuardedIo;
+use crate::executor::LocalExecutor;
+use crate::framing::{Ambiguous, Guard};
+use crate::request;
+use crate::worker::Worker;
+
+/// What an HTTP/2 client sends first, RFC 9113 section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client may take to say its first bytes, or to finish a head that it began.
+const HEAD_TIMEOUT: u64 = 30;
+/// Streams that a client may have open at once.
+const MAX_STREAMS: u32 = 256;
+
+/// A client's connection, as its requests and its worker see it.
+pub(crate) struct Client {
+    id: u64,
+    pub(crate) peer: SocketAddr,
+    /// The peer's address as `x-forwarded-for` wants it.
+    pub(crate) peer_value: HeaderValue,
+    /// Port of the listener that it came in on.
+    pub(crate) port: u16,
+    pub(crate) ambiguous: Ambiguous,
+    in_head: Arc<AtomicBool>,
+    requests: Cell<u32>,
+    /// The worker's second in which something last began or ended.
+    active_at: Cell<u64>,
+    ending: Cell<Ending>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// How a connection is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// After the requests that are under way.
+    Gracefully,
+    /// At once.
+    Now,
+}
+
+impl Client {
+    pub(crate) fn begin_request(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    pub(crate) fn end_request(&self, worker: &Worker) {
+        self.requests.set(self.requests.get().saturating_sub(1));
+        self.active_at.set(worker.second.get());
+    }
+
+    fn end(&self, ending: Ending) {
+        self.ending.set(ending);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The connections of a worker.
+#[derive(Default)]
+pub(crate) struct Clients {
+    open: RefCell<HashMap<u64, Rc<Client>>>,
+    next: Cell<u64>,
+}
+
+impl Clients {
+    fn add(&self, peer: SocketAddr, port: u16, second: u64) -> Rc<Client> {
+        let id = self.next.get();
+        self.next.set(id + 1);
+        let client = Rc::new(Client {
+            id,
+            peer,
+            peer_value: HeaderValue::try_from(peer.ip().to_canonical().to_string())
+                .unwrap_or(HeaderValue::from_static("unknown")),
+            port,
+            ambiguous: Ambiguous::default(),
+            in_head: Arc::default(),
+            requests: Cell::new(0),
+            active_at: Cell::new(second),
+            ending: Cell::new(Ending::No),
+            waker: RefCell::default(),
+        });
+        self.open.borrow_mut().insert(id, Rc::clone(&client));
+        client
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.borrow().is_empty()
+    }
+
+    /// Asks every connection to end after the requests that are under way.
+    pub(crate) fn drain(&self) {
+        self.open
+            .borrow()
+            .values()
+            .for_each(|client| client.end(Ending::Gracefully));
+    }
+
+    /// Ends connections that have been idle, or in the middle of a head, for too long.
+    pub(crate) fn sweep(&self, second: u64, idle: Duration) {
+        for client in self.open.borrow().values() {
+            if client.requests.get() > 0 {
+                continue;
+            }
+            let waited = second.saturating_sub(client.active_at.get());
+            if waited > HEAD_TIMEOUT && client.in_head.load(Ordering::Relaxed) {
+                client.end(Ending::Now);
+            } else if waited > idle.as_secs() {
+                client.end(Ending::Gracefully);
+            }
+        }
+    }
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, port: u16) {
+    let client = worker.clients.add(peer, port, worker.second.get());
+    if worker.draining.get() {
+        client.end(Ending::Gracefully);
+    }
+    // A client that breaks off is no error of ours.
+    let _ = serve_client(&worker, tcp, &client).await;
+    worker.clients.open.borrow_mut().remove(&client.id);
+}
+
+async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let limit = Duration::from_secs(HEAD_TIMEOUT);
+    let http2 = timeout(limit, speaks_http2(&tcp))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
+    let service = service_fn(|request| request::handle(Rc::clone(worker), Rc::clone(client), request));
+    if http2 {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS);
+        builder.max_header_list_size(header_limit(worker) as u32);
+        let connection = pin!(builder.serve_connection(TokioIo::new(tcp), service));
+        drive(client, connection, http2::Connection::graceful_shutdown).await;
+    } else {
+        let guard = Guard::new(client.ambiguous.clone());
+        let io = GuardedIo::new(tcp, guard, Arc::clone(&client.in_head));
+        let mut builder = http1::Builder::new();
+        builder.half_close(true).max_header_size(header_limit(worker));
+        let connection = pin!(builder.serve_connection(io, service).with_upgrades());
+        drive(
+            client,
+            connection,
+            http1::UpgradeableConnection::graceful_shutdown,
+        )
+        .await;
+    }
+    Ok(())
+}
+
+fn header_limit(worker: &Worker) -> usize {
+    worker.serving().map_or(60 * 1024, |serving| {
+        serving.snapshot.settings.max_request_headers_bytes
+    })
+}
+
+/// Drives a connection to its end, or to the end that it is asked for.
+async fn drive<C: Future>(client: &Client, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>)) {
+    let mut asked = false;
+    poll_fn(|cx| {
+        match client.ending.get() {
+            Ending::Now => return Poll::Ready(()),
+            Ending::Gracefully if !asked => {
+                asked = true;
+                shut_down(connection.as_mut());
+            }
+            Ending::Gracefully | Ending::No => {}
+        }
+        let mut waker = client.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        drop(waker);
+        connection.as_mut().poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+/// Looks at the first bytes without taking them.
+async fn speaks_http2(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    let mut seen = 0;
+    loop {
+        let n = tcp.peek(&mut first).await?;
+        if n == PREFACE.len() || first[..n] != PREFACE[..n] {
+            return Ok(n == PREFACE.len() && first == *PREFACE);
+        }
+        if n <= seen {
+            // The client closed, or sent nothing new although the socket is readable.
+            if n == 0 {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        seen = n;
+    }
+}

@@ -1,0 +1,204 @@
+//! What went wrong with a request, and the one place where that becomes an answer.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use nuncio_model::{Failure, Reason, Unresolved};
+
+use crate::upstream::pool::{Lease, SendError};
+
+/// The body of an answer for a failed upstream: neutral, the operator has the rest.
+const UPSTREAM_BODY: &str = "upstream connect error or disconnect/reset before headers";
+const TIMEOUT_BODY: &str = "upstream request timeout";
+
+/// A request that failed: whose fault, may it be tried again, what does the client see.
+#[derive(Debug)]
+pub(crate) struct ProxyError {
+    pub(crate) fault: Fault,
+    pub(crate) failure: Failure,
+}
+
+/// Whose fault it is. That also says whether another try may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The configuration's: nothing was sent, and nothing will change until it does.
+    Configuration,
+    /// The upstream's, before a byte of the request was sent to it.
+    Connect,
+    /// The upstream's, after the request went out on a connection that had worked before: it was
+    /// probably closing, and a request that may be replayed deserves one fresh connection.
+    StaleConnection,
+    /// The upstream's, after the request went out.
+    Upstream,
+    /// The client's, who went away or broke off its own request.
+    Client,
+}
+
+impl ProxyError {
+    pub(crate) fn unresolved(unresolved: &Unresolved) -> Self {
+        let failure = Failure {
+            reason: unresolved.reason,
+            message: unresolved.message.to_string(),
+            remedy: "run `nuncio check` on the manifests".to_owned(),
+        };
+        Self {
+            fault: Fault::Configuration,
+            failure,
+        }
+    }
+
+    pub(crate) fn no_route(why: &str) -> Self {
+        let failure = Failure {
+            reason: Reason::NoRoute,
+            message: format!("no route: {why}"),
+            remedy: "run `nuncio explain` with the URL".to_owned(),
+        };
+        Self {
+            fault: Fault::Client,
+            failure,
+        }
+    }
+
+    pub(crate) fn connect(failure: Failure) -> Self {
+        Self {
+            fault: Fault::Connect,
+            failure,
+        }
+    }
+
+    pub(crate) fn timeout(limit: std::time::Duration) -> Self {
+        let failure = Failure {
+            reason: Reason::ResponseTimeout,
+            message: format!("no complete response within {} ms", limit.as_millis()),
+            remedy: "raise spec.timeout_ms, or see why the upstream takes so long".to_owned(),
+        };
+        Self {
+            fault: Fault::Upstream,
+            failure,
+        }
+    }
+
+    /// A request that was given to a connection came back with an error instead of a response.
+    pub(crate) fn send(lease: &Lease, error: &SendError) -> Self {
+        if let Some(cause) = lease.cause() {
+            return Self {
+                fault: Fault::Upstream,
+                failure: cause.clone(),
+            };
+        }
+        let Some(error) = &error.error else {
+            return Self::reset(lease, "it was closed");
+        };
+        if error.is_user() || error.is_body_write_aborted() {
+            let failure = reset_failure(lease, "the client broke off its request");
+            return Self {
+                fault: Fault::Client,
+                failure,
+            };
+        }
+        if error.is_parse() {
+            return Self {
+                fault: Fault::Upstream,
+                failure: not_http(lease, error),
+            };
+        }
+        Self::reset(lease, &words(error))
+    }
+
+    fn reset(lease: &Lease, why: &str) -> Self {
+        let fault = if lease.reused() {
+            Fault::StaleConnection
+        } else {
+            Fault::Upstream
+        };
+        Self {
+            fault,
+            failure: reset_failure(lease, why),
+        }
+    }
+
+    /// The answer for the client.
+    pub(crate) fn response(&self, grpc: bool, expose: bool) -> Response<Bytes> {
+        let reason = self.failure.reason;
+        let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let body = match reason {
+            Reason::NoRoute => "",
+            Reason::ResponseTimeout => TIMEOUT_BODY,
+            Reason::NoEndpoints => "no healthy upstream",
+            _ => UPSTREAM_BODY,
+        };
+        let mut response = own(status, body);
+        if expose && reason != Reason::NoRoute {
+            response
+                .headers_mut()
+                .insert("x-nuncio-reason", HeaderValue::from_static(reason.code()));
+        }
+        if grpc {
+            grpc_status(response.headers_mut(), reason, body);
+        }
+        response
+    }
+}
+
+/// An answer of the gateway's own.
+pub(crate) fn own(status: StatusCode, body: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+    *response.status_mut() = status;
+    if !body.is_empty() {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    response
+}
+
+/// gRPC clients read the status from these headers of a response without messages.
+fn grpc_status(headers: &mut HeaderMap, reason: Reason, message: &'static str) {
+    // 14 UNAVAILABLE, 4 DEADLINE_EXCEEDED: gRPC's codes.
+    let code = if reason == Reason::ResponseTimeout {
+        "4"
+    } else {
+        "14"
+    };
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from_static(code));
+    headers.insert("grpc-message", HeaderValue::from_static(message));
+}
+
+fn reset_failure(lease: &Lease, why: &str) -> Failure {
+    Failure {
+        reason: Reason::ResetBeforeResponse,
+        message: format!("{} took the request and gave no response: {why}", lease.address()),
+        remedy: "see why the upstream closes; where its keep-alive time is short, it may be closing idle \
+                 connections"
+            .to_owned(),
+    }
+}
+
+fn not_http(lease: &Lease, error: &hyper::Error) -> Failure {
+    let spoken = if lease.is_http2() { "HTTP/2" } else { "HTTP/1.1" };
+    Failure {
+        reason: Reason::UpstreamProtocolError,
+        message: format!(
+            "what {} answered is not {spoken}: {}",
+            lease.address(),
+            words(error)
+        ),
+        remedy: "check the port in spec.service; where the port speaks TLS, write https:// before the host"
+            .to_owned(),
+    }
+}
+
+/// The error with its causes, outermost first.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

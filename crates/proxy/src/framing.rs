@@ -1,0 +1,303 @@
+//! The guard at the door of HTTP/1.1: requests whose framing two parsers could read differently.
+//!
+//! hyper parses requests; it forgives a bare line feed and a `Content-Length` beside a
+//! `Transfer-Encoding`, and does not say that it did. A gateway in front of or behind us may read
+//! such a request otherwise, which is how requests are smuggled. This guard watches the bytes on
+//! their way to hyper and raises a flag; the request is then answered 400 and the connection
+//! closed. It decides nothing else: what a request means is hyper's business alone, and a guard
+//! that loses its way can only refuse.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Says whether the connection sent something ambiguous. Shared by the guard and the request path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ambiguous(Arc<AtomicBool>);
+
+impl Ambiguous {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Follows the framing of one connection.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    state: State,
+    ambiguous: Ambiguous,
+    /// Of the line that is being read: its first bytes, as many as the longest name and a number need.
+    line: [u8; LINE],
+    length: usize,
+    last: u8,
+    head: Head,
+}
+
+const LINE: usize = 48;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the request line, a header, or the empty lines before a request.
+    Head,
+    /// In a body of this many more bytes.
+    Body(u64),
+    /// In the line with a chunk's size.
+    ChunkSize,
+    /// In a chunk, its line end included.
+    Chunk(u64),
+    /// In the trailers.
+    Trailers,
+    /// Something ambiguous came; the connection is to be closed.
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    begun: bool,
+    chunked: bool,
+    content_length: Option<u64>,
+}
+
+impl Guard {
+    pub(crate) fn new(ambiguous: Ambiguous) -> Self {
+        Self {
+            state: State::Head,
+            ambiguous,
+            line: [0; LINE],
+            length: 0,
+            last: 0,
+            head: Head::default(),
+        }
+    }
+
+    /// Whether a request's head is being read: some of it came, not all.
+    pub(crate) fn in_head(&self) -> bool {
+        self.state == State::Head && (self.head.begun || self.length > 0)
+    }
+
+    /// How many bytes may pass unwatched.
+    pub(crate) fn unwatched(&self) -> usize {
+        match self.state {
+            State::Body(left) | State::Chunk(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            State::Off => usize::MAX,
+            State::Head | State::ChunkSize | State::Trailers => 0,
+        }
+    }
+
+    /// `n` of the unwatched bytes passed.
+    pub(crate) fn passed(&mut self, n: usize) {
+        match &mut self.state {
+            State::Body(left) | State::Chunk(left) => {
+                *left = left.saturating_sub(n as u64);
+                if *left == 0 {
+                    self.state = if matches!(self.state, State::Body(_)) {
+                        State::Head
+                    } else {
+                        State::ChunkSize
+                    };
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Watches bytes on their way.
+    pub(crate) fn watch(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let unwatched = self.unwatched().min(bytes.len());
+            if unwatched > 0 {
+                self.passed(unwatched);
+                bytes = &bytes[unwatched..];
+                continue;
+            }
+            match memchr::memchr(b'\n', bytes) {
+                Some(end) => {
+                    self.collect(&bytes[..end]);
+                    bytes = &bytes[end + 1..];
+                    self.line_ended();
+                }
+                None => {
+                    self.collect(bytes);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn collect(&mut self, part: &[u8]) {
+        let Some(last) = part.last() else { return };
+        self.last = *last;
+        let kept = self.length.min(LINE);
+        let room = (LINE - kept).min(part.len());
+        self.line[kept..kept + room].copy_from_slice(&part[..room]);
+        self.length += part.len();
+    }
+
+    fn line_ended(&mut self) {
+        let (length, last) = (std::mem::take(&mut self.length), std::mem::take(&mut self.last));
+        if last != b'\r' {
+            return self.refuse();
+        }
+        let line = self.line;
+        let line = &line[..(length - 1).min(LINE)];
+        match self.state {
+            State::Head if length == 1 => self.head_ended(),
+            State::Head => self.head_line(line),
+            State::ChunkSize => self.chunk_size(line),
+            State::Trailers if length == 1 => self.state = State::Head,
+            _ => {}
+        }
+    }
+
+    fn head_line(&mut self, line: &[u8]) {
+        if std::mem::replace(&mut self.head.begun, true) {
+            if line.starts_with(b" ") || line.starts_with(b"\t") {
+                self.refuse();
+            } else if header(line, b"transfer-encoding").is_some() {
+                self.head.chunked = true;
+            } else if let Some(value) = header(line, b"content-length") {
+                match number(value, 10) {
+                    Some(n) if self.head.content_length.is_none_or(|before| before == n) => {
+                        self.head.content_length = Some(n);
+                    }
+                    _ => self.refuse(),
+                }
+            }
+        }
+    }
+
+    fn head_ended(&mut self) {
+        if !self.head.begun {
+            return;
+        }
+        self.state = match self.head {
+            Head {
+                chunked: true,
+                content_length: Some(_),
+                ..
+            } => return self.refuse(),
+            Head { chunked: true, .. } => State::ChunkSize,
+            Head {
+                content_length: Some(1..),
+                ..
+            } => State::Body(self.head.content_length.unwrap_or(0)),
+            _ => State::Head,
+        };
+        self.head = Head::default();
+    }
+
+    fn chunk_size(&mut self, line: &[u8]) {
+        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+        match number(digits, 16) {
+            Some(0) => self.state = State::Trailers,
+            // The chunk ends with a line end of its own.
+            Some(n) => self.state = State::Chunk(n.saturating_add(2)),
+            None => self.refuse(),
+        }
+    }
+
+    fn refuse(&mut self) {
+        self.ambiguous.set();
+        self.state = State::Off;
+    }
+}
+
+fn header<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (found, value) = line.split_at_checked(name.len())?;
+    let value = value.strip_prefix(b":")?;
+    found.eq_ignore_ascii_case(name).then_some(value)
+}
+
+fn number(text: &[u8], radix: u32) -> Option<u64> {
+    let text = std::str::from_utf8(text.trim_ascii()).ok()?;
+    // `from_str_radix` takes a sign, HTTP does not.
+    let digits = !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
+    digits.then(|| u64::from_str_radix(text, radix).ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `bytes` whole, then byte by byte: both must say the same.
+    fn refused(bytes: &[u8]) -> bool {
+        let whole = Ambiguous::default();
+        Guard::new(whole.clone()).watch(bytes);
+        let single = Ambiguous::default();
+        let mut guard = Guard::new(single.clone());
+        bytes
+            .iter()
+            .for_each(|byte| guard.watch(std::slice::from_ref(byte)));
+        assert_eq!(
+            whole.is_set(),
+            single.is_set(),
+            "{}",
+            String::from_utf8_lossy(bytes)
+        );
+        whole.is_set()
+    }
+
+    #[test]
+    fn ordinary_requests_pass() {
+        assert!(!refused(
+            b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n"
+        ));
+        assert!(!refused(
+            b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\na\nbGET / HTTP/1.1\r\nhost: a\r\n\r\n"
+        ));
+        assert!(!refused(
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\na\nb\r\n0\r\nt: 1\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+        ));
+        assert!(!refused(b"\r\n\r\nGET / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn ambiguous_requests_are_refused() {
+        assert!(
+            refused(b"GET / HTTP/1.1\nhost: a\r\n\r\n"),
+            "bare line feed after the request line"
+        );
+        assert!(
+            refused(b"GET / HTTP/1.1\r\nhost: a\n\r\n"),
+            "bare line feed after a header"
+        );
+        assert!(
+            refused(b"GET / HTTP/1.1\r\nhost: a\r\n b\r\n\r\n"),
+            "folded header"
+        );
+        assert!(refused(
+            b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n"
+        ));
+        assert!(refused(
+            b"POST / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nContent-Length: 3\r\n\r\n"
+        ));
+        assert!(refused(
+            b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n"
+        ));
+        assert!(refused(b"POST / HTTP/1.1\r\ncontent-length: +3\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_pipelined_request_is_watched_too() {
+        assert!(refused(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\n\r\n"));
+        assert!(refused(
+            b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabcGET / HTTP/1.1\n\r\n"
+        ));
+        assert!(refused(
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\n\r\n"
+        ));
+    }
+
+    #[test]
+    fn a_begun_head_is_told_from_an_idle_connection() {
+        let mut guard = Guard::new(Ambiguous::default());
+        assert!(!guard.in_head());
+        guard.watch(b"GET / HTTP/1.1\r\nho");
+        assert!(guard.in_head());
+        guard.watch(b"st: a\r\n\r\n");
+        assert!(!guard.in_head());
+    }
+}

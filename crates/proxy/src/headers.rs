@@ -1,0 +1,338 @@
+//! What the gateway does to headers on their way, besides what a Mapping asks for.
+
+use std::net::IpAddr;
+
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, Version};
+use nuncio_model::{HeaderEdits, Settings};
+use uuid::Builder;
+
+/// Of the trusted client and those behind it.
+pub(crate) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) static X_ENVOY_ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+pub(crate) static X_ENVOY_EXPECTED_TIMEOUT: HeaderName =
+    HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+pub(crate) static X_ENVOY_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+static X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Headers of ours that a client may not set.
+static OURS: [&str; 4] = [
+    "x-envoy-internal",
+    "x-envoy-external-address",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-original-path",
+];
+
+/// Where a request came from.
+pub(crate) struct Origin<'a> {
+    /// The address at the other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// The same, as a header value.
+    pub(crate) peer_value: &'a HeaderValue,
+    /// How many proxies in front are trusted.
+    pub(crate) l7_depth: u32,
+}
+
+/// Takes off what concerns this connection only (RFC 9110 section 7.6.1) and what only the gateway
+/// may say. `upgrade` keeps the two headers that ask for an upgrade.
+pub(crate) fn sanitise_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
+    let trailers = headers
+        .get(TE)
+        .is_some_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
+    remove_hop_by_hop(headers, |name| {
+        name.as_str().starts_with("x-envoy-") && OURS.contains(&name.as_str())
+    });
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if let Some(protocol) = upgrade {
+        set_upgrade(headers, protocol.clone());
+    }
+}
+
+/// Says that this connection is to speak another protocol from now on.
+pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// Takes off what concerned the upstream's connection only.
+pub(crate) fn sanitise_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers, |_| false);
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
+    // One pass over what is there is cheaper than asking for each name that might be.
+    let mut doomed: Vec<HeaderName> = Vec::new();
+    for (name, value) in &*headers {
+        if name == CONNECTION {
+            let listed = names(value).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+            // Nobody may have end-to-end headers taken off that the next hop needs.
+            doomed.extend(listed.filter(|name| *name != HOST));
+            doomed.push(CONNECTION);
+        } else if is_hop_by_hop(name) || also(name) {
+            doomed.push(name.clone());
+        }
+    }
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == TE
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+        || *name == HTTP2_SETTINGS
+}
+
+fn names(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value
+        .to_str()
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+}
+
+/// Adds what tells the upstream about the client and the request.
+pub(crate) fn forwarded(
+    headers: &mut HeaderMap,
+    origin: &Origin<'_>,
+    scheme: &'static str,
+    settings: &Settings,
+) {
+    let trusted = trusted_client(headers, origin);
+    append_forwarded_for(headers, origin);
+    if origin.l7_depth == 0 || !headers.contains_key(&X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO.clone(), HeaderValue::from_static(scheme));
+    }
+    if !settings.preserve_external_request_id || !headers.contains_key(&X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID.clone(), request_id());
+    }
+    if settings.suppress_envoy_headers {
+        return;
+    }
+    // As in Envoy today, no address counts as internal by itself.
+    if trusted == origin.peer {
+        headers.insert(X_ENVOY_EXTERNAL_ADDRESS.clone(), origin.peer_value.clone());
+    } else if let Ok(value) = HeaderValue::from_str(&trusted.to_string()) {
+        headers.insert(X_ENVOY_EXTERNAL_ADDRESS.clone(), value);
+    }
+}
+
+/// The address that `l7_depth` trusted proxies saw: that many entries from the end of
+/// `x-forwarded-for`; the peer itself where there are none.
+fn trusted_client(headers: &HeaderMap, origin: &Origin<'_>) -> IpAddr {
+    if origin.l7_depth == 0 {
+        return origin.peer;
+    }
+    let depth = usize::try_from(origin.l7_depth).unwrap_or(usize::MAX);
+    let lines = headers.get_all(&X_FORWARDED_FOR);
+    let addresses: Vec<&str> = lines.iter().flat_map(names).collect();
+    let at = addresses.len().checked_sub(depth);
+    at.and_then(|at| addresses[at].parse().ok())
+        .unwrap_or(origin.peer)
+}
+
+fn append_forwarded_for(headers: &mut HeaderMap, origin: &Origin<'_>) {
+    let Some(before) = headers.get(&X_FORWARDED_FOR) else {
+        headers.insert(X_FORWARDED_FOR.clone(), origin.peer_value.clone());
+        return;
+    };
+    let mut joined = before.as_bytes().to_vec();
+    for line in headers.get_all(&X_FORWARDED_FOR).iter().skip(1) {
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(line.as_bytes());
+    }
+    joined.extend_from_slice(b", ");
+    joined.extend_from_slice(origin.peer_value.as_bytes());
+    if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(X_FORWARDED_FOR.clone(), joined);
+    }
+}
+
+/// A random UUID. It names a request, it guards nothing: a fast generator will do.
+fn request_id() -> HeaderValue {
+    let id = Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid();
+    let mut text = [0; 36];
+    let text: &str = id.hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What a Mapping adds and removes.
+pub(crate) fn edit(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    for addition in &edits.add {
+        let (name, value) = (addition.name.clone(), addition.value.clone());
+        if addition.append {
+            headers.append(name, value);
+        } else {
+            headers.insert(name, value);
+        }
+    }
+    for name in &edits.remove {
+        headers.remove(name);
+    }
+}
+
+/// The protocol that a request wants to change to, if it asks properly.
+pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let asked = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(names)
+        .any(|name| name.eq_ignore_ascii_case("upgrade"));
+    asked.then_some(protocol)
+}
+
+/// Whether a request is gRPC, by its content type.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The protocol as logs write it.
+pub(crate) fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_str(value).expect("a header value"),
+                )
+            })
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+    }
+
+    fn origin<'a>(peer: &str, peer_value: &'a HeaderValue, l7_depth: u32) -> Origin<'a> {
+        Origin {
+            peer: peer.parse().expect("an address"),
+            peer_value,
+            l7_depth,
+        }
+    }
+
+    #[test]
+    fn hop_by_hop_headers_never_cross() {
+        let mut headers = map(&[
+            ("connection", "close, x-secret"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
+            ("x-secret", "1"),
+            ("x-envoy-original-path", "/forged"),
+            ("host", "a.test"),
+            ("x-kept", "1"),
+        ]);
+        sanitise_request(&mut headers, None);
+        assert_eq!(
+            headers,
+            map(&[("host", "a.test"), ("x-kept", "1"), ("te", "trailers")])
+        );
+    }
+
+    #[test]
+    fn a_client_cannot_have_the_host_taken_off() {
+        let mut headers = map(&[("connection", "host"), ("host", "a.test")]);
+        sanitise_request(&mut headers, None);
+        assert_eq!(headers, map(&[("host", "a.test")]));
+    }
+
+    #[test]
+    fn the_peer_is_appended_to_x_forwarded_for() {
+        let value = HeaderValue::from_static("203.0.113.9");
+        let mut headers = map(&[
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-for", "198.51.100.2"),
+        ]);
+        forwarded(
+            &mut headers,
+            &origin("203.0.113.9", &value, 0),
+            "http",
+            &Settings::default(),
+        );
+        assert_eq!(
+            headers["x-forwarded-for"],
+            "198.51.100.1, 198.51.100.2, 203.0.113.9"
+        );
+        assert_eq!(headers["x-envoy-external-address"], "203.0.113.9");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+    }
+
+    #[test]
+    fn trusted_proxies_are_believed() {
+        let value = HeaderValue::from_static("10.0.0.1");
+        let mut headers = map(&[
+            ("x-forwarded-for", "192.0.2.66, 198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        forwarded(
+            &mut headers,
+            &origin("10.0.0.1", &value, 1),
+            "http",
+            &Settings::default(),
+        );
+        assert_eq!(headers["x-envoy-external-address"], "198.51.100.1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+    }
+
+    #[test]
+    fn an_untrusted_client_cannot_claim_https() {
+        let value = HeaderValue::from_static("203.0.113.9");
+        let mut headers = map(&[("x-forwarded-proto", "https")]);
+        forwarded(
+            &mut headers,
+            &origin("203.0.113.9", &value, 0),
+            "http",
+            &Settings::default(),
+        );
+        assert_eq!(headers["x-forwarded-proto"], "http");
+    }
+
+    #[test]
+    fn a_request_id_is_replaced_unless_preserved() {
+        let value = HeaderValue::from_static("203.0.113.9");
+        let mut headers = map(&[("x-request-id", "mine")]);
+        forwarded(
+            &mut headers,
+            &origin("203.0.113.9", &value, 0),
+            "http",
+            &Settings::default(),
+        );
+        assert_eq!(headers["x-request-id"].len(), 36);
+        let settings = Settings {
+            preserve_external_request_id: true,
+            ..Settings::default()
+        };
+        let mut headers = map(&[("x-request-id", "mine")]);
+        forwarded(&mut headers, &origin("203.0.113.9", &value, 0), "http", &settings);
+        assert_eq!(headers["x-request-id"], "mine");
+    }
+}

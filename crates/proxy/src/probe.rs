@@ -1,0 +1,116 @@
+//! One real connection to each endpoint, with the settings that traffic would have.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Outcome, Reason, Resolve};
+
+use crate::upstream::connector::{TlsTarget, connect};
+use crate::upstream::dns::Dns;
+use crate::upstream::live::{LiveUpstream, Wanted};
+use crate::upstream::pool::{sockets, speaks_http2};
+
+/// How to probe.
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeOptions {
+    /// For DNS, TCP and TLS of one endpoint together.
+    pub connect_timeout: Duration,
+}
+
+/// What one endpoint did.
+#[derive(Clone, Debug)]
+pub struct EndpointProbe {
+    /// None where there was no address to try.
+    pub address: Option<SocketAddr>,
+    /// None for cleartext, and where TLS did not begin.
+    pub report: Option<HandshakeReport>,
+    /// Why the gateway could not use it.
+    pub failure: Option<Failure>,
+}
+
+/// Connects once to each endpoint of `identity`, one after the other, by the same code as the gateway.
+/// Needs a runtime of tokio's that runs local tasks.
+pub async fn probe(
+    identity: &Arc<Identity>,
+    endpoints: &EndpointTable,
+    options: ProbeOptions,
+) -> Vec<EndpointProbe> {
+    let live = LiveUpstream::new(Arc::clone(identity));
+    let addresses = match addresses(identity, endpoints, options).await {
+        Ok(addresses) => addresses,
+        Err(failure) => {
+            return vec![EndpointProbe {
+                address: None,
+                report: None,
+                failure: Some(failure),
+            }];
+        }
+    };
+    let mut probes = Vec::new();
+    for address in addresses {
+        let (report, failure) = probe_endpoint(&live, address, options.connect_timeout).await;
+        probes.push(EndpointProbe {
+            address: Some(address),
+            report,
+            failure,
+        });
+    }
+    probes
+}
+
+async fn addresses(
+    identity: &Identity,
+    endpoints: &EndpointTable,
+    options: ProbeOptions,
+) -> Result<Vec<SocketAddr>, Failure> {
+    let addresses = match &identity.resolve {
+        Resolve::Fixed(addresses) => addresses.to_vec(),
+        Resolve::Service(key) => endpoints.addresses(key).to_vec(),
+        Resolve::Dns(name) => {
+            let deadline = Instant::now() + options.connect_timeout;
+            sockets(&Rc::new(Dns::new()).resolve(name, deadline).await?, identity.port)
+        }
+    };
+    if addresses.is_empty() {
+        return Err(Failure {
+            reason: Reason::NoEndpoints,
+            message: "the service has no ready endpoints".to_owned(),
+            remedy: "check that its pods are ready and that its selector and port match them".to_owned(),
+        });
+    }
+    Ok(addresses)
+}
+
+async fn probe_endpoint(
+    live: &LiveUpstream,
+    address: SocketAddr,
+    limit: Duration,
+) -> (Option<HandshakeReport>, Option<Failure>) {
+    let endpoint = live.endpoint(address);
+    let tls = match live.endpoint_tls(&endpoint, Wanted::Configured) {
+        Ok(tls) => tls,
+        Err(failure) => return (None, Some(failure)),
+    };
+    let target = tls.map(|(tls, settings)| TlsTarget {
+        endpoint: tls,
+        settings,
+    });
+    match connect(address, target, Instant::now() + limit, limit).await {
+        Ok(connected) => {
+            let refused =
+                speaks_http2(live.identity.http, Wanted::Configured, connected.alpn, &endpoint).err();
+            let report = connected.report.map(|mut report| {
+                if let Some(failure) = &refused {
+                    report.outcome = Outcome::Failed(failure.reason);
+                    report.message.clone_from(&failure.message);
+                    report.remedy.clone_from(&failure.remedy);
+                }
+                report
+            });
+            (report, refused)
+        }
+        Err(error) => (error.report, Some(error.failure)),
+    }
+}

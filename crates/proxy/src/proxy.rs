@@ -1,0 +1,238 @@
+//! The running proxy: its workers, and what the rest of the program may ask of them.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nuncio_model::{EndpointTable, Live, Problem, Severity, Snapshot, UpstreamIndex, UpstreamStatus};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+
+use crate::access_log::{AccessLog, LogSender};
+use crate::metrics;
+use crate::stats::{Totals, WorkerStats};
+use crate::upstream::live::lock;
+use crate::worker::{Orders, Shared, Worker};
+
+/// How to run the proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyOptions {
+    /// Data-plane threads; at least one is started.
+    pub workers: usize,
+    /// Address that listeners bind.
+    pub bind: IpAddr,
+    /// To standard output.
+    pub access_log: AccessLog,
+    /// Add `x-nuncio-reason` to answers of the gateway's own for a failed upstream.
+    pub expose_reasons: bool,
+    /// The most that draining takes.
+    pub drain_time: Duration,
+}
+
+/// Why the proxy could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A thread could not be started.
+    #[error("cannot start a worker: {0}")]
+    Thread(#[from] io::Error),
+    /// A listener's port could not be opened.
+    #[error("cannot listen on port {port} of {address}: {why}; stop what uses the port or change spec.port")]
+    Port {
+        /// The bind address.
+        address: IpAddr,
+        /// The port.
+        port: u16,
+        /// What the system says.
+        why: String,
+    },
+    /// The workers ended before they served.
+    #[error("the workers ended before they served")]
+    Ended,
+}
+
+/// A running proxy.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    stats: Vec<Arc<WorkerStats>>,
+    served: Vec<watch::Receiver<Option<u64>>>,
+    drain: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    log_writer: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts the workers. They serve once `snapshot` holds one; an update of either channel is live as
+    /// soon as the workers have taken it.
+    pub fn start(
+        options: ProxyOptions,
+        snapshot: &watch::Receiver<Option<Arc<Snapshot>>>,
+        endpoints: &watch::Receiver<Arc<EndpointTable>>,
+    ) -> Result<Self, StartError> {
+        let (log, log_writer) = match options.access_log {
+            AccessLog::Off => (None, None),
+            AccessLog::Json | AccessLog::Text => {
+                let (sender, writer) = LogSender::start()?;
+                (Some(sender), Some(writer))
+            }
+        };
+        let shared = Arc::new(Shared {
+            bind: options.bind,
+            expose_reasons: options.expose_reasons,
+            access_log: options.access_log,
+            log,
+            drain_time: options.drain_time,
+            registry: Default::default(),
+            unbound: Default::default(),
+        });
+        let (drain, draining) = watch::channel(false);
+        let mut proxy = Self {
+            shared,
+            stats: Vec::new(),
+            served: Vec::new(),
+            drain,
+            threads: Vec::new(),
+            log_writer,
+        };
+        for number in 0..options.workers.max(1) {
+            proxy.start_worker(number, snapshot, endpoints, &draining)?;
+        }
+        Ok(proxy)
+    }
+
+    fn start_worker(
+        &mut self,
+        number: usize,
+        snapshot: &watch::Receiver<Option<Arc<Snapshot>>>,
+        endpoints: &watch::Receiver<Arc<EndpointTable>>,
+        drain: &watch::Receiver<bool>,
+    ) -> Result<(), StartError> {
+        let (served, serving) = watch::channel(None);
+        let mut snapshot = snapshot.clone();
+        // A snapshot that is there already counts as new for a worker that has not seen it.
+        snapshot.mark_changed();
+        let orders = Orders {
+            snapshot,
+            endpoints: endpoints.clone(),
+            drain: drain.clone(),
+            served,
+        };
+        let stats = Arc::<WorkerStats>::default();
+        let (shared, worker_stats) = (Arc::clone(&self.shared), Arc::clone(&stats));
+        let runtime = || {
+            Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || match runtime() {
+                Ok(runtime) => runtime.block_on(Worker::new(shared, worker_stats).run(orders)),
+                Err(error) => tracing::error!(%error, "a worker has no runtime"),
+            })?;
+        self.stats.push(stats);
+        self.served.push(serving);
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Waits until every worker serves the first configuration.
+    ///
+    /// # Errors
+    /// A port of that configuration that could not be opened.
+    pub async fn opened(&self) -> Result<(), StartError> {
+        for served in &self.served {
+            let mut served = served.clone();
+            served
+                .wait_for(Option::is_some)
+                .await
+                .map_err(|_| StartError::Ended)?;
+        }
+        let unbound = lock(&self.shared.unbound);
+        match unbound.iter().next() {
+            Some((port, why)) => Err(StartError::Port {
+                address: self.shared.bind,
+                port: *port,
+                why: why.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// What the running proxy tells about itself.
+    pub fn live(&self) -> Arc<dyn Live> {
+        Arc::new(LiveProxy {
+            shared: Arc::clone(&self.shared),
+            stats: self.stats.clone(),
+            served: self.served.clone(),
+        })
+    }
+
+    /// Stops accepting, finishes what is under way, at most for the drain time, and returns.
+    pub async fn drain(mut self) {
+        self.drain.send_replace(true);
+        let threads = std::mem::take(&mut self.threads);
+        let log_writer = self.log_writer.take();
+        let joined = tokio::task::spawn_blocking(move || {
+            let ended = threads.into_iter().all(|thread| thread.join().is_ok());
+            // The log writer ends with the last sender, which `self` below still holds.
+            drop(self);
+            ended & log_writer.is_none_or(|writer| writer.join().is_ok())
+        });
+        if !joined.await.unwrap_or(false) {
+            tracing::error!("a worker ended in a panic");
+        }
+    }
+}
+
+struct LiveProxy {
+    shared: Arc<Shared>,
+    stats: Vec<Arc<WorkerStats>>,
+    served: Vec<watch::Receiver<Option<u64>>>,
+}
+
+impl Live for LiveProxy {
+    fn upstream(&self, snapshot: &Snapshot, index: UpstreamIndex) -> UpstreamStatus {
+        let upstream = snapshot.upstream(index);
+        self.shared
+            .registry
+            .get(&upstream.identity)
+            .map(|live| live.status())
+            .unwrap_or_default()
+    }
+
+    fn metrics(&self, snapshot: &Snapshot) -> String {
+        let lost = self
+            .shared
+            .log
+            .as_ref()
+            .map_or(0, |log| log.lost.load(Ordering::Relaxed));
+        metrics::page(snapshot, &self.shared.registry, &Totals::of(&self.stats), lost)
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let unbound = lock(&self.shared.unbound);
+        let mut ports: Vec<_> = unbound.iter().collect();
+        ports.sort_unstable();
+        ports
+            .into_iter()
+            .map(|(port, why)| Problem {
+                severity: Severity::Error,
+                reason: "port_unavailable".into(),
+                message: format!(
+                    "cannot listen on port {port} of {}: {why}; stop what uses the port or change spec.port",
+                    self.shared.bind
+                ),
+                object: None,
+                field: None,
+                place: None,
+            })
+            .collect()
+    }
+
+    fn ready(&self) -> bool {
+        self.served.iter().all(|served| served.borrow().is_some())
+    }
+}

@@ -1,0 +1,96 @@
+//! A snapshot as one worker serves it: with the pools that belong to its upstreams.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use nuncio_model::{Action, Identity, Listener, Snapshot, Target, UpstreamIndex};
+
+use crate::counter::Codes;
+use crate::stats::WorkerStats;
+use crate::upstream::live::Registry;
+use crate::upstream::pool::Pool;
+
+/// Loaded once by a request, at its start.
+pub(crate) struct Serving {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Made when first used, one an upstream.
+    pools: Vec<OnceCell<Rc<Pool>>>,
+    /// By target; the key is the target's address in the snapshot, which this value keeps alive.
+    targets: RefCell<HashMap<usize, Rc<LiveTarget>>>,
+}
+
+/// What is made once for a target and used by each of its requests.
+pub(crate) struct LiveTarget {
+    /// Responses of its Mapping.
+    pub(crate) codes: Arc<Codes>,
+    /// Its timeout in milliseconds, for `x-envoy-expected-rq-timeout-ms`.
+    pub(crate) expected_timeout: Option<HeaderValue>,
+}
+
+impl Serving {
+    /// Serves `snapshot`, with the pools of `before` whose upstream did not change. The others retire.
+    pub(crate) fn new(snapshot: Arc<Snapshot>, before: Option<&Self>) -> Self {
+        let mut known: HashMap<&Arc<Identity>, &Rc<Pool>> = HashMap::new();
+        if let Some(before) = before {
+            known.extend(before.pools().map(|pool| (&pool.live.identity, pool)));
+        }
+        let pools = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| match known.remove(&upstream.identity) {
+                Some(pool) => OnceCell::from(Rc::clone(pool)),
+                None => OnceCell::new(),
+            })
+            .collect();
+        known.values().for_each(|pool| pool.retire());
+        Self {
+            snapshot,
+            pools,
+            targets: RefCell::default(),
+        }
+    }
+
+    /// Pools that were used.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &Rc<Pool>> {
+        self.pools.iter().filter_map(OnceCell::get)
+    }
+
+    /// The pool of an upstream.
+    pub(crate) fn pool(&self, index: UpstreamIndex, registry: &Registry, stats: &WorkerStats) -> &Rc<Pool> {
+        self.pools[index.0 as usize].get_or_init(|| {
+            let upstream = self.snapshot.upstream(index);
+            let live = registry.upstream(&upstream.identity);
+            Rc::new(Pool::new(live, stats.upstream(&upstream.name)))
+        })
+    }
+
+    /// What belongs to a target of this snapshot.
+    pub(crate) fn target(&self, target: &Target, stats: &WorkerStats) -> Rc<LiveTarget> {
+        let key = std::ptr::from_ref(target).addr();
+        let mut targets = self.targets.borrow_mut();
+        Rc::clone(targets.entry(key).or_insert_with(|| {
+            let timeout = match &target.action {
+                Action::Forward(forward) => forward.timeout,
+                Action::Unresolved(_) => None,
+            };
+            let milliseconds = timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+            Rc::new(LiveTarget {
+                codes: stats.mapping(&target.label),
+                expected_timeout: milliseconds.map(HeaderValue::from),
+            })
+        }))
+    }
+
+    /// The listener on a port, if it still exists.
+    pub(crate) fn listener(&self, port: u16) -> Option<&Arc<Listener>> {
+        let at = self
+            .snapshot
+            .listeners
+            .binary_search_by_key(&port, |listener| listener.port)
+            .ok()?;
+        self.snapshot.listeners.get(at)
+    }
+}

@@ -1,0 +1,62 @@
+//! What workers count, and how a scrape reads it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use crate::counter::{BUCKETS_US, Codes, Durations};
+use crate::upstream::live::lock;
+
+/// The counters of one worker.
+#[derive(Default)]
+pub(crate) struct WorkerStats {
+    mappings: Mutex<HashMap<Arc<str>, Arc<Codes>>>,
+    upstreams: Mutex<HashMap<Arc<str>, Arc<Codes>>>,
+    /// Requests that no Mapping matched.
+    pub(crate) unmatched: Arc<Codes>,
+    pub(crate) durations: Durations,
+}
+
+impl WorkerStats {
+    /// Response counters of a Mapping. Slow: keep what it returns.
+    pub(crate) fn mapping(&self, label: &Arc<str>) -> Arc<Codes> {
+        Arc::clone(lock(&self.mappings).entry(Arc::clone(label)).or_default())
+    }
+
+    /// Response counters of an upstream. Slow: keep what it returns.
+    pub(crate) fn upstream(&self, name: &Arc<str>) -> Arc<Codes> {
+        Arc::clone(lock(&self.upstreams).entry(Arc::clone(name)).or_default())
+    }
+}
+
+/// The counters of all workers, added up.
+#[derive(Default)]
+pub(crate) struct Totals {
+    /// By Mapping and code; the empty label holds requests that no Mapping matched.
+    pub(crate) mappings: BTreeMap<(Arc<str>, u16), u64>,
+    pub(crate) upstreams: BTreeMap<(Arc<str>, u16), u64>,
+    pub(crate) durations: ([u64; BUCKETS_US.len() + 1], f64),
+}
+
+impl Totals {
+    pub(crate) fn of(workers: &[Arc<WorkerStats>]) -> Self {
+        let mut totals = Self::default();
+        let none: Arc<str> = "".into();
+        for worker in workers {
+            add(&mut totals.mappings, &none, &worker.unmatched);
+            for (label, codes) in &*lock(&worker.mappings) {
+                add(&mut totals.mappings, label, codes);
+            }
+            for (name, codes) in &*lock(&worker.upstreams) {
+                add(&mut totals.upstreams, name, codes);
+            }
+            worker.durations.add_to(&mut totals.durations);
+        }
+        totals
+    }
+}
+
+fn add(sums: &mut BTreeMap<(Arc<str>, u16), u64>, label: &Arc<str>, codes: &Codes) {
+    for (code, count) in codes.counts() {
+        *sums.entry((Arc::clone(label), code)).or_default() += count;
+    }
+}

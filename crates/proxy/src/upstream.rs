@@ -1,0 +1,7 @@
+//! Everything on the way to an upstream: addresses, connections, TLS, pools.
+
+pub(crate) mod connector;
+pub(crate) mod dns;
+pub(crate) mod live;
+pub(crate) mod pool;
+pub(crate) mod stream;

@@ -1,0 +1,305 @@
+//! What lives as long as an upstream's identity does and is shared by all workers: its TLS, its
+//! endpoints with their session tickets and last handshakes, and its failure counts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use nuncio_model::{
+    Alpn, EndpointStatus, Failure, HandshakeReport, Identity, Outcome, Reason, TlsSettings, UpstreamStatus,
+};
+use nuncio_tls::{ClientTls, EndpointTls};
+
+use crate::counter::{BUCKETS_US, Counter};
+
+/// Most connections that are open to one upstream at a time, all workers together.
+pub(crate) const MAX_CONNECTIONS: usize = 1024;
+
+/// Locks a mutex whose holder cannot leave it inconsistent, so a panic elsewhere does not matter.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An upstream while the process runs.
+pub(crate) struct LiveUpstream {
+    pub(crate) identity: Arc<Identity>,
+    /// Built when first used: 10,000 upstreams that nobody asks for cost nothing.
+    tls: OnceLock<Result<Tls, Failure>>,
+    endpoints: Mutex<BTreeMap<SocketAddr, Arc<LiveEndpoint>>>,
+    connections: AtomicUsize,
+    pub(crate) counts: Mutex<Counts>,
+}
+
+/// TLS of an upstream, and the same for requests that only HTTP/1.1 can carry.
+struct Tls {
+    settings: Arc<TlsSettings>,
+    client: Arc<ClientTls>,
+    http1: OnceLock<Option<(Arc<TlsSettings>, Arc<ClientTls>)>>,
+}
+
+/// Failures and handshakes; they are rare enough for a lock.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) failures: BTreeMap<Reason, u64>,
+    pub(crate) would_fail: BTreeMap<Reason, u64>,
+    pub(crate) handshakes: HashMap<HandshakeKey, u64>,
+    pub(crate) handshake_seconds: ([u64; BUCKETS_US.len() + 1], f64),
+    /// Earliest end of a certificate that the peer showed, seconds since 1970.
+    pub(crate) peer_not_after: Option<i64>,
+}
+
+/// Labels of `nuncio_upstream_handshakes_total`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct HandshakeKey {
+    pub(crate) outcome: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) resumed: bool,
+}
+
+/// One address of an upstream.
+pub(crate) struct LiveEndpoint {
+    pub(crate) address: SocketAddr,
+    tls: OnceLock<EndpointTls>,
+    http1: OnceLock<EndpointTls>,
+    last_handshake: ArcSwapOption<HandshakeReport>,
+    shards: Mutex<Vec<Arc<ConnectionCounts>>>,
+}
+
+/// Connections that one worker has to one endpoint.
+#[derive(Default)]
+pub(crate) struct ConnectionCounts {
+    pub(crate) active: Counter,
+    pub(crate) idle: Counter,
+}
+
+/// Which TLS configuration a connection needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// What the Mapping says.
+    Configured,
+    /// HTTP/1.1 whatever is configured, for an upgrade.
+    Http1,
+}
+
+impl LiveUpstream {
+    pub(crate) fn new(identity: Arc<Identity>) -> Self {
+        Self {
+            identity,
+            tls: OnceLock::new(),
+            endpoints: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            counts: Mutex::default(),
+        }
+    }
+
+    fn tls(&self) -> Result<Option<&Tls>, Failure> {
+        let Some(settings) = &self.identity.tls else {
+            return Ok(None);
+        };
+        let tls = self.tls.get_or_init(|| Tls::new(settings));
+        tls.as_ref().map(Some).map_err(Clone::clone)
+    }
+
+    /// The endpoint at `address`, made when it is new.
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> Arc<LiveEndpoint> {
+        let mut endpoints = lock(&self.endpoints);
+        Arc::clone(
+            endpoints
+                .entry(address)
+                .or_insert_with(|| Arc::new(LiveEndpoint::new(address))),
+        )
+    }
+
+    /// Forgets endpoints that are not among `addresses` and carry no connection.
+    pub(crate) fn keep_endpoints(&self, addresses: &[SocketAddr]) {
+        lock(&self.endpoints)
+            .retain(|address, endpoint| addresses.contains(address) || endpoint.connections() != (0, 0));
+    }
+
+    /// TLS towards `endpoint`; none for cleartext.
+    pub(crate) fn endpoint_tls<'a>(
+        &'a self,
+        endpoint: &'a LiveEndpoint,
+        wanted: Wanted,
+    ) -> Result<Option<(&'a EndpointTls, &'a Arc<TlsSettings>)>, Failure> {
+        let Some(tls) = self.tls()? else { return Ok(None) };
+        if wanted == Wanted::Http1 && tls.settings.alpn.contains(&Alpn::H2) {
+            let http1 = tls.http1.get_or_init(|| tls.without_h2());
+            if let Some((settings, client)) = http1 {
+                return Ok(Some((endpoint.http1.get_or_init(|| client.endpoint()), settings)));
+            }
+        }
+        Ok(Some((
+            endpoint.tls.get_or_init(|| tls.client.endpoint()),
+            &tls.settings,
+        )))
+    }
+
+    /// Takes the place of one more connection, if there is one.
+    pub(crate) fn connection_permit(self: &Arc<Self>) -> Option<ConnectionPermit> {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let permit = ConnectionPermit(Arc::clone(self));
+        (before < MAX_CONNECTIONS).then_some(permit)
+    }
+
+    pub(crate) fn count_failure(&self, reason: Reason) {
+        *lock(&self.counts).failures.entry(reason).or_default() += 1;
+    }
+
+    /// Remembers the outcome of a handshake with `endpoint`.
+    pub(crate) fn record_handshake(&self, endpoint: &LiveEndpoint, report: &Arc<HandshakeReport>) {
+        let key = HandshakeKey {
+            outcome: report.outcome.as_str(),
+            version: report.version.map_or("", nuncio_model::TlsVersion::as_str),
+            resumed: report.resumed,
+        };
+        let duration = Duration::from_secs_f64((report.duration_ms / 1e3).max(0.0));
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        {
+            let mut counts = lock(&self.counts);
+            *counts.handshakes.entry(key).or_default() += 1;
+            let bucket = BUCKETS_US.partition_point(|bound| *bound < us);
+            counts.handshake_seconds.0[bucket] += 1;
+            counts.handshake_seconds.1 += duration.as_secs_f64();
+            if let Outcome::Failed(reason) = report.verify.result
+                && report.outcome == Outcome::Ok
+            {
+                *counts.would_fail.entry(reason).or_default() += 1;
+            }
+            if let Some(end) = report
+                .peer
+                .iter()
+                .map(|certificate| certificate.not_after_seconds)
+                .min()
+            {
+                counts.peer_not_after = Some(end);
+            }
+        }
+        endpoint.last_handshake.store(Some(Arc::clone(report)));
+    }
+
+    pub(crate) fn status(&self) -> UpstreamStatus {
+        let endpoints = lock(&self.endpoints)
+            .values()
+            .map(|endpoint| endpoint.status())
+            .collect();
+        let mut failures: Vec<_> = lock(&self.counts)
+            .failures
+            .iter()
+            .map(|(reason, n)| (reason.code().to_owned(), *n))
+            .collect();
+        failures.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        UpstreamStatus { endpoints, failures }
+    }
+
+    /// Connections that carry a request and that wait for one.
+    pub(crate) fn connections(&self) -> (u64, u64) {
+        lock(&self.endpoints)
+            .values()
+            .fold((0, 0), |(active, idle), endpoint| {
+                let (a, i) = endpoint.connections();
+                (active + a, idle + i)
+            })
+    }
+}
+
+impl Tls {
+    fn new(settings: &Arc<TlsSettings>) -> Result<Self, Failure> {
+        let client = ClientTls::new(settings).map_err(|error| Failure {
+            reason: Reason::TlsConfigUnresolved,
+            message: error.message,
+            remedy: "mend the TLSContext or its Secret; `nuncio check` names the field".to_owned(),
+        })?;
+        Ok(Self {
+            settings: Arc::clone(settings),
+            client,
+            http1: OnceLock::new(),
+        })
+    }
+
+    fn without_h2(&self) -> Option<(Arc<TlsSettings>, Arc<ClientTls>)> {
+        let mut settings = TlsSettings::clone(&self.settings);
+        settings.alpn = [Alpn::Http1].into();
+        let settings = Arc::new(settings);
+        let client = ClientTls::new(&settings).ok()?;
+        Some((settings, client))
+    }
+}
+
+impl LiveEndpoint {
+    fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            tls: OnceLock::new(),
+            http1: OnceLock::new(),
+            last_handshake: ArcSwapOption::empty(),
+            shards: Mutex::default(),
+        }
+    }
+
+    /// Counters for one worker's pool.
+    pub(crate) fn shard(&self) -> Arc<ConnectionCounts> {
+        let shard = Arc::new(ConnectionCounts::default());
+        let mut shards = lock(&self.shards);
+        shards.retain(|other| Arc::strong_count(other) > 1);
+        shards.push(Arc::clone(&shard));
+        shard
+    }
+
+    fn connections(&self) -> (u64, u64) {
+        let shards = lock(&self.shards);
+        shards.iter().fold((0, 0), |(active, idle), shard| {
+            (active + shard.active.get(), idle + shard.idle.get())
+        })
+    }
+
+    fn status(&self) -> EndpointStatus {
+        let (active, idle) = self.connections();
+        EndpointStatus {
+            address: self.address.to_string(),
+            active,
+            idle,
+            last_handshake: self.last_handshake.load_full(),
+        }
+    }
+}
+
+/// The right to hold one connection open.
+pub(crate) struct ConnectionPermit(Arc<LiveUpstream>);
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Every live upstream by identity.
+#[derive(Default)]
+pub(crate) struct Registry {
+    upstreams: Mutex<HashMap<Arc<Identity>, Arc<LiveUpstream>>>,
+}
+
+impl Registry {
+    /// The live upstream of `identity`, made when it is new.
+    pub(crate) fn upstream(&self, identity: &Arc<Identity>) -> Arc<LiveUpstream> {
+        let mut upstreams = lock(&self.upstreams);
+        let upstream = upstreams
+            .entry(Arc::clone(identity))
+            .or_insert_with(|| Arc::new(LiveUpstream::new(Arc::clone(identity))));
+        Arc::clone(upstream)
+    }
+
+    /// The live upstream of `identity`, if anybody has used it.
+    pub(crate) fn get(&self, identity: &Arc<Identity>) -> Option<Arc<LiveUpstream>> {
+        lock(&self.upstreams).get(identity).cloned()
+    }
+
+    /// Forgets upstreams that only the registry still knows and `is_current` does not name.
+    pub(crate) fn keep(&self, is_current: impl Fn(&Arc<Identity>) -> bool) {
+        lock(&self.upstreams)
+            .retain(|identity, upstream| is_current(identity) || Arc::strong_count(upstream) > 1);
+    }
+}

@@ -1,0 +1,599 @@
+//! A worker's connections to one upstream, one pool an identity.
+//!
+//! HTTP/1.1 connections wait here for the next request, the latest used first. An HTTP/2
+//! connection is shared; a second one is opened when the first has no stream left. Each connection
+//! is driven by a task of its own, so one that the peer closes is seen at once, not at its next use.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
+use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Outcome, Reason, Resolve, UpstreamHttp};
+use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
+
+use super::connector::{ConnectError, Connected, TlsTarget, connect};
+use super::dns::Dns;
+use super::live::{ConnectionCounts, LiveEndpoint, LiveUpstream, Wanted};
+use super::stream::FirstCause;
+use crate::body::RequestBody;
+use crate::counter::Codes;
+use crate::executor::LocalExecutor;
+
+/// An idle connection is closed after this, as Envoy does unless told otherwise.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a connection may take to become ready again after the end of a response.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams that one HTTP/2 connection carries before another is opened. Peers commonly allow a
+/// hundred and more; where one allows fewer, hyper makes the rest wait.
+const MAX_STREAMS: usize = 100;
+
+/// What a pool needs from its worker.
+pub(crate) struct Addresses {
+    pub(crate) dns: Rc<Dns>,
+    pub(crate) table: RefCell<Arc<EndpointTable>>,
+    /// Rises whenever addresses may have changed: each second, and with each new table.
+    pub(crate) version: Cell<u64>,
+}
+
+/// One worker's connections to one upstream.
+pub(crate) struct Pool {
+    pub(crate) live: Arc<LiveUpstream>,
+    /// Responses by status code, for the metric.
+    pub(crate) codes: Arc<Codes>,
+    endpoints: RefCell<Vec<Rc<EndpointPool>>>,
+    seen_version: Cell<u64>,
+    next: Cell<usize>,
+}
+
+/// One worker's connections to one endpoint.
+pub(crate) struct EndpointPool {
+    pub(crate) live: Arc<LiveEndpoint>,
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<Rc<Shared>>>,
+    /// Held while a connection is opened that others may be able to share.
+    opening: Semaphore,
+    /// What ALPN gave last time.
+    protocol: Cell<Option<Alpn>>,
+    counts: Arc<ConnectionCounts>,
+    /// Set when the endpoint or the whole identity is gone: nothing is kept any more.
+    retired: Cell<bool>,
+}
+
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    facts: Rc<Facts>,
+    since: Instant,
+}
+
+/// What is known of a connection besides its bytes.
+pub(crate) struct Facts {
+    /// What TLS said about its end, if that was the cause.
+    cause: FirstCause,
+    /// How TLS began; none for cleartext.
+    tls: Option<Arc<HandshakeReport>>,
+}
+
+/// An HTTP/2 connection.
+struct Shared {
+    sender: RefCell<http2::SendRequest<RequestBody>>,
+    facts: Rc<Facts>,
+    streams: Cell<usize>,
+}
+
+/// The use of a connection for one request.
+pub(crate) enum Lease {
+    Http1(Http1Lease),
+    Http2(Http2Lease),
+}
+
+/// The whole of an HTTP/1.1 connection. Dropped before the response's end, the connection closes.
+pub(crate) struct Http1Lease {
+    sender: Option<http1::SendRequest<RequestBody>>,
+    facts: Rc<Facts>,
+    endpoint: Rc<EndpointPool>,
+    /// It carried a request before this one.
+    pub(crate) reused: bool,
+}
+
+/// A stream of an HTTP/2 connection.
+pub(crate) struct Http2Lease {
+    shared: Rc<Shared>,
+    endpoint: Rc<EndpointPool>,
+    pub(crate) reused: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(live: Arc<LiveUpstream>, codes: Arc<Codes>) -> Self {
+        Self {
+            live,
+            codes,
+            endpoints: RefCell::default(),
+            seen_version: Cell::new(u64::MAX),
+            next: Cell::new(0),
+        }
+    }
+
+    /// A connection for one request, from the pool unless `fresh`, until `deadline`.
+    pub(crate) async fn lease(
+        &self,
+        addresses: &Addresses,
+        wanted: Wanted,
+        fresh: bool,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Lease, Failure> {
+        if self.seen_version.get() != addresses.version.get() {
+            self.update_endpoints(addresses, deadline).await?;
+        }
+        let endpoint = self.pick().ok_or_else(no_endpoints)?;
+        let http1 = self.live.identity.http == UpstreamHttp::Http1 || wanted == Wanted::Http1;
+        let pooled = || {
+            endpoint
+                .idle_http1()
+                .or_else(|| endpoint.stream_unless(wanted == Wanted::Http1))
+        };
+        if let Some(lease) = (!fresh).then(pooled).flatten() {
+            return Ok(lease);
+        }
+        if http1 || endpoint.protocol.get() == Some(Alpn::Http1) {
+            return self.open(endpoint, wanted, deadline, limit).await;
+        }
+        // Whoever waits here can share what the one before opens.
+        let opening = Rc::clone(&endpoint);
+        let Ok(Ok(_permit)) = timeout_at(deadline.into(), opening.opening.acquire()).await else {
+            return Err(waited_too_long(endpoint.live.address, limit));
+        };
+        match endpoint.stream_unless(fresh) {
+            Some(lease) => Ok(lease),
+            None => self.open(endpoint, wanted, deadline, limit).await,
+        }
+    }
+
+    fn pick(&self) -> Option<Rc<EndpointPool>> {
+        let endpoints = self.endpoints.borrow();
+        let next = self.next.get();
+        self.next.set(next.wrapping_add(1));
+        endpoints.get(next.checked_rem(endpoints.len())?).cloned()
+    }
+
+    async fn update_endpoints(&self, addresses: &Addresses, deadline: Instant) -> Result<(), Failure> {
+        let version = addresses.version.get();
+        let port = self.live.identity.port;
+        match &self.live.identity.resolve {
+            Resolve::Fixed(fixed) => self.set_endpoints(fixed),
+            Resolve::Service(key) => {
+                let table = Arc::clone(&addresses.table.borrow());
+                self.set_endpoints(table.addresses(key));
+            }
+            Resolve::Dns(name) => {
+                let found = addresses.dns.resolve(name, deadline).await?;
+                self.set_endpoints(&sockets(&found, port));
+            }
+        }
+        self.seen_version.set(version);
+        Ok(())
+    }
+
+    fn set_endpoints(&self, addresses: &[SocketAddr]) {
+        let mut endpoints = self.endpoints.borrow_mut();
+        if endpoints
+            .iter()
+            .map(|endpoint| endpoint.live.address)
+            .eq(addresses.iter().copied())
+        {
+            return;
+        }
+        let old = std::mem::take(&mut *endpoints);
+        for address in addresses {
+            let known = old.iter().find(|endpoint| endpoint.live.address == *address);
+            endpoints.push(known.map_or_else(|| EndpointPool::new(self.live.endpoint(*address)), Rc::clone));
+        }
+        for gone in old
+            .iter()
+            .filter(|endpoint| !addresses.contains(&endpoint.live.address))
+        {
+            gone.retire();
+        }
+        self.live.keep_endpoints(addresses);
+    }
+
+    async fn open(
+        &self,
+        endpoint: Rc<EndpointPool>,
+        wanted: Wanted,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Lease, Failure> {
+        let permit = self.live.connection_permit().ok_or_else(too_many_connections)?;
+        let tls = self.live.endpoint_tls(&endpoint.live, wanted)?;
+        let target = tls.map(|(tls, settings)| TlsTarget {
+            endpoint: tls,
+            settings,
+        });
+        let connected = match connect(endpoint.live.address, target, deadline, limit).await {
+            Ok(connected) => connected,
+            Err(ConnectError { failure, report }) => {
+                self.record(&endpoint, report.map(Arc::new).as_ref());
+                return Err(failure);
+            }
+        };
+        let Connected {
+            io,
+            alpn,
+            cause,
+            report,
+        } = connected;
+        let http2 = match speaks_http2(self.live.identity.http, wanted, alpn, &endpoint.live) {
+            Ok(http2) => http2,
+            Err(failure) => {
+                let report = report.map(|report| Arc::new(refused(report, &failure)));
+                self.record(&endpoint, report.as_ref());
+                return Err(failure);
+            }
+        };
+        let facts = Rc::new(Facts {
+            cause,
+            tls: report.map(Arc::new),
+        });
+        self.record(&endpoint, facts.tls.as_ref());
+        endpoint
+            .protocol
+            .set(Some(if http2 { Alpn::H2 } else { Alpn::Http1 }));
+        let opened = if http2 {
+            let handshake = http2::Builder::new(LocalExecutor)
+                .timer(TokioTimer::new())
+                .handshake(io);
+            let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
+            tokio::task::spawn_local(async move {
+                // The requests on it learn of its end themselves.
+                let _ = connection.await;
+                drop(permit);
+            });
+            endpoint.share(sender, facts)
+        } else {
+            let handshake = http1::Builder::new().handshake(io);
+            let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
+            tokio::task::spawn_local(async move {
+                let _ = connection.with_upgrades().await;
+                drop(permit);
+            });
+            endpoint.counts.active.add(1);
+            Lease::Http1(Http1Lease {
+                sender: Some(sender),
+                facts,
+                endpoint,
+                reused: false,
+            })
+        };
+        Ok(opened)
+    }
+
+    fn record(&self, endpoint: &EndpointPool, report: Option<&Arc<HandshakeReport>>) {
+        if let Some(report) = report {
+            self.live.record_handshake(&endpoint.live, report);
+        }
+    }
+
+    /// Closes what waits and lets what works finish; nothing is kept from now on.
+    pub(crate) fn retire(&self) {
+        self.endpoints
+            .borrow()
+            .iter()
+            .for_each(|endpoint| endpoint.retire());
+    }
+
+    /// Closes connections that waited too long or died while they waited.
+    pub(crate) fn sweep(&self, now: Instant) {
+        for endpoint in self.endpoints.borrow().iter() {
+            endpoint.sweep(now);
+        }
+    }
+}
+
+impl EndpointPool {
+    fn new(live: Arc<LiveEndpoint>) -> Rc<Self> {
+        let counts = live.shard();
+        Rc::new(Self {
+            live,
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            opening: Semaphore::new(1),
+            protocol: Cell::new(None),
+            counts,
+            retired: Cell::new(false),
+        })
+    }
+
+    fn idle_http1(self: &Rc<Self>) -> Option<Lease> {
+        loop {
+            let Idle { sender, facts, .. } = self.idle.borrow_mut().pop()?;
+            self.counts.idle.subtract(1);
+            if sender.is_ready() {
+                self.counts.active.add(1);
+                let endpoint = Rc::clone(self);
+                return Some(Lease::Http1(Http1Lease {
+                    sender: Some(sender),
+                    facts,
+                    endpoint,
+                    reused: true,
+                }));
+            }
+        }
+    }
+
+    fn stream_unless(self: &Rc<Self>, not: bool) -> Option<Lease> {
+        if not {
+            return None;
+        }
+        let mut shared = self.shared.borrow_mut();
+        if shared.is_empty() {
+            return None;
+        }
+        shared.retain(|connection| !connection.sender.borrow().is_closed());
+        let free = shared.iter().find(|connection| connection.has_room())?;
+        Some(self.stream(free, true))
+    }
+
+    fn stream(self: &Rc<Self>, shared: &Rc<Shared>, reused: bool) -> Lease {
+        shared.streams.set(shared.streams.get() + 1);
+        self.counts.active.add(1);
+        Lease::Http2(Http2Lease {
+            shared: Rc::clone(shared),
+            endpoint: Rc::clone(self),
+            reused,
+        })
+    }
+
+    fn share(self: &Rc<Self>, sender: http2::SendRequest<RequestBody>, facts: Rc<Facts>) -> Lease {
+        let shared = Rc::new(Shared {
+            sender: RefCell::new(sender),
+            facts,
+            streams: Cell::new(0),
+        });
+        if !self.retired.get() {
+            self.shared.borrow_mut().push(Rc::clone(&shared));
+        }
+        self.stream(&shared, false)
+    }
+
+    fn keep(&self, sender: http1::SendRequest<RequestBody>, facts: Rc<Facts>) {
+        if !self.retired.get() {
+            self.counts.idle.add(1);
+            self.idle.borrow_mut().push(Idle {
+                sender,
+                facts,
+                since: Instant::now(),
+            });
+        }
+    }
+
+    fn retire(&self) {
+        self.retired.set(true);
+        self.shared.borrow_mut().clear();
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        self.counts.idle.subtract(idle.len() as u64);
+    }
+
+    fn sweep(&self, now: Instant) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(|connection| connection.sender.is_ready() && now - connection.since < IDLE_TIMEOUT);
+        self.counts.idle.subtract((before - idle.len()) as u64);
+        self.shared
+            .borrow_mut()
+            .retain(|connection| !connection.sender.borrow().is_closed());
+    }
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        self.sender.borrow().is_ready() && self.streams.get() < MAX_STREAMS
+    }
+}
+
+impl Lease {
+    pub(crate) fn reused(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.reused,
+            Self::Http2(lease) => lease.reused,
+        }
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.endpoint().live.address
+    }
+
+    pub(crate) fn endpoint(&self) -> &Rc<EndpointPool> {
+        match self {
+            Self::Http1(lease) => &lease.endpoint,
+            Self::Http2(lease) => &lease.endpoint,
+        }
+    }
+
+    /// What TLS said about this connection's end, if it was the cause.
+    pub(crate) fn cause(&self) -> Option<&Failure> {
+        self.facts().cause.get()
+    }
+
+    /// How TLS began; none for cleartext.
+    pub(crate) fn tls(&self) -> Option<&Arc<HandshakeReport>> {
+        self.facts().tls.as_ref()
+    }
+
+    fn facts(&self) -> &Facts {
+        match self {
+            Self::Http1(lease) => &lease.facts,
+            Self::Http2(lease) => &lease.shared.facts,
+        }
+    }
+
+    /// Sends a request. The error holds the request again where nothing of it was sent.
+    pub(crate) async fn send(
+        &mut self,
+        request: http::Request<RequestBody>,
+    ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
+        match self {
+            Self::Http1(lease) => {
+                let Some(sender) = &mut lease.sender else {
+                    return Err(SendError::spent(request));
+                };
+                sender.try_send_request(request).await.map_err(SendError::from)
+            }
+            Self::Http2(lease) => {
+                let response = lease.shared.sender.borrow_mut().try_send_request(request);
+                response.await.map_err(SendError::from)
+            }
+        }
+    }
+
+    /// The response is complete: the connection may serve again.
+    pub(crate) fn finish(self) {
+        match self {
+            Self::Http1(lease) => lease.finish(),
+            Self::Http2(_) => {}
+        }
+    }
+}
+
+impl Http1Lease {
+    fn finish(mut self) {
+        let Some(mut sender) = self.sender.take() else {
+            return;
+        };
+        let (endpoint, facts) = (Rc::clone(&self.endpoint), Rc::clone(&self.facts));
+        if sender.is_ready() {
+            endpoint.keep(sender, facts);
+        } else if !sender.is_closed() {
+            tokio::task::spawn_local(async move {
+                let ready = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await;
+                if matches!(ready, Ok(Ok(()))) {
+                    endpoint.keep(sender, facts);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Http1Lease {
+    fn drop(&mut self) {
+        self.endpoint.counts.active.subtract(1);
+    }
+}
+
+impl Drop for Http2Lease {
+    fn drop(&mut self) {
+        self.shared.streams.set(self.shared.streams.get() - 1);
+        self.endpoint.counts.active.subtract(1);
+    }
+}
+
+/// Why a request could not be sent.
+pub(crate) struct SendError {
+    /// None where the lease was spent already.
+    pub(crate) error: Option<hyper::Error>,
+    /// The request, where nothing of it went out.
+    pub(crate) unsent: Option<http::Request<RequestBody>>,
+}
+
+impl SendError {
+    fn spent(request: http::Request<RequestBody>) -> Self {
+        Self {
+            error: None,
+            unsent: Some(request),
+        }
+    }
+}
+
+impl From<hyper::client::conn::TrySendError<http::Request<RequestBody>>> for SendError {
+    fn from(mut error: hyper::client::conn::TrySendError<http::Request<RequestBody>>) -> Self {
+        let unsent = error.take_message();
+        Self {
+            error: Some(error.into_error()),
+            unsent,
+        }
+    }
+}
+
+/// The addresses with the upstream's port.
+pub(crate) fn sockets(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
+    addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+}
+
+/// Decision 9: what ALPN negotiated is what is spoken.
+pub(crate) fn speaks_http2(
+    http: UpstreamHttp,
+    wanted: Wanted,
+    alpn: Option<Alpn>,
+    endpoint: &LiveEndpoint,
+) -> Result<bool, Failure> {
+    let mismatch = |spoken: &str, needed: &str| Failure {
+        reason: Reason::AlpnMismatch,
+        message: format!(
+            "{} negotiated {spoken} where only {needed} will do",
+            endpoint.address
+        ),
+        remedy: format!("make the upstream offer {needed}, or change spec.grpc or spec.alpn_protocols"),
+    };
+    match (http, alpn) {
+        _ if wanted == Wanted::Http1 && alpn == Some(Alpn::H2) => Err(mismatch("h2", "http/1.1")),
+        _ if wanted == Wanted::Http1 => Ok(false),
+        (UpstreamHttp::Http1, Some(Alpn::H2)) => Err(mismatch("h2", "http/1.1")),
+        (UpstreamHttp::Http2, Some(Alpn::Http1)) => Err(mismatch("http/1.1", "h2")),
+        (UpstreamHttp::Http2, _) | (UpstreamHttp::Negotiated, Some(Alpn::H2)) => Ok(true),
+        (UpstreamHttp::Http1 | UpstreamHttp::Negotiated, _) => Ok(false),
+    }
+}
+
+fn refused(mut report: HandshakeReport, failure: &Failure) -> HandshakeReport {
+    report.outcome = Outcome::Failed(failure.reason);
+    report.message.clone_from(&failure.message);
+    report.remedy.clone_from(&failure.remedy);
+    report
+}
+
+fn no_endpoints() -> Failure {
+    Failure {
+        reason: Reason::NoEndpoints,
+        message: "the service has no ready endpoints".to_owned(),
+        remedy: "check that its pods are ready and that its selector and port match them".to_owned(),
+    }
+}
+
+fn too_many_connections() -> Failure {
+    Failure {
+        reason: Reason::Overflow,
+        message: format!(
+            "{} connections to this upstream are open already",
+            super::live::MAX_CONNECTIONS
+        ),
+        remedy: "add endpoints, or make the upstream answer faster".to_owned(),
+    }
+}
+
+fn waited_too_long(address: SocketAddr, limit: Duration) -> Failure {
+    Failure {
+        reason: Reason::ConnectTimeout,
+        message: format!(
+            "no connection to {address} was ready within {} ms",
+            limit.as_millis()
+        ),
+        remedy: "raise spec.connect_timeout_ms, or see why its handshakes take long".to_owned(),
+    }
+}
+
+fn not_http(error: &hyper::Error) -> Failure {
+    Failure {
+        reason: Reason::UpstreamProtocolError,
+        message: format!("the upstream does not speak the HTTP that was agreed on: {error}"),
+        remedy: "check spec.grpc and spec.alpn_protocols against what the upstream speaks".to_owned(),
+    }
+}

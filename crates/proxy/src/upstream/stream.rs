@@ -1,0 +1,235 @@
+//! The bytes of one upstream connection, cleartext or TLS.
+//!
+//! TLS is rustls driven directly over the socket, without an adapter in between, for three things
+//! that an adapter hides: an alert that arrives together with a reset is still read when a write
+//! fails, so the first cause wins; a close without close_notify is an error and no end; and no
+//! buffer is held besides those of rustls.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::ReadBufCursor;
+use hyper_util::rt::TokioIo;
+use nuncio_model::{Failure, TlsSettings};
+use nuncio_tls::{Seen, failure_of};
+use rustls::ClientConnection;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Why a connection failed, told by whoever knew first.
+pub(crate) type FirstCause = Arc<OnceLock<Failure>>;
+
+/// An upstream connection, ready for HTTP.
+pub(crate) enum UpstreamIo {
+    /// Without TLS.
+    Plain(TokioIo<TcpStream>),
+    /// With TLS, after the handshake.
+    Tls(Box<TlsIo>),
+}
+
+/// TLS after the handshake.
+pub(crate) struct TlsIo {
+    pub(crate) tcp: TcpStream,
+    pub(crate) tls: ClientConnection,
+    pub(crate) seen: Seen,
+    pub(crate) settings: Arc<TlsSettings>,
+    pub(crate) cause: FirstCause,
+}
+
+impl TlsIo {
+    fn poll_plaintext(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match io::BufRead::fill_buf(&mut self.tls.reader()) {
+                Ok(plaintext) => {
+                    let n = plaintext.len().min(buf.remaining());
+                    buf.put_slice(&plaintext[..n]);
+                    io::BufRead::consume(&mut self.tls.reader(), n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            if ready!(self.poll_records(cx))? == 0 {
+                // The next fill_buf tells a clean end from a cut one.
+                self.tls
+                    .process_new_packets()
+                    .map_err(|error| self.broken(&error))?;
+            }
+        }
+    }
+
+    /// Reads from the socket once and decrypts what came. `Ok(0)` is the end of the socket.
+    fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let n = match self.tls.read_tls(&mut Socket {
+            tcp: &mut self.tcp,
+            cx,
+        }) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        if let Err(error) = self.tls.process_new_packets() {
+            let error = self.broken(&error);
+            // Our alert, as far as the socket takes it.
+            let _ = self.tls.write_tls(&mut Socket {
+                tcp: &mut self.tcp,
+                cx,
+            });
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    fn broken(&self, error: &rustls::Error) -> io::Error {
+        let failure = failure_of(error, &self.seen, &self.settings, &[]);
+        let text = failure.message.clone();
+        // Only the first cause is kept.
+        let _ = self.cause.set(failure);
+        io::Error::other(text)
+    }
+
+    fn poll_encrypted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut Socket {
+                tcp: &mut self.tcp,
+                cx,
+            }) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(self.last_words(cx, error))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// A write failed: the peer may have said why before it closed. Reads what is there, at most a
+    /// few records, and prefers the alert to the reset.
+    fn last_words(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+        for _ in 0..16 {
+            match self.poll_records(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Err(alert)) if self.cause.get().is_some() => return alert,
+                _ => break,
+            }
+        }
+        error
+    }
+}
+
+/// The socket as rustls wants it: synchronous, with `WouldBlock` where the task must wait.
+pub(crate) struct Socket<'a, 'b> {
+    pub(crate) tcp: &'a mut TcpStream,
+    pub(crate) cx: &'a mut Context<'b>,
+}
+
+impl io::Read for Socket<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut buf = ReadBuf::new(buf);
+        match Pin::new(&mut *self.tcp).poll_read(self.cx, &mut buf) {
+            Poll::Ready(result) => result.map(|()| buf.filled().len()),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Socket<'_, '_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        would_block(Pin::new(&mut *self.tcp).poll_write(self.cx, buf))
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match bufs {
+            // One record is the common case, and a plain write is the cheaper call.
+            [buf] => self.write(buf),
+            bufs => would_block(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, bufs)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn would_block(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+impl hyper::rt::Read for UpstreamIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Tls(io) => io.poll_plaintext(cx, buf),
+        }
+    }
+}
+
+impl hyper::rt::Write for UpstreamIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Tls(io) => {
+                // What an earlier call left over goes first; rustls bounds what it takes.
+                if io.tls.wants_write() {
+                    ready!(io.poll_encrypted(cx))?;
+                }
+                let n = io::Write::write(&mut io.tls.writer(), buf)?;
+                match io.poll_encrypted(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    _ => Poll::Ready(Ok(n)),
+                }
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Tls(io) => io.poll_encrypted(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Tls(io) => {
+                io.tls.send_close_notify();
+                ready!(io.poll_encrypted(cx))?;
+                Pin::new(&mut io.tcp).poll_shutdown(cx)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            tls @ Self::Tls(_) => {
+                let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+                Pin::new(tls).poll_write(cx, first)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for UpstreamIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "UpstreamIo::Plain",
+            Self::Tls(_) => "UpstreamIo::Tls",
+        })
+    }
+}

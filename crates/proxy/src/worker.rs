@@ -1,0 +1,280 @@
+//! A worker: one thread, one runtime, its own sockets, pools and counters.
+//!
+//! Nothing on a request's way is shared with another worker but values that nobody writes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nuncio_model::{EndpointTable, Snapshot};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+use crate::access_log::{AccessLog, Entry, LogSender};
+use crate::client::connection::{Clients, serve};
+use crate::serving::Serving;
+use crate::stats::WorkerStats;
+use crate::upstream::dns::Dns;
+use crate::upstream::live::{Registry, lock};
+use crate::upstream::pool::Addresses;
+
+/// What all workers have in common.
+pub(crate) struct Shared {
+    pub(crate) bind: IpAddr,
+    pub(crate) expose_reasons: bool,
+    pub(crate) access_log: AccessLog,
+    pub(crate) log: Option<LogSender>,
+    pub(crate) drain_time: Duration,
+    pub(crate) registry: Registry,
+    /// Ports that could not be opened, and why.
+    pub(crate) unbound: Mutex<HashMap<u16, String>>,
+}
+
+/// One worker.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) addresses: Addresses,
+    pub(crate) clients: Clients,
+    pub(crate) draining: Cell<bool>,
+    /// Seconds since the start; coarse time for sweeps.
+    pub(crate) second: Cell<u64>,
+    serving: RefCell<Option<Rc<Serving>>>,
+    listening: RefCell<HashMap<u16, Rc<Notify>>>,
+    log_buffer: RefCell<Vec<u8>>,
+}
+
+/// What the rest of the program tells a worker.
+pub(crate) struct Orders {
+    pub(crate) snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
+    pub(crate) endpoints: watch::Receiver<Arc<EndpointTable>>,
+    /// Set to true to drain.
+    pub(crate) drain: watch::Receiver<bool>,
+    /// Raised to the revision of each snapshot once it serves.
+    pub(crate) served: watch::Sender<Option<u64>>,
+}
+
+/// Lines are handed over when this many bytes have come together, or at the end of the turn.
+const LOG_BATCH: usize = 32 * 1024;
+/// A port that could not be opened is tried again after this many seconds.
+const BIND_RETRY: u64 = 5;
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>, stats: Arc<WorkerStats>) -> Rc<Self> {
+        Rc::new(Self {
+            shared,
+            stats,
+            addresses: Addresses {
+                dns: Rc::new(Dns::new()),
+                table: RefCell::default(),
+                version: Cell::new(0),
+            },
+            clients: Clients::default(),
+            draining: Cell::new(false),
+            second: Cell::new(0),
+            serving: RefCell::default(),
+            listening: RefCell::default(),
+            log_buffer: RefCell::default(),
+        })
+    }
+
+    /// What is served now; none before the first snapshot.
+    pub(crate) fn serving(&self) -> Option<Rc<Serving>> {
+        self.serving.borrow().clone()
+    }
+
+    /// Serves until it is told to drain and has drained, or the program is gone.
+    pub(crate) async fn run(self: Rc<Self>, mut orders: Orders) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.take_endpoints(&mut orders);
+        loop {
+            // In this order: addresses are there before the first request that needs them.
+            tokio::select! {
+                biased;
+                changed = orders.drain.changed() => {
+                    if changed.is_err() || *orders.drain.borrow_and_update() {
+                        return self.drain().await;
+                    }
+                }
+                changed = orders.endpoints.changed() => {
+                    if changed.is_err() { return self.drain().await; }
+                    self.take_endpoints(&mut orders);
+                }
+                changed = orders.snapshot.changed() => {
+                    if changed.is_err() { return self.drain().await; }
+                    self.take_snapshot(&mut orders);
+                }
+                _ = seconds.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn take_endpoints(&self, orders: &mut Orders) {
+        *self.addresses.table.borrow_mut() = Arc::clone(&orders.endpoints.borrow_and_update());
+        self.addresses.version.set(self.addresses.version.get() + 1);
+    }
+
+    fn take_snapshot(self: &Rc<Self>, orders: &mut Orders) {
+        let Some(snapshot) = orders.snapshot.borrow_and_update().clone() else {
+            return;
+        };
+        let revision = snapshot.revision;
+        let before = self.serving();
+        let serving = Rc::new(Serving::new(snapshot, before.as_deref()));
+        *self.serving.borrow_mut() = Some(serving);
+        self.open_ports();
+        orders.served.send_replace(Some(revision));
+    }
+
+    fn tick(self: &Rc<Self>) {
+        let second = self.second.get() + 1;
+        self.second.set(second);
+        self.addresses.version.set(self.addresses.version.get() + 1);
+        let Some(serving) = self.serving() else { return };
+        let now = Instant::now();
+        serving.pools().for_each(|pool| pool.sweep(now));
+        self.clients
+            .sweep(second, serving.snapshot.settings.client_idle_timeout);
+        if second.is_multiple_of(BIND_RETRY) && !lock(&self.shared.unbound).is_empty() {
+            self.open_ports();
+        }
+        if second.is_multiple_of(BIND_RETRY) {
+            let current: std::collections::HashSet<_> = serving
+                .snapshot
+                .upstreams
+                .iter()
+                .map(|upstream| &upstream.identity)
+                .collect();
+            self.shared.registry.keep(|identity| current.contains(identity));
+        }
+    }
+
+    /// Opens the ports of new listeners and closes those of old ones.
+    fn open_ports(self: &Rc<Self>) {
+        let Some(serving) = self.serving() else { return };
+        let wanted: Vec<u16> = serving
+            .snapshot
+            .listeners
+            .iter()
+            .map(|listener| listener.port)
+            .collect();
+        let mut listening = self.listening.borrow_mut();
+        listening.retain(|port, close| {
+            let keep = wanted.contains(port);
+            if !keep {
+                close.notify_one();
+            }
+            keep
+        });
+        lock(&self.shared.unbound).retain(|port, _| wanted.contains(port));
+        for port in wanted {
+            if listening.contains_key(&port) {
+                continue;
+            }
+            match bind(SocketAddr::new(self.shared.bind, port)) {
+                Ok(listener) => {
+                    lock(&self.shared.unbound).remove(&port);
+                    let close = Rc::new(Notify::new());
+                    listening.insert(port, Rc::clone(&close));
+                    tokio::task::spawn_local(Rc::clone(self).accept(listener, port, close));
+                }
+                Err(error) => {
+                    lock(&self.shared.unbound).insert(port, error.to_string());
+                }
+            }
+        }
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener, port: u16, close: Rc<Notify>) {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((tcp, peer)) => self.serve(tcp, peer, port),
+                    // Out of descriptors, most likely: let some close.
+                    Err(error) if is_exhausted(&error) => {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    Err(_) => {}
+                },
+                () = close.notified() => break,
+            }
+        }
+        // The kernel has completed these; closing the socket would reset them.
+        while let Some((tcp, peer)) = accept_waiting(&listener).await {
+            self.serve(tcp, peer, port);
+        }
+    }
+
+    fn serve(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr, port: u16) {
+        tokio::task::spawn_local(serve(Rc::clone(self), tcp, peer, port));
+    }
+
+    async fn drain(self: Rc<Self>) {
+        self.draining.set(true);
+        for close in self.listening.borrow().values() {
+            close.notify_one();
+        }
+        let deadline = Instant::now() + self.shared.drain_time;
+        // Accept loops take over what the kernel had accepted before clients are asked to end.
+        tokio::task::yield_now().await;
+        self.clients.drain();
+        while !self.clients.is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.flush_log();
+    }
+
+    /// Writes an access-log line, by way of the buffer.
+    pub(crate) fn log(self: &Rc<Self>, entry: &Entry) {
+        let mut buffer = self.log_buffer.borrow_mut();
+        let first = buffer.is_empty();
+        entry.write(self.shared.access_log, &mut buffer);
+        let full = buffer.len() >= LOG_BATCH;
+        drop(buffer);
+        if full {
+            self.flush_log();
+        } else if first {
+            let worker = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                tokio::task::yield_now().await;
+                worker.flush_log();
+            });
+        }
+    }
+
+    fn flush_log(&self) {
+        let batch = std::mem::take(&mut *self.log_buffer.borrow_mut());
+        if let (Some(log), false) = (&self.shared.log, batch.is_empty()) {
+            log.send(batch);
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Each worker listens for itself; the kernel spreads the connections.
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    tokio::time::timeout(Duration::ZERO, listener.accept())
+        .await
+        .ok()?
+        .ok()
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE and ENFILE have no kind of their own.
+    matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == io::ErrorKind::OutOfMemory
+}
