@@ -26,7 +26,7 @@ test: ## unit, crate and whole-program tests; needs nothing but Rust
 
 test-peers: ## against openssl, nginx, HAProxy, Envoy, Caddy, curl and h2load; installs what is missing
 	tests/peers/install
-	cargo test --locked --package nuncio --features peers --test peers
+	cargo test --locked --package nuncio --features peers --test program peers::
 
 bless: ## rewrite the expected outputs of the compile cases; read the diff before you commit it
 	NUNCIO_BLESS=1 cargo test --locked --package nuncio-compile

@@ -4,69 +4,58 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use crate::Result;
-use crate::curl::{curl, run};
-use crate::files::Files;
-use crate::gateway::{Gateway, Spec};
-use crate::process::Process;
-use crate::servers::{self, Kind, Setup};
-use crate::upstreams::verified;
+use super::Result;
+use super::files::Files;
+use super::foreign::{curl, run};
+use super::gateway::{handshakes, in_front_of, url};
+use super::servers::{self, Kind, Setup};
+use super::upstreams::verified;
+use crate::support::program::Gateway;
+use crate::support::program::{Running, nuncio};
 
 /// Our own test upstream, which tells what came in; the client is what is foreign here.
-struct Echo {
-    address: SocketAddr,
-    _process: Process,
+async fn echo(files: &Files, alpn: &str) -> (SocketAddr, Running) {
+    let (chain, key) = (files.path("server.pem"), files.path("server.key"));
+    let listen = ["echo", "--listen", "127.0.0.1:0"];
+    let mut program = Running::start(nuncio(
+        [
+            &listen[..],
+            &["--tls-cert", &chain, "--tls-key", &key, "--alpn", alpn],
+        ]
+        .concat(),
+    ));
+    let address = program.printed("address of the echo", address).await;
+    (address, program)
 }
 
-fn echo(files: &Files, alpn: &str) -> Result<Echo> {
-    let (chain, key) = (files.path("server.pem"), files.path("server.key"));
-    let arguments = [
-        "echo",
-        "--listen",
-        "127.0.0.1:0",
-        "--tls-cert",
-        &chain,
-        "--tls-key",
-        &key,
-        "--alpn",
-        alpn,
-    ];
-    let mut process = Process::start(env!("CARGO_BIN_EXE_nuncio"), &arguments, &[])?;
-    let address = process.wait_for("line with its address", |text| {
-        text.split_whitespace()
-            .map(|word| {
-                word.trim_start_matches("https://")
-                    .trim_end_matches(['/', '.', ','])
-            })
-            .find_map(|word| word.parse().ok())
-    })?;
-    Ok(Echo {
-        address,
-        _process: process,
+/// The address in a line such as `listening on https://127.0.0.1:8443`.
+fn address(line: &str) -> Option<SocketAddr> {
+    line.split_whitespace().find_map(|word| {
+        word.trim_start_matches("https://")
+            .trim_end_matches('/')
+            .parse()
+            .ok()
     })
 }
 
-fn gateway(files: &Files, upstream: SocketAddr, alpn: &str, mapping: &str) -> Result<Gateway> {
-    let tls = verified(files) + &format!("alpn_protocols: {alpn}\n");
-    Gateway::start(files, upstream, Spec { tls: &tls, mapping })
+async fn gateway(files: &Files, upstream: SocketAddr, alpn: &str, more: &[&str]) -> Gateway {
+    let [ca, mode] = verified(files);
+    in_front_of(upstream, &[&ca, &mode, &format!("alpn_protocols: {alpn}")], more).await
 }
 
 /// A file of five million bytes: more than any buffer on the way.
 fn large_file(files: &Files) -> Result<(String, usize)> {
     let content = "0123456789".repeat(500_000);
-    Ok((
-        files.write("upload", &content)?.display().to_string(),
-        content.len(),
-    ))
+    Ok((files.write("upload", &content)?, content.len()))
 }
 
-#[test]
-fn curl_speaks_http_1_1_and_http_2_with_prior_knowledge() -> Result {
+#[tokio::test]
+async fn curl_speaks_http_1_1_and_http_2_with_prior_knowledge() -> Result {
     let files = Files::new()?;
-    let echo = echo(&files, "http/1.1")?;
-    let gateway = gateway(&files, echo.address, "http/1.1", "")?;
+    let (upstream, _echo) = echo(&files, "http/1.1").await;
+    let gateway = gateway(&files, upstream, "http/1.1", &[]).await;
     for (flag, version) in [("--http1.1", "HTTP/1.1"), ("--http2-prior-knowledge", "HTTP/2")] {
-        let answer = curl(&[flag, "--header", "x-asked: yes", &gateway.url("/some/path?q=1")])?;
+        let answer = curl(&[flag, "--header", "x-asked: yes", &url(&gateway, "/some/path?q=1")])?;
         assert_eq!(
             (answer.status, answer.version.as_str()),
             (200, version),
@@ -80,14 +69,14 @@ fn curl_speaks_http_1_1_and_http_2_with_prior_knowledge() -> Result {
     Ok(())
 }
 
-#[test]
-fn p10_curl_is_told_to_continue_before_a_large_upload() -> Result {
+#[tokio::test]
+async fn p10_curl_is_told_to_continue_before_a_large_upload() -> Result {
     let files = Files::new()?;
     let (path, length) = large_file(&files)?;
     for alpn in ["http/1.1", "h2"] {
-        let echo = echo(&files, alpn)?;
-        let gateway = gateway(&files, echo.address, alpn, "")?;
-        let url = gateway.url("/upload");
+        let (upstream, _echo) = echo(&files, alpn).await;
+        let gateway = gateway(&files, upstream, alpn, &[]).await;
+        let url = url(&gateway, "/upload");
         let upload = [
             "--expect100-timeout",
             "20",
@@ -110,14 +99,14 @@ fn p10_curl_is_told_to_continue_before_a_large_upload() -> Result {
     Ok(())
 }
 
-#[test]
-fn curl_gets_a_large_answer_whole() -> Result {
+#[tokio::test]
+async fn curl_gets_a_large_answer_whole() -> Result {
     let files = Files::new()?;
     for alpn in ["http/1.1", "h2"] {
-        let echo = echo(&files, alpn)?;
-        let gateway = gateway(&files, echo.address, alpn, "")?;
+        let (upstream, _echo) = echo(&files, alpn).await;
+        let gateway = gateway(&files, upstream, alpn, &[]).await;
         for version in ["--http1.1", "--http2-prior-knowledge"] {
-            let answer = curl(&[version, &gateway.url("/bytes/5000000")])?;
+            let answer = curl(&[version, &url(&gateway, "/bytes/5000000")])?;
             assert_eq!(
                 (answer.status, answer.body.len()),
                 (200, 5_000_000),
@@ -128,11 +117,11 @@ fn curl_gets_a_large_answer_whole() -> Result {
     Ok(())
 }
 
-#[test]
-fn p9_curl_upgrades_to_websocket() -> Result {
+#[tokio::test]
+async fn p9_curl_upgrades_to_websocket() -> Result {
     let files = Files::new()?;
-    let echo = echo(&files, "h2,http/1.1")?;
-    let gateway = gateway(&files, echo.address, "h2, http/1.1", "allow_upgrade: [websocket]")?;
+    let (upstream, _echo) = echo(&files, "h2,http/1.1").await;
+    let gateway = gateway(&files, upstream, "h2, http/1.1", &["allow_upgrade: [websocket]"]).await;
     let headers = files.path("headers");
     // curl 7 does not speak WebSocket: it waits for the end of a body, which never comes, and ends with 28.
     let outcome = run(
@@ -154,7 +143,7 @@ fn p9_curl_upgrades_to_websocket() -> Result {
             "Sec-WebSocket-Version: 13",
             "--header",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-            &gateway.url("/socket"),
+            &url(&gateway, "/socket"),
         ],
     );
     let head = std::fs::read_to_string(&headers)?.to_lowercase();
@@ -169,18 +158,18 @@ fn p9_curl_upgrades_to_websocket() -> Result {
 }
 
 /// 2,000 requests by h2load: none may fail.
-fn loads(kind: Kind, upstream_h2: bool, client: &[&str]) -> Result {
+async fn loads(kind: Kind, upstream_h2: bool, client: &[&str]) -> Result {
     let files = Files::new()?;
     let setup = Setup {
         h2: upstream_h2,
         close: false,
         ..Setup::default()
     };
-    let server = servers::start(kind, setup, &files)?;
+    let server = servers::start(kind, setup, &files).await?;
     let alpn = if upstream_h2 { "h2" } else { "http/1.1" };
-    let gateway = gateway(&files, server.address, alpn, "")?;
+    let gateway = gateway(&files, server.address, alpn, &[]).await;
 
-    let url = gateway.url("/");
+    let url = url(&gateway, "/");
     let output = run(
         "h2load",
         &[&["-n", "2000", "-c", "20", "-T", "30"], client, &[&url]].concat(),
@@ -188,7 +177,7 @@ fn loads(kind: Kind, upstream_h2: bool, client: &[&str]) -> Result {
     let whole = "2000 total, 2000 started, 2000 done, 2000 succeeded, 0 failed, 0 errored, 0 timeout";
     assert!(output.contains(whole), "{output}");
     assert!(output.contains("2000 2xx"), "{output}");
-    let handshakes = gateway.counter("nuncio_upstream_handshakes_total", &[])?;
+    let handshakes = handshakes(&gateway, "").await?;
     assert!(
         handshakes <= 200.0,
         "connections are kept: {handshakes} handshakes for 2,000 requests"
@@ -196,22 +185,22 @@ fn loads(kind: Kind, upstream_h2: bool, client: &[&str]) -> Result {
     Ok(())
 }
 
-#[test]
-fn h2load_gets_every_answer_over_http_1_1() -> Result {
-    loads(Kind::Nginx, false, &["--h1"])
+#[tokio::test]
+async fn h2load_gets_every_answer_over_http_1_1() -> Result {
+    loads(Kind::Nginx, false, &["--h1"]).await
 }
 
-#[test]
-fn h2load_gets_every_answer_over_http_2() -> Result {
-    loads(Kind::Haproxy, false, &["-m", "10"])
+#[tokio::test]
+async fn h2load_gets_every_answer_over_http_2() -> Result {
+    loads(Kind::Haproxy, false, &["-m", "10"]).await
 }
 
-#[test]
-fn h2load_gets_every_answer_from_an_h2_upstream() -> Result {
-    loads(Kind::Envoy, true, &["-m", "10"])
+#[tokio::test]
+async fn h2load_gets_every_answer_from_an_h2_upstream() -> Result {
+    loads(Kind::Envoy, true, &["-m", "10"]).await
 }
 
-#[test]
-fn h2load_gets_every_answer_from_an_h2_upstream_over_http_1_1() -> Result {
-    loads(Kind::Caddy, true, &["--h1"])
+#[tokio::test]
+async fn h2load_gets_every_answer_from_an_h2_upstream_over_http_1_1() -> Result {
+    loads(Kind::Caddy, true, &["--h1"]).await
 }

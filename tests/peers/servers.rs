@@ -9,16 +9,16 @@ mod openssl;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::Result;
-use crate::curl::Answer;
-use crate::files::Files;
-use crate::process::Process;
+use super::Result;
+use super::files::Files;
+use super::foreign::Answer;
+use crate::support::program::Running;
 
-pub(crate) use openssl::start_with as openssl_with;
+pub(super) use openssl::start_with as openssl_with;
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(super) enum Kind {
     /// nginx
     Nginx,
     /// HAProxy
@@ -33,15 +33,15 @@ pub(crate) enum Kind {
 
 /// What it shall do.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
+pub(super) struct Setup {
     /// The only version it speaks; `None` speaks both.
-    pub(crate) version: Option<Version>,
+    pub(super) version: Option<Version>,
     /// Requires a client certificate by `ca.pem`.
-    pub(crate) client_certificate: bool,
+    pub(super) client_certificate: bool,
     /// Prefers h2 where the client offers it.
-    pub(crate) h2: bool,
+    pub(super) h2: bool,
     /// Closes after each answer.
-    pub(crate) close: bool,
+    pub(super) close: bool,
 }
 
 impl Default for Setup {
@@ -57,7 +57,7 @@ impl Default for Setup {
 
 /// A TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(super) enum Version {
     /// 1.2
     Tls12,
     /// 1.3
@@ -66,7 +66,7 @@ pub(crate) enum Version {
 
 impl Version {
     /// As our reports and most servers write it.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Tls12 => "TLSv1.2",
             Self::Tls13 => "TLSv1.3",
@@ -85,36 +85,36 @@ impl Setup {
 }
 
 /// A running TLS server.
-pub(crate) struct Server {
+pub(super) struct Server {
     /// Where it listens.
-    pub(crate) address: SocketAddr,
+    pub(super) address: SocketAddr,
     /// Which it is.
-    pub(crate) kind: Kind,
-    process: Process,
+    pub(super) kind: Kind,
+    program: Running,
 }
 
 /// Starts a server.
-pub(crate) fn start(kind: Kind, setup: Setup, files: &Files) -> Result<Server> {
-    let (address, process) = match kind {
-        Kind::Nginx => nginx::start(setup, files),
-        Kind::Haproxy => haproxy::start(setup, files),
-        Kind::Envoy => envoy::start(setup, files),
-        Kind::Caddy => caddy::start(setup, files),
-        Kind::Openssl => openssl::start(setup, files),
+pub(super) async fn start(kind: Kind, setup: Setup, files: &Files) -> Result<Server> {
+    let (address, program) = match kind {
+        Kind::Nginx => nginx::start(setup, files).await,
+        Kind::Haproxy => haproxy::start(setup, files).await,
+        Kind::Envoy => envoy::start(setup, files).await,
+        Kind::Caddy => caddy::start(setup, files).await,
+        Kind::Openssl => openssl::start(setup, files).await,
     }?;
     Ok(Server {
         address,
         kind,
-        process,
+        program,
     })
 }
 
 impl Server {
     /// What the server says about the session that `answer` came over: `version`, `sni`, `http`, and `resumed`
     /// where it can tell.
-    pub(crate) fn saw(&mut self, answer: &Answer) -> Result<BTreeMap<String, String>> {
+    pub(super) fn saw(&self, answer: &Answer) -> Result<BTreeMap<String, String>> {
         if self.kind == Kind::Openssl {
-            return openssl::saw(&mut self.process, answer);
+            return openssl::saw(&self.program, answer);
         }
         let header = answer
             .header("x-peer")

@@ -1,30 +1,23 @@
 //! Caddy: the TLS stack of Go.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use crate::Result;
-use crate::files::Files;
-use crate::process::{Process, free_port};
-use crate::servers::{Setup, Version};
+use super::super::Result;
+use super::super::files::Files;
+use super::super::foreign::{self, free_address};
+use super::{Setup, Version};
+use crate::support::program::Running;
 
-pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-    let path = files
-        .write("Caddyfile", &config(setup, address, files))?
-        .display()
-        .to_string();
-    let home = files.folder().display().to_string();
-    let mut process = Process::start(
-        "caddy",
-        &["run", "--adapter", "caddyfile", "--config", &path],
-        &[
-            ("HOME", &home),
-            ("XDG_DATA_HOME", &home),
-            ("XDG_CONFIG_HOME", &home),
-        ],
-    )?;
-    process.wait_for_port(address)?;
-    Ok((address, process))
+pub(super) async fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Running)> {
+    let address = free_address()?;
+    let path = files.write("Caddyfile", &config(setup, address, files))?;
+    let mut command = foreign::command("caddy")?;
+    command.args(["run", "--adapter", "caddyfile", "--config", &path]);
+    for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
+        command.env(variable, files.folder());
+    }
+    let program = foreign::start(command, address).await?;
+    Ok((address, program))
 }
 
 fn config(setup: Setup, address: SocketAddr, files: &Files) -> String {

@@ -1,23 +1,22 @@
 //! Envoy: the TLS stack of BoringSSL. It does not say whether a session was resumed.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::Result;
-use crate::files::Files;
-use crate::process::{Process, free_port};
-use crate::servers::{Setup, Version};
+use super::super::Result;
+use super::super::files::Files;
+use super::super::foreign::{self, free_address};
+use super::{Setup, Version};
+use crate::support::program::Running;
 
 const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
 
-pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-    let path = files
-        .write("envoy.json", &config(setup, address, files).to_string())?
-        .display()
-        .to_string();
-    let arguments = [
+pub(super) async fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Running)> {
+    let address = free_address()?;
+    let path = files.write("envoy.json", &config(setup, address, files).to_string())?;
+    let mut command = foreign::command("envoy")?;
+    command.args([
         "-c",
         &path,
         "--concurrency",
@@ -25,10 +24,9 @@ pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)
         "--disable-hot-restart",
         "-l",
         "error",
-    ];
-    let mut process = Process::start("envoy", &arguments, &[])?;
-    process.wait_for_port(address)?;
-    Ok((address, process))
+    ]);
+    let program = foreign::start(command, address).await?;
+    Ok((address, program))
 }
 
 fn config(setup: Setup, address: SocketAddr, files: &Files) -> Value {

@@ -1,18 +1,20 @@
 //! HAProxy.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use crate::Result;
-use crate::files::Files;
-use crate::process::{Process, free_port};
-use crate::servers::Setup;
+use super::super::Result;
+use super::super::files::Files;
+use super::super::foreign::{self, free_address};
+use super::Setup;
+use crate::support::program::Running;
 
-pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+pub(super) async fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Running)> {
+    let address = free_address()?;
     let path = files.write("haproxy.cfg", &config(setup, address, files))?;
-    let mut process = Process::start("haproxy", &["-db", "-f", &path.display().to_string()], &[])?;
-    process.wait_for_port(address)?;
-    Ok((address, process))
+    let mut command = foreign::command("haproxy")?;
+    command.args(["-db", "-f", &path]);
+    let program = foreign::start(command, address).await?;
+    Ok((address, program))
 }
 
 fn config(setup: Setup, address: SocketAddr, files: &Files) -> String {

@@ -1,18 +1,20 @@
 //! nginx. It answers 400 where others refuse the handshake for want of a client certificate.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
-use crate::Result;
-use crate::files::Files;
-use crate::process::{Process, free_port};
-use crate::servers::{Setup, Version};
+use super::super::Result;
+use super::super::files::Files;
+use super::super::foreign::{self, free_address};
+use super::{Setup, Version};
+use crate::support::program::Running;
 
-pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+pub(super) async fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Running)> {
+    let address = free_address()?;
     let path = files.write("nginx.conf", &config(setup, address, files))?;
-    let mut process = Process::start("nginx", &["-c", &path.display().to_string()], &[])?;
-    process.wait_for_port(address)?;
-    Ok((address, process))
+    let mut command = foreign::command("nginx")?;
+    command.args(["-c", &path]);
+    let program = foreign::start(command, address).await?;
+    Ok((address, program))
 }
 
 fn config(setup: Setup, address: SocketAddr, files: &Files) -> String {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::Result;
-use crate::curl::Answer;
-use crate::files::Files;
-use crate::process::Process;
-use crate::servers::{Kind, Server, Setup, Version};
+use super::super::Result;
+use super::super::files::Files;
+use super::super::foreign::{self, Answer};
+use super::{Kind, Server, Setup, Version};
+use crate::support::program::Running;
+use crate::support::waiting::eventually;
 
-pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)> {
+pub(super) async fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Running)> {
     let mut extra: Vec<String> = Vec::new();
     match setup.version {
         None => {}
@@ -21,25 +22,26 @@ pub(super) fn start(setup: Setup, files: &Files) -> Result<(SocketAddr, Process)
         extra.extend(["-Verify", "3", "-verify_return_error", "-CAfile", &ca].map(str::to_owned));
     }
     let extra: Vec<&str> = extra.iter().map(String::as_str).collect();
-    run("server", &extra, files)
+    run("server", &extra, files).await
 }
 
 /// Starts it with the certificate `certificate` and arguments that no other server has a like for.
-pub(crate) fn start_with(certificate: &str, extra: &[&str], files: &Files) -> Result<Server> {
-    let (address, process) = run(certificate, extra, files)?;
+pub(in super::super) async fn start_with(certificate: &str, extra: &[&str], files: &Files) -> Result<Server> {
+    let (address, program) = run(certificate, extra, files).await?;
     Ok(Server {
         address,
         kind: Kind::Openssl,
-        process,
+        program,
     })
 }
 
-fn run(certificate: &str, extra: &[&str], files: &Files) -> Result<(SocketAddr, Process)> {
+async fn run(certificate: &str, extra: &[&str], files: &Files) -> Result<(SocketAddr, Running)> {
     let (chain, key) = (
         files.path(&format!("{certificate}.pem")),
         files.path(&format!("{certificate}.key")),
     );
-    let mut arguments = vec![
+    let mut command = foreign::command("openssl")?;
+    command.args([
         "s_server",
         "-accept",
         "127.0.0.1:0",
@@ -47,19 +49,31 @@ fn run(certificate: &str, extra: &[&str], files: &Files) -> Result<(SocketAddr, 
         &chain,
         "-key",
         &key,
-    ];
-    arguments.extend(["-www", "-tlsextdebug", "-alpn", "http/1.1"]);
-    arguments.extend(extra);
-    let mut process = Process::start("openssl", &arguments, &[])?;
-    let address = process.wait_for("line with its port", |text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("ACCEPT "))?;
-        line.trim().parse().ok()
-    })?;
-    Ok((address, process))
+    ]);
+    command
+        .args(["-www", "-tlsextdebug", "-alpn", "http/1.1"])
+        .args(extra);
+    let mut program = Running::start(command);
+    let address = eventually("openssl says where it listens", async || {
+        let lines = program.stdout();
+        let address = lines
+            .iter()
+            .find_map(|line| line.strip_prefix("ACCEPT ")?.trim().parse().ok());
+        match (address, program.ended()) {
+            (Some(address), _) => Some(Ok(address)),
+            (None, Some(status)) => Some(Err(format!(
+                "openssl ended with {status}: {:?}",
+                program.stderr()
+            ))),
+            (None, None) => None,
+        }
+    });
+    let address = address.await?;
+    Ok((address, program))
 }
 
 /// Version and resumption from the page, SNI from what `-tlsextdebug` printed about the last hello.
-pub(super) fn saw(process: &mut Process, answer: &Answer) -> Result<BTreeMap<String, String>> {
+pub(super) fn saw(program: &Running, answer: &Answer) -> Result<BTreeMap<String, String>> {
     // `New, TLSv1.3, Cipher is ...` or `Reused, ...`.
     let line = answer
         .body
@@ -68,7 +82,8 @@ pub(super) fn saw(process: &mut Process, answer: &Answer) -> Result<BTreeMap<Str
         .ok_or_else(|| format!("no session on the page: {answer:?}"))?;
     let mut words = line.split(", ");
     let (how, version) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let sni = process.wait_for("server name in the hello", server_name)?;
+    let printed = program.stdout().join("\n");
+    let sni = server_name(&printed).ok_or_else(|| format!("no server name in the hello: {printed}"))?;
     Ok(BTreeMap::from([
         ("version".to_owned(), version.to_owned()),
         ("resumed".to_owned(), (how == "Reused").to_string()),

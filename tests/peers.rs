@@ -1,15 +1,14 @@
 //! The gateway against programs that nobody here wrote: openssl, nginx, HAProxy, Envoy and Caddy as TLS
-//! upstreams, curl and h2load as clients. `make test-peers` installs what is missing and runs this; a program that is
-//! not there fails its tests.
+//! upstreams, curl and h2load as clients. `make test-peers` installs what is missing and runs these; a program
+//! that is not there fails its tests.
 
 mod clients;
-mod curl;
 mod files;
+mod foreign;
 mod gateway;
-mod process;
 mod servers;
 mod special;
 mod upstreams;
 
 /// What a test gives back: its failure names the program and what it said.
-pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
