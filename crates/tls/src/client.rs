@@ -11,10 +11,14 @@ use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{self, ALL_CIPHER_SUITES, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, KeyLog, KeyLogFile, SupportedCipherSuite, SupportedProtocolVersion};
-use rustls_pki_types::{CertificateDer, DnsName, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, KeyLog, KeyLogFile, SupportedCipherSuite, SupportedProtocolVersion,
+};
+use rustls_pki_types::{CertificateDer, DnsName, ServerName, UnixTime};
 
+use crate::describe::seconds;
 use crate::failure::unusable;
 use crate::interned::Interned;
 use crate::key::signing_key;
@@ -30,8 +34,11 @@ use crate::{Handshake, MaterialError};
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
         Arc::new(CryptoProvider {
-            cipher_suites: suites(&[]),
-            kx_groups: DEFAULT_GROUPS.iter().filter_map(|name| kx_group_named(name)).collect(),
+            cipher_suites: suites(&[], TlsVersion::V1_2, TlsVersion::V1_3),
+            kx_groups: DEFAULT_GROUPS
+                .iter()
+                .filter_map(|name| kx_group_named(name))
+                .collect(),
             ..aws_lc_rs::default_provider()
         })
     });
@@ -63,16 +70,28 @@ fn kx_group_named(name: &str) -> Option<&'static dyn SupportedKxGroup> {
 /// The RFC's name of a suite; rustls has its own for those of TLS 1.3.
 pub(crate) fn suite_name(suite: rustls::CipherSuite) -> String {
     let name = suite.as_str().map_or_else(|| format!("{suite:?}"), str::to_owned);
-    name.strip_prefix("TLS13_").map_or(name.clone(), |rest| format!("TLS_{rest}"))
+    name.strip_prefix("TLS13_")
+        .map_or(name.clone(), |rest| format!("TLS_{rest}"))
 }
 
-/// TLS 1.3 suites, then those of TLS 1.2 that are named, or all of them.
-fn suites(tls12: &[AlgorithmName]) -> Vec<SupportedCipherSuite> {
-    let named = |wanted: &str| ALL_CIPHER_SUITES.iter().copied().find(|s| suite_name(s.suite()) == wanted);
-    let default = TLS12_SUITES.iter().map(|(_, rfc)| *rfc);
-    let chosen: Vec<AlgorithmName> = if tls12.is_empty() { default.collect() } else { tls12.to_vec() };
-    let tls12 = chosen.iter().filter(|name| !TLS13_SUITES.contains(name));
-    TLS13_SUITES.iter().chain(tls12).filter_map(|name| named(name)).collect()
+/// The suites of the versions in bounds: all of TLS 1.3, and of TLS 1.2 those that are named, or all.
+fn suites(tls12: &[AlgorithmName], min: TlsVersion, max: TlsVersion) -> Vec<SupportedCipherSuite> {
+    let named = |wanted: &str| {
+        ALL_CIPHER_SUITES
+            .iter()
+            .copied()
+            .find(|s| suite_name(s.suite()) == wanted)
+    };
+    let mut chosen = Vec::new();
+    if max == TlsVersion::V1_3 {
+        chosen.extend_from_slice(TLS13_SUITES);
+    }
+    if min == TlsVersion::V1_2 && tls12.is_empty() {
+        chosen.extend(TLS12_SUITES.iter().map(|(_, rfc)| *rfc));
+    } else if min == TlsVersion::V1_2 {
+        chosen.extend(tls12.iter().filter(|name| !TLS13_SUITES.contains(name)));
+    }
+    chosen.into_iter().filter_map(named).collect()
 }
 
 /// The versions between two bounds, both included.
@@ -87,9 +106,10 @@ pub(crate) fn protocol_versions(
         (TlsVersion::V1_2, TlsVersion::V1_2) => Ok(&ONLY_12),
         (TlsVersion::V1_3, TlsVersion::V1_3) => Ok(&ONLY_13),
         (TlsVersion::V1_2, TlsVersion::V1_3) => Ok(&BOTH),
-        (TlsVersion::V1_3, TlsVersion::V1_2) => {
-            Err(MaterialError::new("bad_settings", "the lowest TLS version is above the highest"))
-        }
+        (TlsVersion::V1_3, TlsVersion::V1_2) => Err(MaterialError::new(
+            "bad_settings",
+            "the lowest TLS version is above the highest",
+        )),
     }
 }
 
@@ -100,6 +120,7 @@ pub struct ClientTls {
     config: ClientConfig,
     server_name: ServerName<'static>,
     pub(crate) verifier: Arc<Verifier>,
+    clock: Arc<dyn TimeProvider>,
 }
 
 static KEYS: Interned<Digest, CertifiedKey> = Interned::new();
@@ -111,10 +132,22 @@ impl ClientTls {
     /// key that cannot be used; settings that compile made from checked material do none of this but
     /// for `bad_sni`.
     pub fn new(settings: &Arc<TlsSettings>) -> Result<Arc<Self>, MaterialError> {
+        Self::with_clock(settings, Arc::new(DefaultTimeProvider))
+    }
+
+    pub(crate) fn with_clock(
+        settings: &Arc<TlsSettings>,
+        clock: Arc<dyn TimeProvider>,
+    ) -> Result<Arc<Self>, MaterialError> {
+        let versions = protocol_versions(settings.min_version, settings.max_version)?;
         let verifier = Arc::new(verifier(settings)?);
-        let key = settings.client.as_ref().map(|identity| certified_key(identity)).transpose()?;
-        let mut config = ClientConfig::builder_with_provider(provider_for(settings)?)
-            .with_protocol_versions(protocol_versions(settings.min_version, settings.max_version)?)
+        let key = settings
+            .client
+            .as_ref()
+            .map(|identity| certified_key(identity))
+            .transpose()?;
+        let mut config = ClientConfig::builder_with_details(provider_for(settings)?, Arc::clone(&clock))
+            .with_protocol_versions(versions)
             .map_err(|error| MaterialError {
                 reason: "bad_settings",
                 message: format!("TLS cannot be set up: {error}"),
@@ -133,7 +166,13 @@ impl ClientTls {
             config,
             server_name: server_name(settings)?,
             verifier,
+            clock,
         }))
+    }
+
+    /// The time by which certificates are judged.
+    pub(crate) fn now(&self) -> UnixTime {
+        self.clock.current_time().unwrap_or_else(UnixTime::now)
     }
 
     /// TLS to one of the upstream's endpoints.
@@ -141,7 +180,11 @@ impl ClientTls {
         let sessions = Arc::new(Sessions::default());
         let mut config = self.config.clone();
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
-        EndpointTls { tls: Arc::clone(self), config: Arc::new(config), sessions }
+        EndpointTls {
+            tls: Arc::clone(self),
+            config: Arc::new(config),
+            sessions,
+        }
     }
 
     /// What it was made from.
@@ -152,26 +195,43 @@ impl ClientTls {
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientTls").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("ClientTls")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
 /// Suites and groups as configured; the shared provider where nothing is.
 fn provider_for(settings: &TlsSettings) -> Result<Arc<CryptoProvider>, MaterialError> {
-    if settings.cipher_suites.is_empty() && settings.groups.is_empty() {
+    let (min, max) = (settings.min_version, settings.max_version);
+    let both = min == TlsVersion::V1_2 && max == TlsVersion::V1_3;
+    if settings.cipher_suites.is_empty() && settings.groups.is_empty() && both {
         return Ok(provider());
     }
-    let cipher_suites = suites(&settings.cipher_suites);
-    if settings.max_version == TlsVersion::V1_2 && cipher_suites.len() == TLS13_SUITES.len() {
-        return Err(MaterialError::new("no_cipher_suite", "no cipher suite of TLS 1.2 is left to offer"));
+    let cipher_suites = suites(&settings.cipher_suites, min, max);
+    if cipher_suites.is_empty() {
+        return Err(MaterialError::new(
+            "no_cipher_suite",
+            "no cipher suite is left to offer",
+        ));
     }
-    let groups: &[AlgorithmName] =
-        if settings.groups.is_empty() { &DEFAULT_GROUPS } else { &settings.groups };
+    let groups: &[AlgorithmName] = if settings.groups.is_empty() {
+        &DEFAULT_GROUPS
+    } else {
+        &settings.groups
+    };
     let kx_groups: Vec<_> = groups.iter().filter_map(|name| kx_group_named(name)).collect();
     if kx_groups.is_empty() {
-        return Err(MaterialError::new("no_group", "no key-exchange group is left to offer"));
+        return Err(MaterialError::new(
+            "no_group",
+            "no key-exchange group is left to offer",
+        ));
     }
-    Ok(Arc::new(CryptoProvider { cipher_suites, kx_groups, ..(*provider()).clone() }))
+    Ok(Arc::new(CryptoProvider {
+        cipher_suites,
+        kx_groups,
+        ..(*provider()).clone()
+    }))
 }
 
 fn verifier(settings: &TlsSettings) -> Result<Verifier, MaterialError> {
@@ -190,7 +250,10 @@ fn verifier(settings: &TlsSettings) -> Result<Verifier, MaterialError> {
         }
         roots.system = true;
     }
-    Ok(Verifier { mode: verify.mode, judge: Judge::new(Trust::of(&roots), Arc::clone(&verify.names)) })
+    Ok(Verifier {
+        mode: verify.mode,
+        judge: Judge::new(Trust::of(&roots), Arc::clone(&verify.names)),
+    })
 }
 
 fn certified_key(identity: &ClientIdentity) -> Result<Arc<CertifiedKey>, MaterialError> {
@@ -209,7 +272,9 @@ fn server_name(settings: &TlsSettings) -> Result<ServerName<'static>, MaterialEr
         Ok(name) => Ok(ServerName::DnsName(name.to_owned())),
         Err(_) => Err(MaterialError {
             reason: "bad_sni",
-            message: format!("`{sni}` cannot be sent as server name: give a DNS name, not an address or port"),
+            message: format!(
+                "`{sni}` cannot be sent as server name: give a DNS name, not an address or port"
+            ),
         }),
     }
 }
@@ -232,8 +297,11 @@ pub struct EndpointTls {
 impl EndpointTls {
     /// Starts a handshake: its first message waits to be written.
     pub fn start(&self) -> Result<Handshake, Failure> {
+        if self.tls.verifier.refuses() {
+            self.sessions.expire(seconds(self.tls.now()));
+        }
         match ClientConnection::new(Arc::clone(&self.config), self.tls.server_name.clone()) {
-            Ok(connection) => Ok(Handshake::new(connection, &self.tls)),
+            Ok(connection) => Ok(Handshake::new(connection, &self.tls, &self.sessions)),
             Err(error) => Err(unusable(&error)),
         }
     }

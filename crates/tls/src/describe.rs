@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 use nuncio_model::{CertificateInfo, Digest, hex};
+use rustls_pki_types::UnixTime;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::certificate::X509Certificate;
@@ -55,8 +56,14 @@ pub fn describe(der: &[u8]) -> Result<CertificateInfo, MaterialError> {
 pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, MaterialError> {
     match X509Certificate::from_der(der) {
         Ok(([], certificate)) => Ok(certificate),
-        Ok(_) => Err(MaterialError::new("bad_certificate", "bytes follow the end of the certificate")),
-        Err(_) => Err(MaterialError::new("bad_certificate", "it is not an X.509 certificate")),
+        Ok(_) => Err(MaterialError::new(
+            "bad_certificate",
+            "bytes follow the end of the certificate",
+        )),
+        Err(_) => Err(MaterialError::new(
+            "bad_certificate",
+            "it is not an X.509 certificate",
+        )),
     }
 }
 
@@ -77,6 +84,11 @@ pub(crate) fn unix_seconds(time: SystemTime) -> i64 {
         Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
         Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |seconds| -seconds),
     }
+}
+
+/// Seconds since 1970 of a time as rustls has it.
+pub(crate) fn seconds(time: UnixTime) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A time in UTC; one that the calendar of RFC 3339 cannot hold is given in seconds since 1970.
@@ -144,7 +156,10 @@ fn relative_name(rdn: &RelativeDistinguishedName<'_>) -> String {
 
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let oid = attribute.attr_type().to_id_string();
-    let name = ATTRIBUTES.iter().find(|(known, _)| *known == oid).map(|(_, name)| *name);
+    let name = ATTRIBUTES
+        .iter()
+        .find(|(known, _)| *known == oid)
+        .map(|(_, name)| *name);
     match (name, attribute.as_str()) {
         (Some(name), Ok(value)) => format!("{name}={}", escaped(value)),
         (name, _) => format!("{}=#{}", name.unwrap_or(&oid), hex(attribute.as_slice())),

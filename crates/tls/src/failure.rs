@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use nuncio_model::{Alert, Failure, Reason, TlsSettings, TlsVersion, VerifyMode};
+use nuncio_model::{Alert, Failure, Reason, TlsSettings, TlsVersion};
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 use crate::Closed;
@@ -37,9 +37,10 @@ pub fn failure_of(error: &Error, seen: &Seen, settings: &TlsSettings, first_byte
         Error::PeerIncompatible(what) => of_incompatibility(what),
         Error::PeerMisbehaved(what) => of_misbehaviour(what, seen),
         Error::InvalidMessage(what) => of_message(what, seen, first_bytes),
-        Error::NoApplicationProtocol => {
-            flaw(Reason::AlpnMismatch, "the upstream negotiated no application protocol")
-        }
+        Error::NoApplicationProtocol => flaw(
+            Reason::AlpnMismatch,
+            "the upstream negotiated no application protocol",
+        ),
         Error::NoCertificatesPresented => flaw(Reason::BadCertificate, "the upstream sent no certificate"),
         _ if !first_bytes.is_empty() && !is_tls(first_bytes) => not_tls(first_bytes),
         other => protocol_broken(&other.to_string(), seen),
@@ -55,7 +56,9 @@ pub(crate) fn of_closed(how: Closed, seen: &Seen, settings: &TlsSettings, first_
         Closed::Timeout => flaw(
             Reason::HandshakeTimeout,
             match (seen.version, first_bytes.is_empty()) {
-                (None, true) => "the upstream accepted the connection and did not answer the TLS hello in time",
+                (None, true) => {
+                    "the upstream accepted the connection and did not answer the TLS hello in time"
+                }
                 (None, false) => "the upstream began to answer the TLS hello and did not finish in time",
                 (Some(_), _) => "the upstream stopped in the middle of the TLS handshake",
             },
@@ -71,7 +74,15 @@ pub(crate) fn of_closed(how: Closed, seen: &Seen, settings: &TlsSettings, first_
 pub fn alpn_mismatch(wanted: &str, got: Option<&str>, settings: &TlsSettings) -> Failure {
     let got = got.map_or_else(|| "no protocol".to_owned(), |got| format!("`{got}`"));
     let message = format!("the upstream chose {got} by ALPN and `{wanted}` is needed");
-    with_remedy(Flaw { reason: Reason::AlpnMismatch, message }, &Seen::default(), settings, &[])
+    with_remedy(
+        Flaw {
+            reason: Reason::AlpnMismatch,
+            message,
+        },
+        &Seen::default(),
+        settings,
+        &[],
+    )
 }
 
 /// What it means that the peer asked for a new handshake on an established connection (row P17).
@@ -106,7 +117,10 @@ fn with_remedy(flaw: Flaw, seen: &Seen, settings: &TlsSettings, first_bytes: &[u
 }
 
 fn flaw(reason: Reason, message: &str) -> Flaw {
-    Flaw { reason, message: message.to_owned() }
+    Flaw {
+        reason,
+        message: message.to_owned(),
+    }
 }
 
 fn of_alert(description: AlertDescription, seen: &Seen, settings: &TlsSettings) -> Flaw {
@@ -117,14 +131,22 @@ fn of_alert(description: AlertDescription, seen: &Seen, settings: &TlsSettings) 
     let (reason, message) = match description {
         A::ProtocolVersion => (
             Reason::ProtocolVersion,
-            format!("the upstream speaks none of the offered versions, {}", offered_versions(settings)),
+            format!(
+                "the upstream speaks none of the offered versions, {}",
+                offered_versions(settings)
+            ),
         ),
-        A::NoApplicationProtocol => {
-            (Reason::AlpnMismatch, format!("the upstream speaks none of the offered protocols, {}", offered_alpn(settings)))
-        }
+        A::NoApplicationProtocol => (
+            Reason::AlpnMismatch,
+            format!(
+                "the upstream speaks none of the offered protocols, {}",
+                offered_alpn(settings)
+            ),
+        ),
         A::HandshakeFailure | A::InsufficientSecurity if before_hello => (
             nothing_shared(settings),
-            "the upstream found no cipher suite, key-exchange group or signature algorithm in common".to_owned(),
+            "the upstream found no cipher suite, key-exchange group or signature algorithm in common"
+                .to_owned(),
         ),
         A::CertificateRequired => (
             Reason::ClientCertRequired,
@@ -132,11 +154,15 @@ fn of_alert(description: AlertDescription, seen: &Seen, settings: &TlsSettings) 
         ),
         _ if !before_hello && seen.certificate_requested && is_about_certificates(description) => {
             if seen.certificate_sent {
-                (Reason::ClientCertRejected, "the upstream refused the client certificate".to_owned())
+                (
+                    Reason::ClientCertRejected,
+                    "the upstream refused the client certificate".to_owned(),
+                )
             } else {
                 (
                     Reason::ClientCertRequired,
-                    "the upstream asked for a client certificate, got none and refused the connection".to_owned(),
+                    "the upstream asked for a client certificate, got none and refused the connection"
+                        .to_owned(),
                 )
             }
         }
@@ -144,9 +170,15 @@ fn of_alert(description: AlertDescription, seen: &Seen, settings: &TlsSettings) 
             Reason::RenegotiationUnsupported,
             "the upstream wanted to renegotiate the TLS session".to_owned(),
         ),
-        _ => (Reason::AlertReceived(alert), "the upstream ended the TLS session".to_owned()),
+        _ => (
+            Reason::AlertReceived(alert),
+            "the upstream ended the TLS session".to_owned(),
+        ),
     };
-    Flaw { reason, message: format!("{message} (alert `{name}`)") }
+    Flaw {
+        reason,
+        message: format!("{message} (alert `{name}`)"),
+    }
 }
 
 /// Before the peer's hello a `handshake_failure` says that something is not shared, but not what. Where
@@ -179,7 +211,11 @@ fn is_about_certificates(alert: AlertDescription) -> bool {
 
 pub(crate) fn offered_versions(settings: &TlsSettings) -> String {
     let (min, max) = (settings.min_version.as_str(), settings.max_version.as_str());
-    if min == max { format!("only {min}") } else { format!("{min} to {max}") }
+    if min == max {
+        format!("only {min}")
+    } else {
+        format!("{min} to {max}")
+    }
 }
 
 fn offered_alpn(settings: &TlsSettings) -> String {
@@ -200,25 +236,29 @@ fn of_certificate(error: &CertificateError, seen: &Seen) -> Flaw {
 fn of_incompatibility(what: &PeerIncompatible) -> Flaw {
     use PeerIncompatible as P;
     match what {
-        P::ServerDoesNotSupportTls12Or13 => {
-            flaw(Reason::ProtocolVersion, "the upstream answered with a TLS version below 1.2")
-        }
+        P::ServerDoesNotSupportTls12Or13 => flaw(
+            Reason::ProtocolVersion,
+            "the upstream answered with a TLS version below 1.2",
+        ),
         P::ServerTlsVersionIsDisabledByOurConfig
         | P::Tls12NotOffered
         | P::Tls12NotOfferedOrEnabled
-        | P::SupportedVersionsExtensionRequired => {
-            flaw(Reason::ProtocolVersion, "the upstream answered with a TLS version that was not offered")
-        }
-        P::NoKxGroupsInCommon | P::NamedGroupsExtensionRequired | P::KeyShareExtensionRequired => {
-            flaw(Reason::NoSharedGroup, "the upstream speaks none of the offered key-exchange groups")
-        }
+        | P::SupportedVersionsExtensionRequired => flaw(
+            Reason::ProtocolVersion,
+            "the upstream answered with a TLS version that was not offered",
+        ),
+        P::NoKxGroupsInCommon | P::NamedGroupsExtensionRequired | P::KeyShareExtensionRequired => flaw(
+            Reason::NoSharedGroup,
+            "the upstream speaks none of the offered key-exchange groups",
+        ),
         P::NoCertificateRequestSignatureSchemesInCommon => flaw(
             Reason::BadSignatureAlgorithm,
             "the upstream accepts no signature algorithm that is spoken here for a client certificate",
         ),
-        P::NoCipherSuitesInCommon | P::NoSignatureSchemesInCommon => {
-            flaw(Reason::NoSharedCipher, "the upstream speaks none of the offered cipher suites")
-        }
+        P::NoCipherSuitesInCommon | P::NoSignatureSchemesInCommon => flaw(
+            Reason::NoSharedCipher,
+            "the upstream speaks none of the offered cipher suites",
+        ),
         other => Flaw {
             reason: Reason::NoSharedCipher,
             message: format!("the upstream lacks something that TLS needs here: {other:?}"),
@@ -229,19 +269,22 @@ fn of_incompatibility(what: &PeerIncompatible) -> Flaw {
 fn of_misbehaviour(what: &PeerMisbehaved, seen: &Seen) -> Flaw {
     use PeerMisbehaved as M;
     match what {
-        M::SelectedUnofferedApplicationProtocol => {
-            flaw(Reason::AlpnMismatch, "the upstream chose an application protocol that was not offered")
-        }
+        M::SelectedUnofferedApplicationProtocol => flaw(
+            Reason::AlpnMismatch,
+            "the upstream chose an application protocol that was not offered",
+        ),
         M::SelectedUnofferedCipherSuite
         | M::SelectedUnusableCipherSuiteForVersion
-        | M::IllegalHelloRetryRequestWithUnofferedCipherSuite => {
-            flaw(Reason::NoSharedCipher, "the upstream chose a cipher suite that was not offered")
-        }
+        | M::IllegalHelloRetryRequestWithUnofferedCipherSuite => flaw(
+            Reason::NoSharedCipher,
+            "the upstream chose a cipher suite that was not offered",
+        ),
         M::SelectedUnofferedKxGroup
         | M::IllegalHelloRetryRequestWithUnofferedNamedGroup
-        | M::WrongGroupForKeyShare => {
-            flaw(Reason::NoSharedGroup, "the upstream chose a key-exchange group that was not offered")
-        }
+        | M::WrongGroupForKeyShare => flaw(
+            Reason::NoSharedGroup,
+            "the upstream chose a key-exchange group that was not offered",
+        ),
         M::TooManyRenegotiationRequests => flaw(
             Reason::RenegotiationUnsupported,
             "the upstream keeps asking to renegotiate the TLS session, which is not spoken",
@@ -256,18 +299,22 @@ fn of_misbehaviour(what: &PeerMisbehaved, seen: &Seen) -> Flaw {
 
 fn of_message(what: &InvalidMessage, seen: &Seen, first_bytes: &[u8]) -> Flaw {
     match what {
-        _ if seen.version.is_none() && !first_bytes.is_empty() && !is_tls(first_bytes) => not_tls(first_bytes),
+        _ if seen.version.is_none() && !first_bytes.is_empty() && !is_tls(first_bytes) => {
+            not_tls(first_bytes)
+        }
         InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion
             if seen.version.is_none() =>
         {
             flaw(Reason::NotTls, "the upstream does not speak TLS on this port")
         }
-        InvalidMessage::UnsupportedCurveType => {
-            flaw(Reason::NoSharedGroup, "the upstream chose a kind of key-exchange group that is not spoken")
-        }
-        InvalidMessage::UnsupportedKeyExchangeAlgorithm(_) | InvalidMessage::MissingKeyExchange => {
-            flaw(Reason::NoSharedCipher, "the upstream chose a kind of key exchange that is not spoken")
-        }
+        InvalidMessage::UnsupportedCurveType => flaw(
+            Reason::NoSharedGroup,
+            "the upstream chose a kind of key-exchange group that is not spoken",
+        ),
+        InvalidMessage::UnsupportedKeyExchangeAlgorithm(_) | InvalidMessage::MissingKeyExchange => flaw(
+            Reason::NoSharedCipher,
+            "the upstream chose a kind of key exchange that is not spoken",
+        ),
         other => protocol_broken(&format!("{other:?}"), seen),
     }
 }
@@ -275,8 +322,15 @@ fn of_message(what: &InvalidMessage, seen: &Seen, first_bytes: &[u8]) -> Flaw {
 /// The peer speaks something like TLS and breaks its rules. During the handshake that is as good as not
 /// speaking it; afterwards it is no answer that could be used.
 fn protocol_broken(how: &str, seen: &Seen) -> Flaw {
-    let reason = if seen.established { Reason::UpstreamProtocolError } else { Reason::NotTls };
-    Flaw { reason, message: format!("the upstream broke the rules of TLS: {how}") }
+    let reason = if seen.established {
+        Reason::UpstreamProtocolError
+    } else {
+        Reason::NotTls
+    };
+    Flaw {
+        reason,
+        message: format!("the upstream broke the rules of TLS: {how}"),
+    }
 }
 
 fn reset(how: &str, seen: &Seen) -> Flaw {
@@ -288,8 +342,15 @@ fn reset(how: &str, seen: &Seen) -> Flaw {
         Some(_) if seen.certificate_sent => "after it had been sent the client certificate",
         Some(_) => "in the middle of the TLS handshake",
     };
-    let subject = if how.starts_with("was") { "the connection to the upstream" } else { "the upstream" };
-    Flaw { reason: Reason::ResetDuringHandshake, message: format!("{subject} {how} {when}, without an alert") }
+    let subject = if how.starts_with("was") {
+        "the connection to the upstream"
+    } else {
+        "the upstream"
+    };
+    Flaw {
+        reason: Reason::ResetDuringHandshake,
+        message: format!("{subject} {how} {when}, without an alert"),
+    }
 }
 
 /// Bytes of a peer that does not speak TLS which a message shows.
@@ -299,7 +360,13 @@ fn not_tls(first_bytes: &[u8]) -> Flaw {
     let shown: String = first_bytes
         .iter()
         .take(SHOWN_BYTES)
-        .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+        .map(|byte| {
+            if byte.is_ascii_graphic() || *byte == b' ' {
+                char::from(*byte)
+            } else {
+                '.'
+            }
+        })
         .collect();
     Flaw {
         reason: Reason::NotTls,
@@ -315,11 +382,6 @@ fn is_tls(bytes: &[u8]) -> bool {
 /// Whether the answer is one of a server for plain HTTP.
 pub(crate) fn is_http(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/") || bytes.starts_with(b"<!") || bytes.starts_with(b"<html")
-}
-
-/// Whether the mode asks for anything of the peer's certificate.
-pub(crate) fn refuses(settings: &TlsSettings) -> bool {
-    matches!(settings.verify.mode, VerifyMode::Chain | VerifyMode::Full)
 }
 
 fn known(alert: AlertDescription) -> Alert {

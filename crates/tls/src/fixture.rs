@@ -31,11 +31,15 @@ impl Authority {
     }
 
     pub(crate) fn from_params(params: CertificateParams) -> Self {
-        Self { issuer: CertifiedIssuer::self_signed(params, new_key()).expect("a CA") }
+        Self {
+            issuer: CertifiedIssuer::self_signed(params, new_key()).expect("a CA"),
+        }
     }
 
     pub(crate) fn intermediate(&self, name: &str) -> Self {
-        Self { issuer: CertifiedIssuer::signed_by(ca_params(name), new_key(), &self.issuer).expect("a CA") }
+        Self {
+            issuer: CertifiedIssuer::signed_by(ca_params(name), new_key(), &self.issuer).expect("a CA"),
+        }
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -57,7 +61,10 @@ impl Authority {
 
     pub(crate) fn issue_for(&self, params: &CertificateParams, key: KeyPair) -> Leaf {
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Leaf { chain: vec![certificate.der().to_vec()], key }
+        Leaf {
+            chain: vec![certificate.der().to_vec()],
+            key,
+        }
     }
 }
 
@@ -72,7 +79,10 @@ impl Leaf {
     pub(crate) fn self_signed(params: &CertificateParams) -> Self {
         let key = new_key();
         let certificate = params.self_signed(&key).expect("a certificate");
-        Self { chain: vec![certificate.der().to_vec()], key }
+        Self {
+            chain: vec![certificate.der().to_vec()],
+            key,
+        }
     }
 
     pub(crate) fn with(mut self, intermediate: &Authority) -> Self {
@@ -111,7 +121,10 @@ impl Leaf {
 
     pub(crate) fn resolver(&self) -> Arc<SingleCertAndKey> {
         let chain = self.chain.iter().cloned().map(CertificateDer::from).collect();
-        let key = crate::key::private_keys(self.key_pem().as_bytes()).expect("a key").remove(0).signing;
+        let key = crate::key::private_keys(self.key_pem().as_bytes())
+            .expect("a key")
+            .remove(0)
+            .signing;
         Arc::new(CertifiedKey::new(chain, key).into())
     }
 
@@ -126,7 +139,11 @@ impl Leaf {
         roots.add(ca.issuer.der().clone()).expect("a CA");
         let verifier =
             rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-        let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+        let verifier = if required {
+            verifier
+        } else {
+            verifier.allow_unauthenticated()
+        };
         ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(versions)
             .expect("versions")
@@ -140,10 +157,15 @@ pub(crate) fn to_pem(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     for line in der.chunks(48) {
         for group in line.chunks(3) {
-            let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+            let bits =
+                group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
             for index in 0..4 {
                 let digit = ALPHABET[(bits >> (18 - 6 * index) & 63) as usize];
-                text.push(if index <= group.len() { char::from(digit) } else { '=' });
+                text.push(if index <= group.len() {
+                    char::from(digit)
+                } else {
+                    '='
+                });
             }
         }
         text.push('\n');
@@ -164,7 +186,10 @@ pub(crate) fn ca_params(name: &str) -> CertificateParams {
 
 pub(crate) fn leaf_params(names: &[&str]) -> CertificateParams {
     let mut params = named_params(names.first().unwrap_or(&"leaf"), names);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     params
 }
 
@@ -190,7 +215,10 @@ pub(crate) fn settings() -> TlsSettings {
         verify: Verify {
             mode: VerifyMode::None,
             names: [dns("a.test")].into(),
-            roots: Roots { bundle: None, system: true },
+            roots: Roots {
+                bundle: None,
+                system: true,
+            },
         },
         client: None,
         min_version: TlsVersion::V1_2,
@@ -206,7 +234,10 @@ pub(crate) fn trusting(bundle: &str, mode: VerifyMode) -> TlsSettings {
     let (bundle, _) = trust_bundle(bundle.as_bytes(), SystemTime::now()).expect("a bundle");
     let mut settings = settings();
     settings.verify.mode = mode;
-    settings.verify.roots = Roots { bundle: Some(Arc::new(bundle)), system: false };
+    settings.verify.roots = Roots {
+        bundle: Some(Arc::new(bundle)),
+        system: false,
+    };
     settings
 }
 
@@ -250,7 +281,11 @@ pub(crate) fn meet(endpoint: &EndpointTls, server: ServerConfig) -> Meeting {
 pub(crate) fn meet_shared(endpoint: &EndpointTls, server: &Arc<ServerConfig>) -> Meeting {
     let client = endpoint.start().expect("a hello");
     let server = ServerConnection::new(Arc::clone(server)).expect("a server");
-    let mut meeting = Meeting { client, server, outcome: Ok(()) };
+    let mut meeting = Meeting {
+        client,
+        server,
+        outcome: Ok(()),
+    };
     meeting.run();
     meeting
 }
@@ -258,12 +293,12 @@ pub(crate) fn meet_shared(endpoint: &EndpointTls, server: &Arc<ServerConfig>) ->
 impl Meeting {
     /// Moves bytes both ways until nothing moves or the client has failed.
     pub(crate) fn run(&mut self) {
-        while self.outcome.is_ok() && (self.to_server() | self.to_client()) {}
+        while self.outcome.is_ok() && (self.client_speaks() | self.server_speaks()) {}
         // What the client has to say about a failure reaches the server.
-        self.to_server();
+        self.client_speaks();
     }
 
-    pub(crate) fn to_server(&mut self) -> bool {
+    pub(crate) fn client_speaks(&mut self) -> bool {
         let mut bytes = Vec::new();
         while self.client.connection().wants_write() {
             self.client.connection().write_tls(&mut bytes).expect("memory");
@@ -277,7 +312,7 @@ impl Meeting {
         !bytes.is_empty()
     }
 
-    pub(crate) fn to_client(&mut self) -> bool {
+    pub(crate) fn server_speaks(&mut self) -> bool {
         let mut bytes = Vec::new();
         while self.server.wants_write() {
             self.server.write_tls(&mut bytes).expect("memory");

@@ -12,8 +12,9 @@ use rustls_pki_types::UnixTime;
 
 use crate::client::suite_name;
 use crate::describe::{rfc3339, unix_seconds};
-use crate::failure::{of_closed, of_flaw, of_renegotiation, refuses};
+use crate::failure::{of_closed, of_flaw, of_renegotiation};
 use crate::observe::observe;
+use crate::session::Sessions;
 use crate::verify::Judgement;
 use crate::{ClientTls, Seen, failure_of};
 
@@ -41,6 +42,7 @@ const FIRST_BYTES: usize = 32;
 pub struct Handshake {
     connection: ClientConnection,
     tls: Arc<ClientTls>,
+    sessions: Arc<Sessions>,
     seen: Seen,
     first_bytes: Vec<u8>,
     /// The first cause wins over what follows from it (row F4).
@@ -59,10 +61,11 @@ pub struct Established {
 }
 
 impl Handshake {
-    pub(crate) fn new(connection: ClientConnection, tls: &Arc<ClientTls>) -> Self {
+    pub(crate) fn new(connection: ClientConnection, tls: &Arc<ClientTls>, sessions: &Arc<Sessions>) -> Self {
         Self {
             connection,
             tls: Arc::clone(tls),
+            sessions: Arc::clone(sessions),
             seen: Seen::default(),
             first_bytes: Vec::new(),
             failure: None,
@@ -80,7 +83,10 @@ impl Handshake {
         if self.first_bytes.len() >= FIRST_BYTES {
             return self.connection.read_tls(from);
         }
-        self.connection.read_tls(&mut Remembering { from, first_bytes: &mut self.first_bytes })
+        self.connection.read_tls(&mut Remembering {
+            from,
+            first_bytes: &mut self.first_bytes,
+        })
     }
 
     /// Processes what was read. After a failure it returns the same one again.
@@ -96,29 +102,40 @@ impl Handshake {
         self.seen.version = self.version();
         let outcome = match outcome {
             Ok(state) => self.finished().map(|()| state),
-            Err(error) => Err(failure_of(&error, &self.seen, self.tls.settings(), &self.first_bytes)),
+            Err(error) => Err(failure_of(
+                &error,
+                &self.seen,
+                self.tls.settings(),
+                &self.first_bytes,
+            )),
         };
         outcome.inspect_err(|failure| self.failure = Some(failure.clone()))
     }
 
-    /// A resumed session brings its certificates from the handshake before, which may have expired
-    /// since: rustls does not ask again, so it is done here.
+    /// A resumed session brings the certificates of the handshake before, for which rustls does not ask
+    /// again, so it is done here. What may be resumed later is bounded by what was found out now.
     fn finished(&mut self) -> Result<(), Failure> {
         if self.connection.is_handshaking() || self.seen.established {
             return Ok(());
         }
         self.seen.established = true;
-        let settings = self.tls.settings();
-        if !self.is_resumed() || !refuses(settings) {
+        if !self.tls.verifier.refuses() {
             return Ok(());
         }
-        let judgement = self.judgement(UnixTime::now());
-        match judgement.as_deref().and_then(|judgement| judgement.refusal(settings.verify.mode)) {
+        let settings = self.tls.settings();
+        let Some(judgement) = self.judgement(self.tls.now()) else {
+            return Ok(());
+        };
+        match judgement.refusal(settings.verify.mode) {
             Some(flaw) => {
+                self.sessions.forget();
                 self.connection.send_close_notify();
                 Err(of_flaw(flaw, &self.seen, settings))
             }
-            None => Ok(()),
+            None => {
+                self.sessions.keep_until(judgement.until());
+                Ok(())
+            }
         }
     }
 
@@ -133,7 +150,11 @@ impl Handshake {
         if let Some(failure) = &self.failure {
             return failure.clone();
         }
-        let first_bytes = if first_bytes.is_empty() { &self.first_bytes } else { first_bytes };
+        let first_bytes = if first_bytes.is_empty() {
+            &self.first_bytes
+        } else {
+            first_bytes
+        };
         of_closed(how, &self.seen, self.tls.settings(), first_bytes)
     }
 
@@ -146,7 +167,13 @@ impl Handshake {
                 let settings = self.tls.settings();
                 let advice = of_flaw(flaw, &self.seen, settings).remedy;
                 let mode = settings.verify.mode.as_str();
-                (format!("connected; mode `{mode}` lets pass what `full` would refuse: {}", flaw.message), advice)
+                (
+                    format!(
+                        "connected; mode `{mode}` lets pass what `full` would refuse: {}",
+                        flaw.message
+                    ),
+                    advice,
+                )
             }
             None => ("connected".to_owned(), String::new()),
         };
@@ -173,7 +200,11 @@ impl Handshake {
             Some(b"http/1.1") => Some(Alpn::Http1),
             _ => None,
         };
-        Established { connection: self.connection, alpn, seen: self.seen }
+        Established {
+            connection: self.connection,
+            alpn,
+            seen: self.seen,
+        }
     }
 
     fn report(
@@ -194,9 +225,15 @@ impl Handshake {
             at: rfc3339(unix_seconds(now)),
             sni: settings.sni.as_deref().map(str::to_owned),
             version: self.version(),
-            cipher: connection.negotiated_cipher_suite().map(|suite| suite_name(suite.suite())),
-            group: connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
-            alpn: connection.alpn_protocol().map(|id| String::from_utf8_lossy(id).into_owned()),
+            cipher: connection
+                .negotiated_cipher_suite()
+                .map(|suite| suite_name(suite.suite())),
+            group: connection
+                .negotiated_key_exchange_group()
+                .map(|group| format!("{:?}", group.name())),
+            alpn: connection
+                .alpn_protocol()
+                .map(|id| String::from_utf8_lossy(id).into_owned()),
             resumed: self.is_resumed(),
             duration_ms: duration.as_secs_f64() * 1000.0,
             client_certificate: ClientCertificateReport {
@@ -204,7 +241,9 @@ impl Handshake {
                 sent: self.seen.certificate_sent,
             },
             verify: verify_report(settings, judgement, outcome),
-            peer: judgement.map(|judgement| judgement.peer.clone()).unwrap_or_default(),
+            peer: judgement
+                .map(|judgement| judgement.peer.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -234,7 +273,9 @@ impl Handshake {
 /// verification: nothing was verified.
 fn verify_report(settings: &TlsSettings, judgement: Option<&Judgement>, outcome: Outcome) -> VerifyReport {
     let result = match judgement {
-        Some(judgement) => judgement.flaw().map_or(Outcome::Ok, |flaw| Outcome::Failed(flaw.reason)),
+        Some(judgement) => judgement
+            .flaw()
+            .map_or(Outcome::Ok, |flaw| Outcome::Failed(flaw.reason)),
         None => outcome,
     };
     VerifyReport {
@@ -253,7 +294,9 @@ pub fn process_established(
     settings: &TlsSettings,
 ) -> Result<IoState, Failure> {
     let had_to_write = connection.wants_write();
-    let state = connection.process_new_packets().map_err(|error| failure_of(&error, seen, settings, &[]))?;
+    let state = connection
+        .process_new_packets()
+        .map_err(|error| failure_of(&error, seen, settings, &[]))?;
     // Nothing else makes an established TLS 1.2 client write by itself. A peer that closes is answered
     // by whoever owns the connection.
     let answered = !had_to_write && connection.wants_write() && !state.peer_has_closed();

@@ -12,7 +12,9 @@ pub(crate) struct Interned<K, V> {
 
 impl<K: Hash + Eq, V> Interned<K, V> {
     pub(crate) const fn new() -> Self {
-        Self { known: Mutex::new(None) }
+        Self {
+            known: Mutex::new(None),
+        }
     }
 
     /// The live value for `key`, or the one that `make` makes. Two threads that ask at once share one.

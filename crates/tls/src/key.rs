@@ -5,9 +5,7 @@ use std::sync::Arc;
 use nuncio_model::PrivateKey;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::SigningKey;
-use rustls_pki_types::{
-    PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use x509_parser::asn1_rs::{Any, FromDer, Integer, OctetString, Oid, Sequence};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::public_key::PublicKey;
@@ -39,7 +37,11 @@ pub(crate) fn private_keys(pem: &[u8]) -> Result<Vec<LoadedKey>, MaterialError> 
             None => {}
         }
     }
-    if keys.is_empty() { Err(first_error.unwrap_or_else(|| none_in(&found, pem))) } else { Ok(keys) }
+    if keys.is_empty() {
+        Err(first_error.unwrap_or_else(|| none_in(&found, pem)))
+    } else {
+        Ok(keys)
+    }
 }
 
 fn none_in(found: &[Block], pem: &[u8]) -> MaterialError {
@@ -50,7 +52,10 @@ fn none_in(found: &[Block], pem: &[u8]) -> MaterialError {
         }
         Some(_) => "no private key was found among the PEM blocks".to_owned(),
     };
-    MaterialError { reason: "no_private_key", message }
+    MaterialError {
+        reason: "no_private_key",
+        message,
+    }
 }
 
 /// The key in a block; nothing when the block is not about a key.
@@ -167,9 +172,12 @@ fn why_unusable(der: &[u8]) -> MaterialError {
             ),
         };
     }
-    let named = identifiers(der)
-        .into_iter()
-        .find_map(|oid| UNSUPPORTED.iter().find(|(known, _)| *known == oid).map(|(_, what)| what));
+    let named = identifiers(der).into_iter().find_map(|oid| {
+        UNSUPPORTED
+            .iter()
+            .find(|(known, _)| *known == oid)
+            .map(|(_, what)| what)
+    });
     match named {
         Some(what) => MaterialError {
             reason: "unsupported_key",
@@ -202,12 +210,18 @@ fn rsa_bits(der: &[u8]) -> Option<usize> {
 
 /// Object identifiers of algorithm and curve, for a key in PKCS#8 or SEC1.
 fn identifiers(der: &[u8]) -> Vec<String> {
-    let Ok((_, outer)) = Sequence::from_der(der) else { return Vec::new() };
+    let Ok((_, outer)) = Sequence::from_der(der) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     let mut rest: &[u8] = &outer.content;
     while let Ok((after, item)) = Any::from_der(rest) {
         // PKCS#8 has them in a SEQUENCE, SEC1 in a context tag.
-        let mut inside = if item.header.is_constructed() { item.data } else { &[] };
+        let mut inside = if item.header.is_constructed() {
+            item.data
+        } else {
+            &[]
+        };
         while let Ok((next, oid)) = Oid::from_der(inside) {
             found.push(oid.to_id_string());
             inside = next;

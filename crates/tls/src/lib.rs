@@ -35,5 +35,7 @@ pub use describe::describe;
 pub use failure::{Seen, alpn_mismatch, failure_of};
 pub use handshake::{Closed, Established, Handshake, process_established};
 pub use material::{Finding, MaterialError, certificates, client_identity, is_ca, trust_bundle};
-pub use names::{CipherSuites, UnknownName, VersionBound, alpn_protocol, cipher_suite, cipher_suites, group, version};
+pub use names::{
+    CipherSuites, UnknownName, VersionBound, alpn_protocol, cipher_suite, cipher_suites, group, version,
+};
 pub use server::server_config;

@@ -41,7 +41,10 @@ pub struct MaterialError {
 
 impl MaterialError {
     pub(crate) fn new(reason: &'static str, message: &str) -> Self {
-        Self { reason, message: message.to_owned() }
+        Self {
+            reason,
+            message: message.to_owned(),
+        }
     }
 }
 
@@ -64,7 +67,10 @@ pub fn client_identity(
     now: SystemTime,
 ) -> Result<(ClientIdentity, Vec<Finding>), MaterialError> {
     let (identity, mut findings) = identity(chain_pem, key_pem, now)?;
-    if let Ok(leaf) = identity.chain.first().map_or_else(|| Err(no_certificate(chain_pem)), |der| parse(der))
+    if let Ok(leaf) = identity
+        .chain
+        .first()
+        .map_or_else(|| Err(no_certificate(chain_pem)), |der| parse(der))
         && !for_clients(&leaf)
     {
         findings.push(warning(
@@ -114,9 +120,15 @@ pub fn trust_bundle(pem: &[u8], now: SystemTime) -> Result<(TrustBundle, Vec<Fin
     let mut anchors = Vec::new();
     for der in certificates {
         if !seen.insert(sha256(&[&der])) {
-            findings.push(notice("duplicate_certificate", format!("{} stands there twice", named(&der))));
+            findings.push(notice(
+                "duplicate_certificate",
+                format!("{} stands there twice", named(&der)),
+            ));
         } else if anchor_from_trusted_cert(&CertificateDer::from(der.as_slice())).is_err() {
-            findings.push(warning("bad_certificate", format!("{} cannot end a chain and is left out", named(&der))));
+            findings.push(warning(
+                "bad_certificate",
+                format!("{} cannot end a chain and is left out", named(&der)),
+            ));
         } else {
             findings.extend(validity_finding(&der, now, Severity::Notice));
             findings.extend(ca_finding(&der));
@@ -160,7 +172,10 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
             Ok(_) => Ok(der.to_vec()),
             Err(error) => Err(warning(
                 "bad_pem_block",
-                format!("the certificate in line {} is left out: {}", block.line, error.message),
+                format!(
+                    "the certificate in line {} is left out: {}",
+                    block.line, error.message
+                ),
             )),
         }),
         (Label::Certificate, Err(why)) => Some(Err(warning(
@@ -169,7 +184,10 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
         ))),
         (Label::Other(name), _) if name.contains("CERTIFICATE") => Some(Err(warning(
             "unexpected_pem_block",
-            format!("the `{name}` in line {} is left out: only `CERTIFICATE` is read", block.line),
+            format!(
+                "the `{name}` in line {} is left out: only `CERTIFICATE` is read",
+                block.line
+            ),
         ))),
         _ => None,
     }
@@ -177,9 +195,14 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
 
 /// Turns the first broken certificate into the error, where no good one is left.
 fn first_broken(findings: Vec<Finding>) -> Option<MaterialError> {
-    let broken = findings.into_iter().find(|finding| finding.severity == Severity::Warning)?;
+    let broken = findings
+        .into_iter()
+        .find(|finding| finding.severity == Severity::Warning)?;
     let message = format!("no certificate can be used: {}", broken.message);
-    Some(MaterialError { reason: "bad_pem", message })
+    Some(MaterialError {
+        reason: "bad_pem",
+        message,
+    })
 }
 
 fn no_certificate(pem: &[u8]) -> MaterialError {
@@ -188,22 +211,26 @@ fn no_certificate(pem: &[u8]) -> MaterialError {
     } else {
         "no certificate was found among the PEM blocks".to_owned()
     };
-    MaterialError { reason: "no_certificate", message }
+    MaterialError {
+        reason: "no_certificate",
+        message,
+    }
 }
 
 /// The position of the certificate that belongs to one of the keys, and that key.
-fn leaf_and_key(
-    certificates: &[Vec<u8>],
-    keys: Vec<LoadedKey>,
-) -> Option<(usize, nuncio_model::PrivateKey)> {
+fn leaf_and_key(certificates: &[Vec<u8>], keys: Vec<LoadedKey>) -> Option<(usize, nuncio_model::PrivateKey)> {
     keys.into_iter().find_map(|LoadedKey { key, signing }| {
-        let leaf = certificates.iter().position(|der| belongs(signing.as_ref(), der))?;
+        let leaf = certificates
+            .iter()
+            .position(|der| belongs(signing.as_ref(), der))?;
         Some((leaf, key))
     })
 }
 
 fn belongs(key: &dyn SigningKey, der: &[u8]) -> bool {
-    let Some(public) = key.public_key() else { return false };
+    let Some(public) = key.public_key() else {
+        return false;
+    };
     parse(der).is_ok_and(|certificate| certificate.public_key().raw == public.as_ref())
 }
 
@@ -213,7 +240,9 @@ fn mismatch(certificates: &[Vec<u8>], findings: &[Finding]) -> MaterialError {
         1 => named,
         several => format!("any of the {several} certificates, of which the first is {named}"),
     };
-    let broken = findings.first().map_or_else(String::new, |finding| format!("; {}", finding.message));
+    let broken = findings
+        .first()
+        .map_or_else(String::new, |finding| format!("; {}", finding.message));
     MaterialError {
         reason: "key_mismatch",
         message: format!("the private key does not belong to {whom}{broken}"),
@@ -227,7 +256,10 @@ fn in_order(certificates: &[Vec<u8>], leaf: usize, findings: &mut Vec<Finding>) 
     while let Some(position) = chain.last().and_then(|last| issuer_among(last, &left)) {
         let issuer = left.remove(position);
         if parse(issuer).is_ok_and(|certificate| is_self_issued(&certificate)) {
-            findings.push(notice("root_in_chain", format!("{} is a root and is not sent", named(issuer))));
+            findings.push(notice(
+                "root_in_chain",
+                format!("{} is a root and is not sent", named(issuer)),
+            ));
             break;
         }
         chain.push(issuer.clone());
@@ -236,7 +268,10 @@ fn in_order(certificates: &[Vec<u8>], leaf: usize, findings: &mut Vec<Finding>) 
         let (reason, what) = if chain.contains(stranger) {
             ("duplicate_certificate", "stands there twice and is sent once")
         } else {
-            ("unrelated_certificate", "did not issue any of the others and is not sent")
+            (
+                "unrelated_certificate",
+                "did not issue any of the others and is not sent",
+            )
         };
         findings.push(notice(reason, format!("{} {what}", named(stranger))));
     }
@@ -267,21 +302,39 @@ fn for_clients(certificate: &X509Certificate<'_>) -> bool {
 fn validity_finding(der: &[u8], now: SystemTime, severity: Severity) -> Option<Finding> {
     let certificate = parse(der).ok()?;
     let now = unix_seconds(now);
-    let (begin, end) =
-        (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
+    let (begin, end) = (
+        certificate.validity().not_before.timestamp(),
+        certificate.validity().not_after.timestamp(),
+    );
     let (reason, message) = if now > end {
-        ("certificate_expired", format!("{} expired at {}", named(der), rfc3339(end)))
+        (
+            "certificate_expired",
+            format!("{} expired at {}", named(der), rfc3339(end)),
+        )
     } else if now < begin {
-        ("certificate_not_yet_valid", format!("{} is not valid before {}", named(der), rfc3339(begin)))
+        (
+            "certificate_not_yet_valid",
+            format!("{} is not valid before {}", named(der), rfc3339(begin)),
+        )
     } else {
         return None;
     };
-    Some(Finding { severity, reason, message })
+    Some(Finding {
+        severity,
+        reason,
+        message,
+    })
 }
 
 fn ca_finding(der: &[u8]) -> Option<Finding> {
     (!is_ca(der)).then(|| {
-        notice("not_a_ca", format!("{} is no CA, so it accepts exactly itself and issues nothing", named(der)))
+        notice(
+            "not_a_ca",
+            format!(
+                "{} is no CA, so it accepts exactly itself and issues nothing",
+                named(der)
+            ),
+        )
     })
 }
 
@@ -295,18 +348,32 @@ pub(crate) fn named(der: &[u8]) -> String {
 
 /// SHA-256 over parts with their lengths, so that no two lists of parts have one digest.
 fn digest_of(parts: &[&[u8]]) -> nuncio_model::Digest {
-    let lengths: Vec<[u8; 8]> = parts.iter().map(|part| (part.len() as u64).to_be_bytes()).collect();
-    let all: Vec<&[u8]> =
-        lengths.iter().zip(parts).flat_map(|(length, part)| [length.as_slice(), part]).collect();
+    let lengths: Vec<[u8; 8]> = parts
+        .iter()
+        .map(|part| (part.len() as u64).to_be_bytes())
+        .collect();
+    let all: Vec<&[u8]> = lengths
+        .iter()
+        .zip(parts)
+        .flat_map(|(length, part)| [length.as_slice(), part])
+        .collect();
     sha256(&all)
 }
 
 fn notice(reason: &'static str, message: String) -> Finding {
-    Finding { severity: Severity::Notice, reason, message }
+    Finding {
+        severity: Severity::Notice,
+        reason,
+        message,
+    }
 }
 
 fn warning(reason: &'static str, message: String) -> Finding {
-    Finding { severity: Severity::Warning, reason, message }
+    Finding {
+        severity: Severity::Warning,
+        reason,
+        message,
+    }
 }
 
 #[cfg(test)]

@@ -37,24 +37,51 @@ pub struct CipherSuites {
 /// which they are offered where the user gives none: AES-128 before AES-256, as Envoy does, since
 /// it is faster and as good in practice.
 pub(crate) const TLS12_SUITES: &[(&str, AlgorithmName)] = &[
-    ("ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
-    ("ECDHE-RSA-AES128-GCM-SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
-    ("ECDHE-ECDSA-AES256-GCM-SHA384", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"),
-    ("ECDHE-RSA-AES256-GCM-SHA384", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"),
-    ("ECDHE-ECDSA-CHACHA20-POLY1305", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"),
-    ("ECDHE-RSA-CHACHA20-POLY1305", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
+    (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    ),
+    (
+        "ECDHE-RSA-AES128-GCM-SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    ),
+    (
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    ),
+    (
+        "ECDHE-RSA-AES256-GCM-SHA384",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    ),
+    (
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    ),
+    (
+        "ECDHE-RSA-CHACHA20-POLY1305",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    ),
 ];
 
 /// TLS 1.3 suites; BoringSSL has no names of its own for them.
-pub(crate) const TLS13_SUITES: &[AlgorithmName] =
-    &["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+pub(crate) const TLS13_SUITES: &[AlgorithmName] = &[
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_CHACHA20_POLY1305_SHA256",
+];
 
 /// Suites that Envoy or OpenSSL know and the TLS library has no code for.
 const UNSPOKEN_SUITES: &[(&str, &str)] = &[
     ("ECDHE-ECDSA-AES128-SHA", "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"),
     ("ECDHE-ECDSA-AES256-SHA", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA"),
-    ("ECDHE-ECDSA-AES128-SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256"),
-    ("ECDHE-ECDSA-AES256-SHA384", "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384"),
+    (
+        "ECDHE-ECDSA-AES128-SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    ),
+    (
+        "ECDHE-ECDSA-AES256-SHA384",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA384",
+    ),
     ("ECDHE-RSA-AES128-SHA", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"),
     ("ECDHE-RSA-AES256-SHA", "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA"),
     ("ECDHE-RSA-AES128-SHA256", "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256"),
@@ -69,7 +96,10 @@ const UNSPOKEN_SUITES: &[(&str, &str)] = &[
     ("DES-CBC3-SHA", "TLS_RSA_WITH_3DES_EDE_CBC_SHA"),
     ("DHE-RSA-AES128-GCM-SHA256", "TLS_DHE_RSA_WITH_AES_128_GCM_SHA256"),
     ("DHE-RSA-AES256-GCM-SHA384", "TLS_DHE_RSA_WITH_AES_256_GCM_SHA384"),
-    ("DHE-RSA-CHACHA20-POLY1305", "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256"),
+    (
+        "DHE-RSA-CHACHA20-POLY1305",
+        "TLS_DHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    ),
     ("DHE-RSA-AES128-SHA", "TLS_DHE_RSA_WITH_AES_128_CBC_SHA"),
     ("DHE-RSA-AES256-SHA", "TLS_DHE_RSA_WITH_AES_256_CBC_SHA"),
     ("DHE-RSA-AES128-SHA256", "TLS_DHE_RSA_WITH_AES_128_CBC_SHA256"),
@@ -78,7 +108,10 @@ const UNSPOKEN_SUITES: &[(&str, &str)] = &[
     ("PSK-AES256-CBC-SHA", "TLS_PSK_WITH_AES_256_CBC_SHA"),
     ("ECDHE-PSK-AES128-CBC-SHA", "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA"),
     ("ECDHE-PSK-AES256-CBC-SHA", "TLS_ECDHE_PSK_WITH_AES_256_CBC_SHA"),
-    ("ECDHE-PSK-CHACHA20-POLY1305", "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256"),
+    (
+        "ECDHE-PSK-CHACHA20-POLY1305",
+        "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256",
+    ),
 ];
 
 /// What users call a group, and what its RFC calls it.
@@ -96,7 +129,12 @@ const GROUPS: &[(&str, AlgorithmName)] = &[
 
 /// Groups that Envoy or OpenSSL know and the TLS library has no code for.
 const UNSPOKEN_GROUPS: &[&str] = &[
-    "P-521", "secp521r1", "P-224", "secp224r1", "X448", "X25519Kyber768Draft00",
+    "P-521",
+    "secp521r1",
+    "P-224",
+    "secp224r1",
+    "X448",
+    "X25519Kyber768Draft00",
 ];
 
 const VERSIONS: &[(&str, VersionBound)] = &[
@@ -111,14 +149,19 @@ const PROTOCOLS: &[(&str, Alpn)] = &[("h2", Alpn::H2), ("http/1.1", Alpn::Http1)
 /// A cipher suite by any of its names. `Ok(None)` is a suite that Envoy or OpenSSL know and that is
 /// not spoken here: the caller warns. A TLS 1.3 suite is returned like any other.
 pub fn cipher_suite(name: &str) -> Result<Option<AlgorithmName>, UnknownName> {
-    let spoken = TLS12_SUITES.iter().find(|(envoy, rfc)| name == *envoy || name == *rfc);
+    let spoken = TLS12_SUITES
+        .iter()
+        .find(|(envoy, rfc)| name == *envoy || name == *rfc);
     if let Some((_, rfc)) = spoken {
         return Ok(Some(rfc));
     }
     if let Some(rfc) = TLS13_SUITES.iter().find(|rfc| name == **rfc) {
         return Ok(Some(rfc));
     }
-    if UNSPOKEN_SUITES.iter().any(|(envoy, rfc)| name == *envoy || name == *rfc) {
+    if UNSPOKEN_SUITES
+        .iter()
+        .any(|(envoy, rfc)| name == *envoy || name == *rfc)
+    {
         return Ok(None);
     }
     let both = TLS12_SUITES.iter().flat_map(|(envoy, rfc)| [*envoy, *rfc]);
@@ -187,11 +230,19 @@ const ALIKE: f64 = 0.4;
 fn unknown(name: &str, known: impl Iterator<Item = &'static str>) -> UnknownName {
     let wanted = name.to_lowercase();
     let nearest = known
-        .map(|known| (strsim::normalized_damerau_levenshtein(&wanted, &known.to_lowercase()), known))
+        .map(|known| {
+            (
+                strsim::normalized_damerau_levenshtein(&wanted, &known.to_lowercase()),
+                known,
+            )
+        })
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| known);
-    UnknownName { name: name.to_owned(), nearest }
+    UnknownName {
+        name: name.to_owned(),
+        nearest,
+    }
 }
 
 #[cfg(test)]

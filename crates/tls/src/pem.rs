@@ -110,7 +110,9 @@ fn begin(line: usize, rest: &[u8]) -> Result<Open, Block> {
         return Err(broken("its BEGIN line does not end in five dashes"));
     };
     if name.windows(5).any(|dashes| dashes == b"-----") {
-        return Err(broken("its BEGIN and END stand on one line: keep the line breaks"));
+        return Err(broken(
+            "its BEGIN and END stand on one line: keep the line breaks",
+        ));
     }
     Ok(Open {
         line,
@@ -121,7 +123,10 @@ fn begin(line: usize, rest: &[u8]) -> Result<Open, Block> {
 }
 
 fn before_dashes(rest: &[u8]) -> &[u8] {
-    let end = rest.windows(2).position(|pair| pair == b"--").unwrap_or(rest.len());
+    let end = rest
+        .windows(2)
+        .position(|pair| pair == b"--")
+        .unwrap_or(rest.len());
     &rest[..end]
 }
 
@@ -153,7 +158,9 @@ impl Open {
     }
 
     fn finish(self, end: &[u8]) -> Block {
-        let name = end.strip_prefix(b"-----END ").and_then(|rest| rest.strip_suffix(b"-----"));
+        let name = end
+            .strip_prefix(b"-----END ")
+            .and_then(|rest| rest.strip_suffix(b"-----"));
         let content = match name {
             Some(name) if label(&String::from_utf8_lossy(name)) == self.label => self.decode(),
             _ => Err("its END line does not match its BEGIN line".to_owned()),
@@ -162,7 +169,12 @@ impl Open {
     }
 
     fn close(self, content: Result<Zeroizing<Vec<u8>>, String>) -> Block {
-        Block { line: self.line, label: self.label, content, encrypted: self.encrypted }
+        Block {
+            line: self.line,
+            label: self.label,
+            content,
+            encrypted: self.encrypted,
+        }
     }
 
     /// Base64 of the body to DER.

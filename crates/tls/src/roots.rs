@@ -49,7 +49,11 @@ impl Trust {
     }
 
     fn parse(roots: &Roots) -> Self {
-        let mut trust = Self { anchors: Vec::new(), facts: Vec::new(), members: HashSet::new() };
+        let mut trust = Self {
+            anchors: Vec::new(),
+            facts: Vec::new(),
+            members: HashSet::new(),
+        };
         if let Some(bundle) = &roots.bundle {
             trust.add_bundle(bundle);
         }
@@ -73,7 +77,10 @@ impl Trust {
         if SYSTEM.is_empty() {
             for anchor in webpki_roots::TLS_SERVER_ROOTS {
                 self.anchors.push(anchor.clone());
-                self.facts.push(AnchorFacts { validity: None, weak_key: false });
+                self.facts.push(AnchorFacts {
+                    validity: None,
+                    weak_key: false,
+                });
             }
         }
     }
@@ -105,10 +112,13 @@ impl Trust {
         &'a self,
         anchor: &'a TrustAnchor<'_>,
     ) -> impl Iterator<Item = &'a AnchorFacts> + 'a {
-        self.anchors.iter().zip(&self.facts).filter_map(move |(known, facts)| {
-            let same = known.subject == anchor.subject
-                && known.subject_public_key_info == anchor.subject_public_key_info;
-            same.then_some(facts)
-        })
+        self.anchors
+            .iter()
+            .zip(&self.facts)
+            .filter_map(move |(known, facts)| {
+                let same = known.subject == anchor.subject
+                    && known.subject_public_key_info == anchor.subject_public_key_info;
+                same.then_some(facts)
+            })
     }
 }

@@ -40,7 +40,10 @@ pub fn server_config(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)));
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_str().as_bytes().to_vec()).collect();
+    config.alpn_protocols = alpn
+        .iter()
+        .map(|protocol| protocol.as_str().as_bytes().to_vec())
+        .collect();
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| bad_settings(&error))?;
     Ok(Arc::new(config))
 }
@@ -50,7 +53,11 @@ fn client_verifier(ca_pem: &[u8], require: bool) -> Result<Arc<dyn ClientCertVer
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(bundle.anchors.into_iter().map(CertificateDer::from));
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let builder = if require { builder } else { builder.allow_unauthenticated() };
+    let builder = if require {
+        builder
+    } else {
+        builder.allow_unauthenticated()
+    };
     builder.build().map_err(|error| MaterialError {
         reason: "no_certificate",
         message: format!("clients cannot be verified: {error}"),
@@ -58,5 +65,8 @@ fn client_verifier(ca_pem: &[u8], require: bool) -> Result<Arc<dyn ClientCertVer
 }
 
 fn bad_settings(error: &rustls::Error) -> MaterialError {
-    MaterialError { reason: "bad_settings", message: format!("TLS cannot be set up: {error}") }
+    MaterialError {
+        reason: "bad_settings",
+        message: format!("TLS cannot be set up: {error}"),
+    }
 }

@@ -28,6 +28,8 @@ struct Kept {
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
     tls13: VecDeque<Tls13ClientSessionValue>,
+    /// Last second for which the certificate that came with them was judged; none where none is asked.
+    until: Option<i64>,
 }
 
 impl Sessions {
@@ -40,6 +42,24 @@ impl Sessions {
         let mut kept = self.kept();
         kept.tls12 = None;
         kept.tls13.clear();
+    }
+}
+
+impl Sessions {
+    /// A resumed session brings no certificate, so it may not outlive what was found out about the one
+    /// of its first handshake.
+    pub(crate) fn keep_until(&self, seconds: i64) {
+        self.kept().until = Some(seconds);
+    }
+
+    /// Forgets tickets that may not be used at `now` any more: the next handshake is a full one and sees
+    /// the certificate that the peer has by then (row R9).
+    pub(crate) fn expire(&self, now: i64) {
+        let mut kept = self.kept();
+        if kept.until.is_some_and(|until| until < now) {
+            kept.tls12 = None;
+            kept.tls13.clear();
+        }
     }
 }
 

@@ -27,6 +27,13 @@ pub(crate) struct Verifier {
     pub(crate) judge: Judge,
 }
 
+impl Verifier {
+    /// Whether the mode refuses anything.
+    pub(crate) fn refuses(&self) -> bool {
+        matches!(self.mode, VerifyMode::Chain | VerifyMode::Full)
+    }
+}
+
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Verifier({})", self.mode.as_str())
@@ -44,7 +51,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         // Modes that refuse nothing judge after the handshake, where somebody wants to know.
-        if matches!(self.mode, VerifyMode::Chain | VerifyMode::Full) {
+        if self.refuses() {
             let judgement = self.judge.judge(end_entity, intermediates, now);
             let flaw = judgement.refusal(self.mode).cloned();
             let error = flaw.as_ref().map(Flaw::as_error);
@@ -134,12 +141,18 @@ fn verify_with_key_of(
 ) -> Option<HandshakeSignatureValid> {
     let certificate = parse(cert).ok()?;
     let key = certificate.public_key();
-    let candidates = algorithms().mapping.iter().find(|(scheme, _)| *scheme == dss.scheme)?.1;
+    let candidates = algorithms()
+        .mapping
+        .iter()
+        .find(|(scheme, _)| *scheme == dss.scheme)?
+        .1;
     candidates
         .iter()
         .filter(|algorithm| is_identified(key.raw, algorithm.public_key_alg_id()))
         .any(|algorithm| {
-            algorithm.verify_signature(&key.subject_public_key.data, message, dss.signature()).is_ok()
+            algorithm
+                .verify_signature(&key.subject_public_key.data, message, dss.signature())
+                .is_ok()
         })
         .then(HandshakeSignatureValid::assertion)
 }
@@ -148,7 +161,9 @@ fn verify_with_key_of(
 /// content that `id` lists.
 fn is_identified(spki: &[u8], id: AlgorithmIdentifier) -> bool {
     use x509_parser::asn1_rs::{FromDer, Sequence};
-    let Ok((_, outer)) = Sequence::from_der(spki) else { return false };
+    let Ok((_, outer)) = Sequence::from_der(spki) else {
+        return false;
+    };
     Sequence::from_der(&outer.content).is_ok_and(|(_, found)| found.content.as_ref() == id.as_ref())
 }
 
@@ -160,13 +175,20 @@ pub(crate) struct Shown {
 
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.key.is_some() { "Shown(a certificate)" } else { "Shown(none)" })
+        f.write_str(if self.key.is_some() {
+            "Shown(a certificate)"
+        } else {
+            "Shown(none)"
+        })
     }
 }
 
 impl ResolvesClientCert for Shown {
     fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let usable = self.key.as_ref().filter(|key| key.key.choose_scheme(schemes).is_some());
+        let usable = self
+            .key
+            .as_ref()
+            .filter(|key| key.key.choose_scheme(schemes).is_some());
         note(|observed| {
             observed.requested = true;
             observed.sent = usable.is_some();

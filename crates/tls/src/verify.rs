@@ -5,17 +5,19 @@
 //! be valid: a new connection to a peer that was met before costs one hash instead of a path search.
 //! The signature of each handshake is verified all the same, see `verifier`.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nuncio_model::{CertificateInfo, Digest, Reason, VerifyMode, VerifyName};
 use rustls::CertificateError;
-use rustls_pki_types::{CertificateDer, DnsName, IpAddr, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::x509::X509Version;
 
 use crate::client::algorithms;
-use crate::describe::{alternative_names, describe, distinguished_name, parse, rfc3339, sha256};
+use crate::describe::{alternative_names, describe, distinguished_name, parse, rfc3339, seconds, sha256};
 use crate::key::{MIN_RSA_BITS, is_weak};
 use crate::material::{is_self_issued, named};
 use crate::roots::Trust;
@@ -67,6 +69,11 @@ impl Judgement {
         }
     }
 
+    /// Last second for which this holds.
+    pub(crate) fn until(&self) -> i64 {
+        self.holds.1
+    }
+
     /// What `full` would refuse it for.
     pub(crate) fn flaw(&self) -> Option<&Flaw> {
         self.chain.as_ref().or(self.name.as_ref())
@@ -86,7 +93,11 @@ pub(crate) struct Judge {
 
 impl Judge {
     pub(crate) fn new(trust: Arc<Trust>, names: Arc<[VerifyName]>) -> Self {
-        Self { trust, names, memory: Mutex::new(Vec::new()) }
+        Self {
+            trust,
+            names,
+            memory: Mutex::new(Vec::new()),
+        }
     }
 
     /// Judges a chain as it was sent, leaf first.
@@ -97,11 +108,10 @@ impl Judge {
         now: UnixTime,
     ) -> Arc<Judgement> {
         let key = chain_digest(leaf, intermediates);
-        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if let Some(known) = self.recall(&key, seconds) {
+        if let Some(known) = self.recall(&key, seconds(now)) {
             return known;
         }
-        let judgement = Arc::new(self.search(leaf, intermediates, now, seconds));
+        let judgement = Arc::new(self.search(leaf, intermediates, now));
         self.remember(key, &judgement);
         judgement
     }
@@ -126,14 +136,13 @@ impl Judge {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-        seconds: i64,
     ) -> Judgement {
         let all = || std::iter::once(leaf).chain(intermediates);
         Judgement {
             chain: check_chain(&self.trust, leaf, intermediates, now).err(),
             name: check_name(leaf, &self.names).err(),
             peer: all().filter_map(|der| describe(der).ok()).collect(),
-            holds: holds(all(), &self.trust, seconds),
+            holds: holds(all(), &self.trust, seconds(now)),
         }
     }
 }
@@ -147,19 +156,19 @@ fn chain_digest(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>])
 }
 
 /// The seconds around `now` in which no certificate of the chain or the roots begins or ends.
-fn holds<'a>(
-    chain: impl Iterator<Item = &'a CertificateDer<'a>>,
-    trust: &Trust,
-    now: i64,
-) -> (i64, i64) {
+fn holds<'a>(chain: impl Iterator<Item = &'a CertificateDer<'a>>, trust: &Trust, now: i64) -> (i64, i64) {
     let of_chain = chain.filter_map(|der| parse(der).ok().map(|certificate| validity(&certificate)));
     let of_roots = trust.facts.iter().filter_map(|facts| facts.validity);
-    of_chain.chain(of_roots).flat_map(|(begin, end)| [begin, end.saturating_add(1)]).fold(
-        (i64::MIN, i64::MAX),
-        |(from, until), change| {
-            if change <= now { (from.max(change), until) } else { (from, until.min(change - 1)) }
-        },
-    )
+    of_chain
+        .chain(of_roots)
+        .flat_map(|(begin, end)| [begin, end.saturating_add(1)])
+        .fold((i64::MIN, i64::MAX), |(from, until), change| {
+            if change <= now {
+                (from.max(change), until)
+            } else {
+                (from, until.min(change - 1))
+            }
+        })
 }
 
 fn validity(certificate: &X509Certificate<'_>) -> (i64, i64) {
@@ -177,7 +186,12 @@ fn check_chain(
     if trust.holds(&sha256(&[leaf])) {
         return check_pinned(leaf, now);
     }
-    let context = Context { trust, leaf, intermediates, now };
+    let context = Context {
+        trust,
+        leaf,
+        intermediates,
+        now,
+    };
     let in_time = |path: &VerifiedPath<'_>| anchor_in_time(trust, path, now);
     let entity = EndEntityCert::try_from(leaf).map_err(|error| context.explain(&error))?;
     entity
@@ -207,25 +221,33 @@ fn anchor_in_time(trust: &Trust, path: &VerifiedPath<'_>, now: UnixTime) -> Resu
 }
 
 fn in_time(validity: Option<(i64, i64)>, now: UnixTime) -> Result<(), webpki::Error> {
-    let Some((begin, end)) = validity else { return Ok(()) };
-    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-    if seconds > end {
-        return Err(webpki::Error::CertExpired { time: now, not_after: unix_time(end) });
+    let Some((begin, end)) = validity else {
+        return Ok(());
+    };
+    if seconds(now) > end {
+        return Err(webpki::Error::CertExpired {
+            time: now,
+            not_after: unix_time(end),
+        });
     }
-    if seconds < begin {
-        return Err(webpki::Error::CertNotValidYet { time: now, not_before: unix_time(begin) });
+    if seconds(now) < begin {
+        return Err(webpki::Error::CertNotValidYet {
+            time: now,
+            not_before: unix_time(begin),
+        });
     }
     Ok(())
 }
 
 fn unix_time(seconds: i64) -> UnixTime {
-    UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+        u64::try_from(seconds).unwrap_or(0),
+    ))
 }
 
 /// A certificate that was configured itself needs no issuer, and may be a CA (rows V9, V10).
 fn check_pinned(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Flaw> {
-    let certificate =
-        parse(leaf).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
+    let certificate = parse(leaf).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
     in_time(Some(validity(&certificate)), now).map_err(|error| untimely(&named(leaf), &error))?;
     match certificate.extended_key_usage() {
         Ok(Some(usage)) if !usage.value.server_auth && !usage.value.any => Err(not_for_servers(leaf)),
@@ -236,21 +258,29 @@ fn check_pinned(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Flaw> {
 fn not_for_servers(leaf: &CertificateDer<'_>) -> Flaw {
     Flaw::new(
         Reason::BadPurpose,
-        format!("{} is not meant for servers: its extended key usage lacks serverAuth", named(leaf)),
+        format!(
+            "{} is not meant for servers: its extended key usage lacks serverAuth",
+            named(leaf)
+        ),
     )
 }
 
 /// A failure of the clock, with both times.
 fn untimely(which: &str, error: &webpki::Error) -> Flaw {
-    let at = |time: &UnixTime| rfc3339(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
+    let at = |time: &UnixTime| rfc3339(seconds(*time));
     match error {
         webpki::Error::CertNotValidYet { time, not_before } => Flaw::new(
             Reason::NotYetValid,
-            format!("{which} is not valid before {}, and now is {}", at(not_before), at(time)),
+            format!(
+                "{which} is not valid before {}, and now is {}",
+                at(not_before),
+                at(time)
+            ),
         ),
-        webpki::Error::CertExpired { time, not_after } => {
-            Flaw::new(Reason::Expired, format!("{which} expired at {}, and now is {}", at(not_after), at(time)))
-        }
+        webpki::Error::CertExpired { time, not_after } => Flaw::new(
+            Reason::Expired,
+            format!("{which} expired at {}, and now is {}", at(not_after), at(time)),
+        ),
         other => Flaw::new(Reason::BadCertificate, format!("{which} cannot be used: {other}")),
     }
 }
@@ -305,9 +335,12 @@ impl Context<'_> {
             | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
             | E::SignatureAlgorithmMismatch => Flaw::new(
                 Reason::BadSignatureAlgorithm,
-                format!("the chain of {leaf} is signed with {}, which is not accepted", self.algorithm()),
+                format!(
+                    "the chain of {leaf} is signed with {}, which is not accepted",
+                    self.algorithm()
+                ),
             ),
-            E::UnsupportedCertVersion => Flaw::new(
+            E::UnsupportedCertVersion | E::BadDer if self.version_1() => Flaw::new(
                 Reason::BadCertificate,
                 format!("{leaf} is an X.509 certificate of version 1 and version 3 is needed"),
             ),
@@ -331,12 +364,18 @@ impl Context<'_> {
             )
     }
 
+    fn version_1(&self) -> bool {
+        parse(self.leaf).is_ok_and(|certificate| certificate.version() == X509Version::V1)
+    }
+
     fn self_issued(&self) -> bool {
         parse(self.leaf).is_ok_and(|certificate| is_self_issued(&certificate))
     }
 
     fn weak_issuer(&self) -> bool {
-        self.intermediates.iter().any(|der| parse(der).is_ok_and(|certificate| is_weak(&certificate)))
+        self.intermediates
+            .iter()
+            .any(|der| parse(der).is_ok_and(|certificate| is_weak(&certificate)))
             || self.chain().any(|der| self.is_issued_by_weak_anchor(der))
     }
 
@@ -353,7 +392,11 @@ impl Context<'_> {
         let issuer = self
             .chain()
             .last()
-            .and_then(|der| parse(der).ok().map(|certificate| distinguished_name(certificate.issuer())))
+            .and_then(|der| {
+                parse(der)
+                    .ok()
+                    .map(|certificate| distinguished_name(certificate.issuer()))
+            })
             .unwrap_or_default();
         let with = match sent {
             0 => "the peer sent no intermediate certificate".to_owned(),
@@ -377,7 +420,11 @@ impl Context<'_> {
         ];
         let used: Vec<String> = self
             .chain()
-            .filter_map(|der| parse(der).ok().map(|c| c.signature_algorithm.algorithm.to_id_string()))
+            .filter_map(|der| {
+                parse(der)
+                    .ok()
+                    .map(|c| c.signature_algorithm.algorithm.to_id_string())
+            })
             .collect();
         OLD.iter()
             .find(|(oid, _)| used.iter().any(|used| used == oid))
@@ -389,31 +436,45 @@ impl Context<'_> {
 
 /// Whether the certificate is for one of the names. Only subject alternative names count (row V12).
 fn check_name(leaf: &CertificateDer<'_>, names: &[VerifyName]) -> Result<(), Flaw> {
-    let certificate =
-        parse(leaf).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
-    if names.iter().any(|name| carries(leaf, &certificate, name)) {
+    let certificate = parse(leaf).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
+    if names.iter().any(|name| carries(&certificate, name)) {
         return Ok(());
     }
-    Err(Flaw::new(Reason::NameMismatch, mismatch(leaf, &certificate, names)))
+    Err(Flaw::new(
+        Reason::NameMismatch,
+        mismatch(leaf, &certificate, names),
+    ))
 }
 
-fn carries(leaf: &CertificateDer<'_>, certificate: &X509Certificate<'_>, name: &VerifyName) -> bool {
-    let server_name = match name {
-        VerifyName::Uri(uri) => return carries_uri(certificate, uri),
-        VerifyName::Ip(ip) => ServerName::IpAddress(IpAddr::from(*ip)),
-        VerifyName::Dns(name) => match DnsName::try_from(name.as_ref()) {
-            Ok(name) => ServerName::DnsName(name),
-            Err(_) => return false,
-        },
+fn carries(certificate: &X509Certificate<'_>, wanted: &VerifyName) -> bool {
+    let Ok(Some(extension)) = certificate.subject_alternative_name() else {
+        return false;
     };
-    EndEntityCert::try_from(leaf)
-        .is_ok_and(|entity| entity.verify_is_valid_for_subject_name(&server_name).is_ok())
+    extension
+        .value
+        .general_names
+        .iter()
+        .any(|name| match (name, wanted) {
+            (GeneralName::DNSName(pattern), VerifyName::Dns(wanted)) => covers(pattern, wanted),
+            (GeneralName::IPAddress(bytes), VerifyName::Ip(IpAddr::V4(ip))) => *bytes == ip.octets(),
+            (GeneralName::IPAddress(bytes), VerifyName::Ip(IpAddr::V6(ip))) => *bytes == ip.octets(),
+            (GeneralName::URI(uri), VerifyName::Uri(wanted)) => **uri == **wanted,
+            _ => false,
+        })
 }
 
-fn carries_uri(certificate: &X509Certificate<'_>, wanted: &str) -> bool {
-    let Ok(Some(extension)) = certificate.subject_alternative_name() else { return false };
-    let mut names = extension.value.general_names.iter();
-    names.any(|name| matches!(name, GeneralName::URI(uri) if *uri == wanted))
+/// Whether a DNS name of a certificate is `wanted`, or its wildcard stands for the first label of it (RFC
+/// 9525 section 6.3). `webpki` wants two more labels after the wildcard; a private CA may well issue
+/// `*.test` or `*.local` (row S14).
+fn covers(pattern: &str, wanted: &str) -> bool {
+    let parent = wanted
+        .split_once('.')
+        .filter(|(label, _)| !label.is_empty())
+        .map(|(_, parent)| parent);
+    match pattern.strip_prefix("*.") {
+        Some(pattern) => parent.is_some_and(|parent| pattern.eq_ignore_ascii_case(parent)),
+        None => pattern.eq_ignore_ascii_case(wanted),
+    }
 }
 
 /// Subject alternative names that a message lists at most.

@@ -31,7 +31,12 @@ fn protocol_version_from_a_peer_of_older_version() {
     let mut settings = settings();
     settings.min_version = TlsVersion::V1_3;
     let failure = failed(settings, leaf.server_with(&provider(), &[&TLS12]));
-    assert_says(&failure, Reason::ProtocolVersion, "only TLSv1.3 (alert `protocol_version`)", "spec.min_tls_version");
+    assert_says(
+        &failure,
+        Reason::ProtocolVersion,
+        "only TLSv1.3 (alert `protocol_version`)",
+        "spec.min_tls_version",
+    );
 }
 
 #[test]
@@ -40,14 +45,24 @@ fn protocol_version_from_a_peer_of_newer_version() {
     let mut settings = settings();
     settings.max_version = TlsVersion::V1_2;
     let failure = failed(settings, leaf.server_with(&provider(), &[&TLS13]));
-    assert_says(&failure, Reason::ProtocolVersion, "only TLSv1.2", "spec.max_tls_version");
+    assert_says(
+        &failure,
+        Reason::ProtocolVersion,
+        "only TLSv1.2",
+        "spec.max_tls_version",
+    );
 }
 
 #[test]
 fn p2_a_peer_of_tls_1_1_is_protocol_version() {
     // As OpenSSL answers: the alert's record already bears the lower version.
     let by_alert = answered_with(settings(), &[21, 3, 2, 0, 2, 2, 70]);
-    assert_says(&by_alert, Reason::ProtocolVersion, "TLSv1.2 to TLSv1.3", "TLS 1.1 and older are not spoken");
+    assert_says(
+        &by_alert,
+        Reason::ProtocolVersion,
+        "TLSv1.2 to TLSv1.3",
+        "TLS 1.1 and older are not spoken",
+    );
     let by_hello = answered_with(settings(), &server_hello([3, 2], [0xc0, 0x2f]));
     assert_says(&by_hello, Reason::ProtocolVersion, "below 1.2", "not spoken");
 }
@@ -55,9 +70,19 @@ fn p2_a_peer_of_tls_1_1_is_protocol_version() {
 #[test]
 fn p2_a_peer_of_rsa_key_exchange_is_no_shared_cipher() {
     let by_alert = answered_with(settings(), &alert(40));
-    assert_says(&by_alert, Reason::NoSharedCipher, "alert `handshake_failure`", "RSA key exchange");
+    assert_says(
+        &by_alert,
+        Reason::NoSharedCipher,
+        "alert `handshake_failure`",
+        "RSA key exchange",
+    );
     let by_choice = answered_with(settings(), &server_hello([3, 3], [0x00, 0x9c]));
-    assert_says(&by_choice, Reason::NoSharedCipher, "that was not offered", "RSA key exchange");
+    assert_says(
+        &by_choice,
+        Reason::NoSharedCipher,
+        "that was not offered",
+        "RSA key exchange",
+    );
 }
 
 /// A TLS 1.2 ServerHello without extensions.
@@ -65,7 +90,13 @@ fn server_hello(version: [u8; 2], suite: [u8; 2]) -> Vec<u8> {
     let mut hello = vec![2, 0, 0, 38, version[0], version[1]];
     hello.extend([7; 32]);
     hello.extend([0, suite[0], suite[1], 0]);
-    let mut record = vec![22, version[0], version[1], 0, u8::try_from(hello.len()).expect("short")];
+    let mut record = vec![
+        22,
+        version[0],
+        version[1],
+        0,
+        u8::try_from(hello.len()).expect("short"),
+    ];
     record.extend(hello);
     record
 }
@@ -77,18 +108,33 @@ fn no_shared_cipher_from_a_peer_with_another_kind_of_key() {
     settings.max_version = TlsVersion::V1_2;
     settings.cipher_suites = ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"].into();
     let failure = failed(settings, leaf.server());
-    assert_says(&failure, Reason::NoSharedCipher, "no cipher suite", "spec.cipher_suites");
+    assert_says(
+        &failure,
+        Reason::NoSharedCipher,
+        "no cipher suite",
+        "spec.cipher_suites",
+    );
 }
 
 #[test]
 fn no_shared_group_where_the_groups_were_narrowed() {
     let leaf = Authority::new("ca").leaf(&["a.test"]);
     let mut only_x25519 = (*provider()).clone();
-    only_x25519.kx_groups.retain(|group| group.name() == rustls::NamedGroup::X25519);
+    only_x25519
+        .kx_groups
+        .retain(|group| group.name() == rustls::NamedGroup::X25519);
     let mut settings = settings();
     settings.groups = ["secp384r1"].into();
-    let failure = failed(settings, leaf.server_with(&Arc::new(only_x25519), rustls::ALL_VERSIONS));
-    assert_says(&failure, Reason::NoSharedGroup, "key-exchange group", "spec.ecdh_curves");
+    let failure = failed(
+        settings,
+        leaf.server_with(&Arc::new(only_x25519), rustls::ALL_VERSIONS),
+    );
+    assert_says(
+        &failure,
+        Reason::NoSharedGroup,
+        "key-exchange group",
+        "spec.ecdh_curves",
+    );
 }
 
 #[test]
@@ -96,9 +142,19 @@ fn alpn_mismatch_by_alert_and_by_decision() {
     let mut server = server();
     server.alpn_protocols = vec![b"h2".to_vec()];
     let failure = failed(settings(), server);
-    assert_says(&failure, Reason::AlpnMismatch, "http/1.1 (alert `no_application_protocol`)", "spec.alpn_protocols");
+    assert_says(
+        &failure,
+        Reason::AlpnMismatch,
+        "http/1.1 (alert `no_application_protocol`)",
+        "spec.alpn_protocols",
+    );
     let failure = alpn_mismatch("h2", Some("http/1.1"), &settings());
-    assert_says(&failure, Reason::AlpnMismatch, "chose `http/1.1` by ALPN and `h2` is needed", "spec.alpn_protocols");
+    assert_says(
+        &failure,
+        Reason::AlpnMismatch,
+        "chose `http/1.1` by ALPN and `h2` is needed",
+        "spec.alpn_protocols",
+    );
 }
 
 #[test]
@@ -116,11 +172,21 @@ fn d6_not_tls_shows_what_a_plain_http_server_said() {
 #[test]
 fn not_tls_shows_nothing_that_cannot_be_printed() {
     let failure = answered_with(settings(), b"\x00\x1b[31mSSH-2.0\xff\x07");
-    assert_says(&failure, Reason::NotTls, "`..[31mSSH-2.0..`", "check host and port");
-    // Too few bytes for a record, and then the end.
-    let (handshake, outcome) = answered(&endpoint(settings()), b"hi\n");
-    assert_eq!(outcome, Ok(()));
-    assert_says(&handshake.closed(Closed::Eof, &[]), Reason::NotTls, "`hi.`", "check host and port");
+    assert_says(
+        &failure,
+        Reason::NotTls,
+        "`..[31mSSH-2.0..`",
+        "check host and port",
+    );
+    // Read by somebody else, and then the end.
+    let handshake = endpoint(settings()).start().expect("a hello");
+    let failure = handshake.closed(Closed::Eof, b"220 mail ESMTP\r\n");
+    assert_says(
+        &failure,
+        Reason::NotTls,
+        "`220 mail ESMTP..`",
+        "check host and port",
+    );
 }
 
 #[test]
@@ -133,25 +199,50 @@ fn not_tls_also_for_a_peer_that_breaks_its_rules() {
 fn f1_handshake_timeout_hints_at_the_large_hello() {
     let handshake = endpoint(settings()).start().expect("a hello");
     let failure = handshake.closed(Closed::Timeout, &[]);
-    assert_says(&failure, Reason::HandshakeTimeout, "did not answer", "spec.ecdh_curves to [X25519, P-256]");
+    assert_says(
+        &failure,
+        Reason::HandshakeTimeout,
+        "did not answer",
+        "spec.ecdh_curves to [X25519, P-256]",
+    );
     let mut classic = settings();
     classic.groups = ["X25519"].into();
     let handshake = endpoint(classic).start().expect("a hello");
-    assert!(!handshake.closed(Closed::Timeout, &[]).remedy.contains("ecdh_curves"));
+    assert!(
+        !handshake
+            .closed(Closed::Timeout, &[])
+            .remedy
+            .contains("ecdh_curves")
+    );
 }
 
 #[test]
 fn f3_reset_during_handshake_suggests_a_server_name_where_none_is_sent() {
     let handshake = endpoint(settings()).start().expect("a hello");
     let failure = handshake.closed(Closed::Reset, &[]);
-    assert_says(&failure, Reason::ResetDuringHandshake, "reset the connection before it answered", "");
+    assert_says(
+        &failure,
+        Reason::ResetDuringHandshake,
+        "reset the connection before it answered",
+        "",
+    );
     let mut nameless = settings();
     nameless.sni = None;
     let handshake = endpoint(nameless).start().expect("a hello");
     let failure = handshake.closed(Closed::Eof, &[]);
-    assert_says(&failure, Reason::ResetDuringHandshake, "closed the connection", "set spec.sni");
+    assert_says(
+        &failure,
+        Reason::ResetDuringHandshake,
+        "closed the connection",
+        "set spec.sni",
+    );
     let lost = handshake.closed(Closed::Io(std::io::ErrorKind::BrokenPipe), &[]);
-    assert_says(&lost, Reason::ResetDuringHandshake, "the connection to the upstream was lost", "");
+    assert_says(
+        &lost,
+        Reason::ResetDuringHandshake,
+        "the connection to the upstream was lost",
+        "",
+    );
 }
 
 #[test]
@@ -165,12 +256,22 @@ fn f4_the_alert_is_the_cause_and_not_the_reset_that_follows() {
 #[test]
 fn an_alert_without_a_reason_of_its_own_is_named() {
     let failure = answered_with(settings(), &alert(112));
-    assert_says(&failure, Reason::AlertReceived(Alert::UnrecognizedName), "unrecognized_name", "set spec.sni");
+    assert_says(
+        &failure,
+        Reason::AlertReceived(Alert::UnrecognizedName),
+        "unrecognized_name",
+        "set spec.sni",
+    );
     assert_eq!(failure.reason.code(), "alert_received:unrecognized_name");
     let mut nameless = settings();
     nameless.sni = None;
     let failure = answered_with(nameless, &alert(80));
-    assert_says(&failure, Reason::AlertReceived(Alert::InternalError), "internal_error", "set spec.sni");
+    assert_says(
+        &failure,
+        Reason::AlertReceived(Alert::InternalError),
+        "internal_error",
+        "set spec.sni",
+    );
     let unheard_of = answered_with(settings(), &alert(200));
     assert_says(&unheard_of, Reason::AlertReceived(Alert::Unknown), "unknown", "");
 }
@@ -218,7 +319,12 @@ fn p15_client_cert_required_after_a_handshake_of_tls_1_3() {
     let ca = Authority::new("ca");
     let leaf = ca.leaf(&["a.test"]);
     let meeting = meet(&endpoint(settings()), leaf.server_demanding(&ca, &[&TLS13], true));
-    assert_says(meeting.failure(), Reason::ClientCertRequired, "requires a client certificate", "set spec.secret");
+    assert_says(
+        meeting.failure(),
+        Reason::ClientCertRequired,
+        "requires a client certificate",
+        "set spec.secret",
+    );
     let report = meeting.report();
     assert!(report.client_certificate.requested && !report.client_certificate.sent);
     assert_eq!(report.outcome, Outcome::Failed(Reason::ClientCertRequired));
@@ -230,7 +336,12 @@ fn p15_client_cert_required_within_a_handshake_of_tls_1_2() {
     let ca = Authority::new("ca");
     let leaf = ca.leaf(&["a.test"]);
     let meeting = meet(&endpoint(settings()), leaf.server_demanding(&ca, &[&TLS12], true));
-    assert_says(meeting.failure(), Reason::ClientCertRequired, "client certificate", "set spec.secret");
+    assert_says(
+        meeting.failure(),
+        Reason::ClientCertRequired,
+        "client certificate",
+        "set spec.secret",
+    );
 }
 
 #[test]
@@ -238,7 +349,10 @@ fn p15_a_client_certificate_that_is_optional_may_be_missing() {
     let ca = Authority::new("ca");
     let leaf = ca.leaf(&["a.test"]);
     for version in rustls::ALL_VERSIONS {
-        let meeting = meet(&endpoint(settings()), leaf.server_demanding(&ca, &[version], false));
+        let meeting = meet(
+            &endpoint(settings()),
+            leaf.server_demanding(&ca, &[version], false),
+        );
         assert_eq!(meeting.outcome, Ok(()));
         let report = meeting.report();
         assert!(report.client_certificate.requested && !report.client_certificate.sent);
@@ -252,9 +366,13 @@ fn alert_after_certificate(settings: TlsSettings, ca: &Authority, code: u8) -> F
     let server = leaf.server_demanding(ca, &[&TLS12], false);
     let client = endpoint(settings).start().expect("a hello");
     let server = rustls::server::ServerConnection::new(Arc::new(server)).expect("a server");
-    let mut meeting = Meeting { client, server, outcome: Ok(()) };
-    meeting.to_server();
-    meeting.to_client();
+    let mut meeting = Meeting {
+        client,
+        server,
+        outcome: Ok(()),
+    };
+    meeting.client_speaks();
+    meeting.server_speaks();
     meeting.feed(&alert(code));
     meeting.failure().clone()
 }
@@ -264,7 +382,12 @@ fn client_cert_required_by_servers_that_only_say_handshake_failure() {
     let ca = Authority::new("ca");
     for code in [40, 42, 46] {
         let failure = alert_after_certificate(settings(), &ca, code);
-        assert_says(&failure, Reason::ClientCertRequired, "asked for a client certificate, got none", "set spec.secret");
+        assert_says(
+            &failure,
+            Reason::ClientCertRequired,
+            "asked for a client certificate, got none",
+            "set spec.secret",
+        );
     }
 }
 
@@ -272,8 +395,12 @@ fn client_cert_required_by_servers_that_only_say_handshake_failure() {
 fn client_cert_rejected_names_the_alert() {
     let ca = Authority::new("ca");
     let ours = Authority::new("other").leaf(&["client"]);
-    for (code, name) in [(42, "bad_certificate"), (48, "unknown_ca"), (45, "certificate_expired"), (51, "decrypt_error")]
-    {
+    for (code, name) in [
+        (42, "bad_certificate"),
+        (48, "unknown_ca"),
+        (45, "certificate_expired"),
+        (51, "decrypt_error"),
+    ] {
         let failure = alert_after_certificate(with_client(settings(), &ours), &ca, code);
         assert_says(&failure, Reason::ClientCertRejected, name, "spec.secret");
     }
@@ -287,7 +414,12 @@ fn p16_client_cert_rejected_by_either_version() {
     for version in rustls::ALL_VERSIONS {
         let server = leaf.server_demanding(&ca, &[version], true);
         let meeting = meet(&endpoint(with_client(settings(), &ours)), server);
-        assert_says(meeting.failure(), Reason::ClientCertRejected, "unknown_ca", "spec.secret");
+        assert_says(
+            meeting.failure(),
+            Reason::ClientCertRejected,
+            "unknown_ca",
+            "spec.secret",
+        );
         assert!(meeting.report().client_certificate.sent);
     }
 }
@@ -300,15 +432,25 @@ fn p16_a_rejection_that_comes_when_data_flows_is_explained_by_what_was_seen() {
     let endpoint = endpoint(with_client(settings(), &ours));
     let server = rustls::server::ServerConnection::new(Arc::new(server)).expect("a server");
     let client = endpoint.start().expect("a hello");
-    let mut meeting = Meeting { client, server, outcome: Ok(()) };
-    meeting.to_server();
-    meeting.to_client();
-    assert!(!meeting.client.is_handshaking(), "the client is done before the server has seen its certificate");
-    meeting.to_server();
+    let mut meeting = Meeting {
+        client,
+        server,
+        outcome: Ok(()),
+    };
+    meeting.client_speaks();
+    meeting.server_speaks();
+    assert!(
+        !meeting.client.is_handshaking(),
+        "the client is done before the server has seen its certificate"
+    );
+    meeting.client_speaks();
     let mut bytes = Vec::new();
     meeting.server.write_tls(&mut bytes).expect("an alert");
     let mut established = meeting.client.into_connection();
-    established.connection.read_tls(&mut bytes.as_slice()).expect("memory");
+    established
+        .connection
+        .read_tls(&mut bytes.as_slice())
+        .expect("memory");
     let failure = crate::process_established(&mut established.connection, &established.seen, &settings())
         .expect_err("a failure");
     assert_says(&failure, Reason::ClientCertRejected, "unknown_ca", "spec.secret");
@@ -320,16 +462,27 @@ fn a_connection_lost_after_the_question_for_a_certificate_says_so() {
     let server = ca.leaf(&["a.test"]).server_demanding(&ca, &[&TLS12], true);
     let client = endpoint(settings()).start().expect("a hello");
     let server = rustls::server::ServerConnection::new(Arc::new(server)).expect("a server");
-    let mut meeting = Meeting { client, server, outcome: Ok(()) };
-    meeting.to_server();
-    meeting.to_client();
+    let mut meeting = Meeting {
+        client,
+        server,
+        outcome: Ok(()),
+    };
+    meeting.client_speaks();
+    meeting.server_speaks();
     let failure = meeting.client.closed(Closed::Eof, &[]);
-    assert_says(&failure, Reason::ResetDuringHandshake, "asked for a client certificate and got none", "spec.secret");
+    assert_says(
+        &failure,
+        Reason::ResetDuringHandshake,
+        "asked for a client certificate and got none",
+        "spec.secret",
+    );
 }
 
 #[test]
 fn p17_renegotiation_is_noticed_at_once() {
-    let mut server = Authority::new("ca").leaf(&["a.test"]).server_with(&provider(), &[&TLS12]);
+    let mut server = Authority::new("ca")
+        .leaf(&["a.test"])
+        .server_with(&provider(), &[&TLS12]);
     server.enable_secret_extraction = true;
     let mut settings = settings();
     settings.cipher_suites = ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"].into();
@@ -337,10 +490,18 @@ fn p17_renegotiation_is_noticed_at_once() {
     assert_eq!(meeting.outcome, Ok(()));
     let hello_request = encrypted_hello_request(meeting.server);
     let mut established = meeting.client.into_connection();
-    established.connection.read_tls(&mut hello_request.as_slice()).expect("memory");
+    established
+        .connection
+        .read_tls(&mut hello_request.as_slice())
+        .expect("memory");
     let failure = crate::process_established(&mut established.connection, &established.seen, &settings)
         .expect_err("a failure");
-    assert_says(&failure, Reason::RenegotiationUnsupported, "asked to renegotiate", "first handshake");
+    assert_says(
+        &failure,
+        Reason::RenegotiationUnsupported,
+        "asked to renegotiate",
+        "first handshake",
+    );
 }
 
 /// The record in which a TLS 1.2 server asks for a new handshake, sealed with AES-128-GCM (RFC 5288).
@@ -357,7 +518,8 @@ fn encrypted_hello_request(server: rustls::server::ServerConnection) -> Vec<u8> 
     let mut nonce = [0; 12];
     nonce[..4].copy_from_slice(&iv.as_ref()[..4]);
     nonce[4..].copy_from_slice(&sequence.to_be_bytes());
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut message).expect("sealed");
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut message)
+        .expect("sealed");
     let mut record = vec![22, 3, 3, 0, u8::try_from(8 + message.len()).expect("short")];
     record.extend(&nonce[4..]);
     record.extend(message);
@@ -366,12 +528,20 @@ fn encrypted_hello_request(server: rustls::server::ServerConnection) -> Vec<u8> 
 
 #[test]
 fn a_close_is_no_renegotiation() {
-    let mut meeting = meet(&endpoint(settings()), Authority::new("ca").leaf(&["a.test"]).server_with(&provider(), &[&TLS12]));
+    let mut meeting = meet(
+        &endpoint(settings()),
+        Authority::new("ca")
+            .leaf(&["a.test"])
+            .server_with(&provider(), &[&TLS12]),
+    );
     meeting.server.send_close_notify();
     let mut bytes = Vec::new();
     meeting.server.write_tls(&mut bytes).expect("memory");
     let mut established = meeting.client.into_connection();
-    established.connection.read_tls(&mut bytes.as_slice()).expect("memory");
+    established
+        .connection
+        .read_tls(&mut bytes.as_slice())
+        .expect("memory");
     let state = crate::process_established(&mut established.connection, &established.seen, &settings())
         .expect("a close");
     assert!(state.peer_has_closed());
@@ -383,10 +553,18 @@ fn data_that_does_not_decrypt_is_a_protocol_error() {
     let mut established = meeting.client.into_connection();
     let mut record = vec![23, 3, 3, 0, 32];
     record.extend([9; 32]);
-    established.connection.read_tls(&mut record.as_slice()).expect("memory");
+    established
+        .connection
+        .read_tls(&mut record.as_slice())
+        .expect("memory");
     let failure = crate::process_established(&mut established.connection, &established.seen, &settings())
         .expect_err("a failure");
-    assert_says(&failure, Reason::UpstreamProtocolError, "broke the rules of TLS", "");
+    assert_says(
+        &failure,
+        Reason::UpstreamProtocolError,
+        "broke the rules of TLS",
+        "",
+    );
 }
 
 #[test]
@@ -401,7 +579,12 @@ fn bad_certificate_where_the_peer_does_not_hold_the_key() {
                 &endpoint(trusting(&ca.pem(), mode)),
                 impostor.server_with(&provider(), &[version]),
             );
-            assert_says(meeting.failure(), Reason::BadCertificate, "did not prove that it holds the key", "");
+            assert_says(
+                meeting.failure(),
+                Reason::BadCertificate,
+                "did not prove that it holds the key",
+                "",
+            );
         }
     }
 }

@@ -1,0 +1,310 @@
+use std::time::Duration;
+
+use rcgen::ExtendedKeyUsagePurpose;
+
+use super::*;
+use crate::fixture::*;
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn reasons(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.reason).collect()
+}
+
+fn identity_of(chain: &str, key: &str) -> (ClientIdentity, Vec<Finding>) {
+    client_identity(chain.as_bytes(), key.as_bytes(), now()).expect("an identity")
+}
+
+fn identity_error(chain: &str, key: &str) -> MaterialError {
+    client_identity(chain.as_bytes(), key.as_bytes(), now()).expect_err("an error")
+}
+
+fn bundle(text: &str) -> (TrustBundle, Vec<Finding>) {
+    trust_bundle(text.as_bytes(), now()).expect("a bundle")
+}
+
+#[test]
+fn k10_the_chain_is_sent_in_order_wherever_the_leaf_stands() {
+    let root = Authority::new("root");
+    let (upper, lower) = (root.intermediate("upper"), root.intermediate("lower"));
+    // lower is by root in name only; issue it by upper.
+    let lower = {
+        drop(lower);
+        upper.intermediate("lower")
+    };
+    let leaf = lower.leaf(&["a.test"]);
+    let stranger = Authority::new("stranger").pem();
+    let shuffled = [root.pem(), stranger, lower.pem(), upper.pem(), leaf.pem()].concat();
+    let (identity, findings) = identity_of(&shuffled, &leaf.key_pem());
+    assert_eq!(identity.chain, [leaf.der().to_vec(), lower.der(), upper.der()]);
+    assert_eq!(reasons(&findings), ["root_in_chain", "unrelated_certificate"]);
+    assert!(findings[0].message.contains("CN=root"), "{findings:?}");
+    assert!(findings[1].message.contains("CN=stranger"), "{findings:?}");
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Notice)
+    );
+}
+
+#[test]
+fn a_self_signed_leaf_is_sent() {
+    let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
+    let (identity, findings) = identity_of(&leaf.pem(), &leaf.key_pem());
+    assert_eq!(identity.chain, [leaf.der().to_vec()]);
+    assert!(findings.is_empty(), "{findings:?}");
+}
+
+#[test]
+fn key_and_chain_may_stand_in_one_text() {
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    let both = leaf.key_pem() + &leaf.pem();
+    assert_eq!(identity_of(&both, &both).0.chain.len(), 1);
+}
+
+#[test]
+fn of_several_keys_the_one_that_fits_is_taken() {
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    let keys = new_key().serialize_pem() + &leaf.key_pem();
+    assert_eq!(
+        identity_of(&leaf.pem(), &keys).0,
+        identity_of(&leaf.pem(), &leaf.key_pem()).0
+    );
+}
+
+#[test]
+fn a_key_that_does_not_fit_is_key_mismatch() {
+    let ca = Authority::new("ca");
+    let leaf = ca.leaf(&["a.test"]);
+    let other = new_key().serialize_pem();
+    let error = identity_error(&leaf.pem(), &other);
+    assert_eq!(error.reason, "key_mismatch");
+    assert_eq!(
+        error.message,
+        "the private key does not belong to certificate `CN=a.test`"
+    );
+    let error = identity_error(&(leaf.pem() + &ca.pem()), &other);
+    assert!(
+        error
+            .message
+            .contains("any of the 2 certificates, of which the first is"),
+        "{error}"
+    );
+}
+
+#[test]
+fn material_that_is_missing_is_named() {
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    assert_eq!(identity_error("", &leaf.key_pem()).reason, "no_certificate");
+    assert_eq!(
+        identity_error(&leaf.key_pem(), &leaf.key_pem()).reason,
+        "no_certificate"
+    );
+    assert_eq!(identity_error(&leaf.pem(), "").reason, "no_private_key");
+    assert_eq!(identity_error(&leaf.pem(), &leaf.pem()).reason, "no_private_key");
+    let broken = leaf.pem().replacen("MII", "!!!", 1);
+    let error = identity_error(&broken, &leaf.key_pem());
+    assert_eq!(error.reason, "bad_pem");
+    assert!(error.message.contains("line 1"), "{error}");
+}
+
+#[test]
+fn der_and_twice_encoded_text_are_recognised() {
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    let error = trust_bundle(leaf.der(), now()).expect_err("DER");
+    assert!(error.message.contains("it is DER"), "{error}");
+    let error = trust_bundle(b"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t", now()).expect_err("base64");
+    assert!(error.message.contains("decode it once more"), "{error}");
+}
+
+#[test]
+fn an_expired_certificate_is_usable_with_a_warning() {
+    let ca = Authority::new("ca");
+    let mut params = leaf_params(&["a.test"]);
+    params.not_after = (now() - Duration::from_secs(3600)).into();
+    let leaf = ca.issue(&params);
+    let (_, findings) = identity_of(&leaf.pem(), &leaf.key_pem());
+    assert_eq!(reasons(&findings), ["certificate_expired"]);
+    assert_eq!(findings[0].severity, Severity::Warning);
+    let mut params = leaf_params(&["a.test"]);
+    params.not_before = (now() + Duration::from_secs(3600)).into();
+    let leaf = ca.issue(&params);
+    let (_, findings) = identity_of(&leaf.pem(), &leaf.key_pem());
+    assert_eq!(reasons(&findings), ["certificate_not_yet_valid"]);
+}
+
+#[test]
+fn a_certificate_that_is_only_for_servers_is_warned_about() {
+    let mut params = leaf_params(&["a.test"]);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let leaf = Authority::new("ca").issue(&params);
+    assert_eq!(
+        reasons(&identity_of(&leaf.pem(), &leaf.key_pem()).1),
+        ["not_for_clients"]
+    );
+}
+
+#[test]
+fn identities_compare_by_content() {
+    let ca = Authority::new("ca");
+    let (one, two) = (ca.leaf(&["a.test"]), ca.leaf(&["a.test"]));
+    let read = |leaf: &Leaf, noise: &str| identity_of(&(noise.to_owned() + &leaf.pem()), &leaf.key_pem()).0;
+    assert_eq!(read(&one, ""), read(&one, "a comment\n"));
+    assert_ne!(read(&one, ""), read(&two, ""));
+}
+
+#[test]
+fn v4_a_certificate_twice_is_kept_once() {
+    let ca = Authority::new("ca").pem();
+    let (read, findings) = bundle(&(ca.clone() + &ca));
+    assert_eq!(read.anchors.len(), 1);
+    assert_eq!(reasons(&findings), ["duplicate_certificate"]);
+    assert_eq!(read, bundle(&ca).0);
+}
+
+#[test]
+fn v5_an_expired_member_is_kept_with_a_notice() {
+    let mut params = ca_params("old");
+    params.not_after = (now() - Duration::from_secs(3600)).into();
+    let (read, findings) = bundle(&(Authority::from_params(params).pem() + &Authority::new("new").pem()));
+    assert_eq!(read.anchors.len(), 2);
+    assert_eq!(reasons(&findings), ["certificate_expired"]);
+    assert_eq!(findings[0].severity, Severity::Notice);
+    assert!(findings[0].message.contains("CN=old"), "{findings:?}");
+}
+
+#[test]
+fn v7_a_broken_block_costs_nothing_but_itself() {
+    let (good, also_good) = (Authority::new("good").pem(), Authority::new("also good").pem());
+    let unfinished = good.lines().take(4).collect::<Vec<_>>().join("\n");
+    for (what, broken) in [
+        ("no END", unfinished.as_str()),
+        (
+            "no base64",
+            "-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----",
+        ),
+        (
+            "no certificate",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+        ),
+        (
+            "another END",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CRL-----",
+        ),
+        (
+            "one line",
+            "-----BEGIN CERTIFICATE----- AAAA -----END CERTIFICATE-----",
+        ),
+        (
+            "few dashes",
+            "-----BEGIN CERTIFICATE---\nAAAA\n-----END CERTIFICATE-----",
+        ),
+    ] {
+        let text = format!("Our CAs:\r\n{good}\n{broken}\n # and\n  {also_good}")
+            .replace("\r\n", "\n")
+            .replace('\n', "\r\n");
+        let (read, findings) = bundle(&text);
+        assert_eq!(read.anchors.len(), 2, "{what}");
+        assert_eq!(reasons(&findings), ["bad_pem_block"], "{what}");
+        let line = 1 + text
+            .lines()
+            .position(|line| line == broken.lines().next().expect("a line"))
+            .expect("there");
+        let line =
+            if what == "no END" || what == "no base64" || what == "no certificate" || what == "another END" {
+                good.lines().count() + 3
+            } else {
+                line
+            };
+        assert!(
+            findings[0].message.contains(&format!("line {line} ")),
+            "{what}: {findings:?} {line}"
+        );
+    }
+}
+
+#[test]
+fn v8_nothing_usable_is_an_error() {
+    for text in [
+        "",
+        "\n",
+        "text",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        assert!(trust_bundle(text.as_bytes(), now()).is_err(), "{text}");
+    }
+    let error = trust_bundle(new_key().serialize_pem().as_bytes(), now()).expect_err("a key");
+    assert_eq!(error.reason, "no_certificate");
+}
+
+#[test]
+fn v9_a_member_that_is_no_ca_is_kept_with_a_notice() {
+    let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
+    let (read, findings) = bundle(&leaf.pem());
+    assert_eq!(read.anchors.len(), 1);
+    assert_eq!(reasons(&findings), ["not_a_ca"]);
+}
+
+#[test]
+fn k11_a_bundle_of_hundreds_loads() {
+    let text: String = (0..300).map(|_| Authority::new("ca").pem()).collect();
+    let (read, findings) = bundle(&text);
+    assert_eq!(read.anchors.len(), 300);
+    assert!(findings.is_empty());
+}
+
+#[test]
+fn a_bundle_is_its_certificates_in_their_order() {
+    let (one, two) = (Authority::new("one").pem(), Authority::new("two").pem());
+    assert_eq!(
+        bundle(&(one.clone() + &two)).0,
+        bundle(&format!("one\n{one}\n\ntwo\n{two}")).0
+    );
+    assert_ne!(bundle(&(one.clone() + &two)).0, bundle(&(two + &one)).0);
+}
+
+#[test]
+fn is_ca_tells_cas_from_leaves() {
+    let ca = Authority::new("ca");
+    assert!(is_ca(&ca.der()));
+    assert!(is_ca(&ca.intermediate("between").der()));
+    assert!(!is_ca(ca.leaf(&["a.test"]).der()));
+    assert!(!is_ca(b"nonsense"));
+}
+
+#[test]
+fn a_trusted_certificate_of_openssl_is_not_passed_over_in_silence() {
+    let ca = Authority::new("ca");
+    let text = to_pem("TRUSTED CERTIFICATE", &ca.der()) + &ca.pem();
+    assert_eq!(reasons(&bundle(&text).1), ["unexpected_pem_block"]);
+    let old_label = to_pem("X509 CERTIFICATE", &ca.der());
+    assert_eq!(bundle(&old_label).0, bundle(&ca.pem()).0);
+}
+
+#[test]
+fn a_byte_order_mark_does_no_harm() {
+    let ca = Authority::new("ca").pem();
+    assert_eq!(bundle(&format!("\u{feff}{ca}")).0, bundle(&ca).0);
+}
+
+#[test]
+fn no_cut_of_a_text_panics() {
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    let text = leaf.pem() + &leaf.key_pem();
+    for end in 0..text.len() {
+        let _ = client_identity(&text.as_bytes()[..end], &text.as_bytes()[end..], now());
+        let _ = trust_bundle(&text.as_bytes()[end..], now());
+    }
+    for end in 0..leaf.der().len() {
+        let mut der = leaf.der().to_vec();
+        let _ = describe_all(&der[..end]);
+        der[end] ^= 0xff;
+        let _ = describe_all(&der);
+    }
+}
+
+fn describe_all(der: &[u8]) -> bool {
+    crate::describe(der).is_ok() && is_ca(der)
+}

@@ -6,7 +6,10 @@ fn a_suite_is_known_by_both_of_its_names() {
         assert_eq!(cipher_suite(envoy), Ok(Some(*rfc)));
         assert_eq!(cipher_suite(rfc), Ok(Some(*rfc)));
     }
-    assert_eq!(cipher_suite("TLS_AES_256_GCM_SHA384"), Ok(Some("TLS_AES_256_GCM_SHA384")));
+    assert_eq!(
+        cipher_suite("TLS_AES_256_GCM_SHA384"),
+        Ok(Some("TLS_AES_256_GCM_SHA384"))
+    );
     assert_eq!(cipher_suite("AES128-SHA"), Ok(None));
     assert_eq!(cipher_suite("TLS_RSA_WITH_AES_128_CBC_SHA"), Ok(None));
 }
@@ -14,12 +17,21 @@ fn a_suite_is_known_by_both_of_its_names() {
 #[test]
 fn an_unknown_name_comes_with_the_nearest() {
     let near = |name| cipher_suite(name).expect_err("unknown").nearest;
-    assert_eq!(near("ECDHE-ECDSA-AES128-GCM-SHA25"), Some("ECDHE-ECDSA-AES128-GCM-SHA256"));
-    assert_eq!(near("ecdhe-rsa-aes256-gcm-sha384"), Some("ECDHE-RSA-AES256-GCM-SHA384"));
+    assert_eq!(
+        near("ECDHE-ECDSA-AES128-GCM-SHA25"),
+        Some("ECDHE-ECDSA-AES128-GCM-SHA256")
+    );
+    assert_eq!(
+        near("ecdhe-rsa-aes256-gcm-sha384"),
+        Some("ECDHE-RSA-AES256-GCM-SHA384")
+    );
     assert_eq!(near("!"), None);
     assert_eq!(group("x25519").expect_err("unknown").nearest, Some("X25519"));
     assert_eq!(group("P256").expect_err("unknown").nearest, Some("P-256"));
-    assert_eq!(alpn_protocol("http/1.0").expect_err("unknown").nearest, Some("http/1.1"));
+    assert_eq!(
+        alpn_protocol("http/1.0").expect_err("unknown").nearest,
+        Some("http/1.1")
+    );
 }
 
 #[test]
@@ -27,7 +39,10 @@ fn p11_an_equal_preference_group_is_its_members() {
     let suites = cipher_suites(&["[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]"]);
     assert_eq!(
         suites.spoken,
-        ["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]
+        [
+            "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"
+        ]
     );
     assert!(suites.unknown.is_empty() && suites.unspoken.is_empty());
 }
@@ -62,7 +77,11 @@ fn d14_versions_are_spelt_one_way() {
     assert_eq!(version("v1.2"), Ok(VersionBound::Spoken(TlsVersion::V1_2)));
     assert_eq!(version("v1.1"), Ok(VersionBound::Retired));
     for text in ["1.3", "TLSv1.3", "TLS 1.3", "v1_3"] {
-        assert_eq!(version(text).expect_err("unknown").nearest, Some("v1.3"), "{text}");
+        assert_eq!(
+            version(text).expect_err("unknown").nearest,
+            Some("v1.3"),
+            "{text}"
+        );
     }
 }
 

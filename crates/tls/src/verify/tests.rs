@@ -66,7 +66,10 @@ fn v3_an_intermediate_alone_may_end_the_chain() {
 #[test]
 fn v4_a_bundle_with_a_ca_twice_works() {
     let ca = Authority::new("ca");
-    assert_accepted(trusting(&(ca.pem() + &ca.pem()), VerifyMode::Full), &ca.leaf(&["a.test"]));
+    assert_accepted(
+        trusting(&(ca.pem() + &ca.pem()), VerifyMode::Full),
+        &ca.leaf(&["a.test"]),
+    );
 }
 
 fn expired_ca() -> Authority {
@@ -92,7 +95,10 @@ fn v5_an_expired_ca_spoils_only_its_own() {
 #[test]
 fn v5_a_ca_that_was_issued_anew_with_its_key_is_valid_again() {
     let old = expired_ca();
-    let renewed = ca_params("old ca").self_signed(old.issuer.key()).expect("a CA").pem();
+    let renewed = ca_params("old ca")
+        .self_signed(old.issuer.key())
+        .expect("a CA")
+        .pem();
     let settings = trusting(&(old.pem() + &renewed), VerifyMode::Full);
     assert_accepted(settings, &old.leaf(&["a.test"]));
 }
@@ -121,19 +127,33 @@ fn v9_v10_a_self_signed_leaf_may_be_its_own_ca() {
         assert_accepted(trusting(&leaf.pem(), VerifyMode::Chain), &leaf);
         assert_accepted(trusting(&leaf.pem(), VerifyMode::Full), &leaf);
         let stranger = trusting(&Authority::new("ca").pem(), VerifyMode::Chain);
-        assert_refused(stranger, &leaf, Reason::UnknownIssuer, "is self-signed and is not among", "spec.ca_secret");
+        assert_refused(
+            stranger,
+            &leaf,
+            Reason::UnknownIssuer,
+            "is self-signed and is not among",
+            "spec.ca_secret",
+        );
     }
 }
 
 #[test]
 fn v9_a_leaf_in_the_bundle_issues_nothing() {
     let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
-    let issuer = rcgen::Issuer::from_params(&leaf_params(&["a.test"]), &leaf.key).key().sign(b"").is_ok();
+    let issuer = rcgen::Issuer::from_params(&leaf_params(&["a.test"]), &leaf.key)
+        .key()
+        .sign(b"")
+        .is_ok();
     assert!(issuer, "its key can sign");
     let params = leaf_params(&["a.test"]);
     let key = new_key();
-    let forged = params.signed_by(&key, &rcgen::Issuer::from_params(&params, &leaf.key)).expect("a certificate");
-    let forged = Leaf { chain: vec![forged.der().to_vec()], key };
+    let forged = params
+        .signed_by(&key, &rcgen::Issuer::from_params(&params, &leaf.key))
+        .expect("a certificate");
+    let forged = Leaf {
+        chain: vec![forged.der().to_vec()],
+        key,
+    };
     let report = met(trusting(&leaf.pem(), VerifyMode::Chain), &forged);
     assert_eq!(report.outcome, Outcome::Failed(Reason::UnknownIssuer));
 }
@@ -143,11 +163,23 @@ fn v9_a_pinned_leaf_still_has_its_time_and_purpose() {
     let mut params = leaf_params(&["a.test"]);
     params.not_after = (SystemTime::now() - YEAR).into();
     let leaf = Leaf::self_signed(&params);
-    assert_refused(trusting(&leaf.pem(), VerifyMode::Chain), &leaf, Reason::Expired, "expired at", "renew");
+    assert_refused(
+        trusting(&leaf.pem(), VerifyMode::Chain),
+        &leaf,
+        Reason::Expired,
+        "expired at",
+        "renew",
+    );
     let mut params = leaf_params(&["a.test"]);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let leaf = Leaf::self_signed(&params);
-    assert_refused(trusting(&leaf.pem(), VerifyMode::Chain), &leaf, Reason::BadPurpose, "serverAuth", "servers");
+    assert_refused(
+        trusting(&leaf.pem(), VerifyMode::Chain),
+        &leaf,
+        Reason::BadPurpose,
+        "serverAuth",
+        "servers",
+    );
 }
 
 #[test]
@@ -159,8 +191,15 @@ fn v11_report_accepts_anything_and_says_what_is_wrong() {
         let mut settings = trusting(&Authority::new("ca").pem(), mode);
         settings.verify.roots.bundle = None;
         let report = assert_accepted(settings, &leaf);
-        assert!(matches!(report.verify.result, Outcome::Failed(Reason::Expired | Reason::UnknownIssuer)));
-        assert!(report.message.contains("what `full` would refuse"), "{}", report.message);
+        assert!(matches!(
+            report.verify.result,
+            Outcome::Failed(Reason::Expired | Reason::UnknownIssuer)
+        ));
+        assert!(
+            report.message.contains("what `full` would refuse"),
+            "{}",
+            report.message
+        );
         assert!(!report.remedy.is_empty());
     }
 }
@@ -173,7 +212,13 @@ fn v12_a_common_name_is_no_name() {
         params.subject_alt_names.clear();
         params
     });
-    assert_refused(full(&ca), &leaf, Reason::NameMismatch, "no DNS SAN", "spec.verify.names");
+    assert_refused(
+        full(&ca),
+        &leaf,
+        Reason::NameMismatch,
+        "no DNS SAN",
+        "spec.verify.names",
+    );
 }
 
 #[test]
@@ -193,7 +238,10 @@ fn v13_a_uri_name_suffices_for_the_chain_and_is_listed_for_the_name() {
     settings.verify.names = [uri("spiffe://cluster.local/ns/default/sa/a")].into();
     assert_accepted(settings.clone(), &leaf);
     settings.verify.names = [uri("spiffe://cluster.local/ns/default/sa/A")].into();
-    assert_eq!(met(settings, &leaf).outcome, Outcome::Failed(Reason::NameMismatch));
+    assert_eq!(
+        met(settings, &leaf).outcome,
+        Outcome::Failed(Reason::NameMismatch)
+    );
 }
 
 #[test]
@@ -201,7 +249,13 @@ fn v14_a_certificate_for_clients_is_bad_purpose() {
     let ca = Authority::new("ca");
     let mut params = leaf_params(&["a.test"]);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    assert_refused(full(&ca), &ca.issue(&params), Reason::BadPurpose, "lacks serverAuth", "meant for servers");
+    assert_refused(
+        full(&ca),
+        &ca.issue(&params),
+        Reason::BadPurpose,
+        "lacks serverAuth",
+        "meant for servers",
+    );
 }
 
 #[test]
@@ -209,7 +263,13 @@ fn a_ca_certificate_on_a_server_is_bad_purpose() {
     let ca = Authority::new("ca");
     let mut params = leaf_params(&["a.test"]);
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    assert_refused(full(&ca), &ca.issue(&params), Reason::BadPurpose, "is a CA certificate", "no CA");
+    assert_refused(
+        full(&ca),
+        &ca.issue(&params),
+        Reason::BadPurpose,
+        "is a CA certificate",
+        "no CA",
+    );
 }
 
 #[test]
@@ -290,7 +350,10 @@ fn chain_reports_the_name_and_refuses_the_chain() {
     assert_eq!(report.verify.result, Outcome::Failed(Reason::NameMismatch));
     assert!(report.remedy.contains("spec.verify.names"));
     let stranger = Authority::new("stranger").leaf(&["a.test"]);
-    assert_eq!(met(settings, &stranger).outcome, Outcome::Failed(Reason::UnknownIssuer));
+    assert_eq!(
+        met(settings, &stranger).outcome,
+        Outcome::Failed(Reason::UnknownIssuer)
+    );
 }
 
 #[test]
@@ -298,12 +361,15 @@ fn a_refusal_tells_the_peer_by_the_right_alert() {
     let ca = Authority::new("ca");
     let told = |settings, leaf: &Leaf| {
         let mut meeting = meet(&endpoint(settings), leaf.server());
-        meeting.to_server();
+        meeting.client_speaks();
         meeting.server.process_new_packets().expect_err("an alert")
     };
     let alert = rustls::Error::AlertReceived;
     use rustls::AlertDescription as A;
-    assert_eq!(told(full(&ca), &Authority::new("x").leaf(&["a.test"])), alert(A::UnknownCA));
+    assert_eq!(
+        told(full(&ca), &Authority::new("x").leaf(&["a.test"])),
+        alert(A::UnknownCA)
+    );
     assert_eq!(told(full(&ca), &ca.leaf(&["b.test"])), alert(A::BadCertificate));
 }
 
@@ -311,16 +377,28 @@ fn a_refusal_tells_the_peer_by_the_right_alert() {
 fn the_system_roots_do_not_know_a_private_ca() {
     let mut settings = settings();
     settings.verify.mode = VerifyMode::Chain;
-    settings.verify.roots = Roots { bundle: None, system: true };
+    settings.verify.roots = Roots {
+        bundle: None,
+        system: true,
+    };
     let leaf = Authority::new("ca").leaf(&["a.test"]);
-    assert_refused(settings, &leaf, Reason::UnknownIssuer, "`CN=ca`", "set spec.ca_secret");
+    assert_refused(
+        settings,
+        &leaf,
+        Reason::UnknownIssuer,
+        "`CN=ca`",
+        "set spec.ca_secret",
+    );
 }
 
 #[test]
 fn a_mode_that_refuses_needs_roots() {
     let mut settings = settings();
     settings.verify.mode = VerifyMode::Full;
-    settings.verify.roots = Roots { bundle: None, system: false };
+    settings.verify.roots = Roots {
+        bundle: None,
+        system: false,
+    };
     let error = crate::ClientTls::new(&Arc::new(settings)).expect_err("no roots");
     assert_eq!(error.reason, "no_roots");
 }
@@ -330,7 +408,10 @@ const THEN: Duration = Duration::from_secs(1_900_000_000);
 
 fn judged(ca: &str, leaf: &str) -> Arc<Judgement> {
     let (bundle, _) = crate::trust_bundle(ca.as_bytes(), SystemTime::UNIX_EPOCH + THEN).expect("a bundle");
-    let roots = Roots { bundle: Some(Arc::new(bundle)), system: false };
+    let roots = Roots {
+        bundle: Some(Arc::new(bundle)),
+        system: false,
+    };
     let judge = Judge::new(Trust::of(&roots), [dns("a.test")].into());
     let leaf = crate::certificates(leaf.as_bytes()).0.remove(0);
     judge.judge(&CertificateDer::from(leaf), &[], UnixTime::since_unix_epoch(THEN))
@@ -392,7 +473,12 @@ fn element(der: &[u8]) -> (usize, usize) {
         short @ ..0x80 => (2, short.into()),
         long => {
             let count = usize::from(long & 0x7f);
-            (2 + count, der[2..2 + count].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
+            (
+                2 + count,
+                der[2..2 + count]
+                    .iter()
+                    .fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            )
         }
     }
 }
@@ -411,14 +497,26 @@ fn v15_a_certificate_of_version_1_connects_unless_it_is_verified() {
         let server = leaf.server_with(&crate::provider(), &[version]);
         let meeting = meet(&endpoint(trusting(&ca.pem(), VerifyMode::Report)), server);
         assert_eq!(meeting.outcome, Ok(()));
-        assert_eq!(meeting.report().verify.result, Outcome::Failed(Reason::BadCertificate));
+        assert_eq!(
+            meeting.report().verify.result,
+            Outcome::Failed(Reason::BadCertificate)
+        );
         // Its key must be held all the same.
-        let impostor = Leaf { chain: leaf.chain.clone(), key: new_key() };
+        let impostor = Leaf {
+            chain: leaf.chain.clone(),
+            key: new_key(),
+        };
         let server = impostor.server_with(&crate::provider(), &[version]);
         let meeting = meet(&endpoint(trusting(&ca.pem(), VerifyMode::Report)), server);
         assert_eq!(meeting.failure().reason, Reason::BadCertificate);
     }
-    assert_refused(trusting(&ca.pem(), VerifyMode::Chain), &leaf, Reason::BadCertificate, "version 1", "version 3");
+    assert_refused(
+        trusting(&ca.pem(), VerifyMode::Chain),
+        &leaf,
+        Reason::BadCertificate,
+        "version 1",
+        "version 3",
+    );
 }
 
 #[test]
@@ -430,7 +528,10 @@ fn judgements_are_remembered_until_a_certificate_begins_or_ends() {
     params.not_after = (now + YEAR).into();
     let leaf = CertificateDer::from(ca.issue(&params).chain.remove(0));
     let settings = full(&ca);
-    let judge = Judge::new(Trust::of(&settings.verify.roots), Arc::clone(&settings.verify.names));
+    let judge = Judge::new(
+        Trust::of(&settings.verify.roots),
+        Arc::clone(&settings.verify.names),
+    );
     let at = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         judge.judge(&leaf, &[], UnixTime::since_unix_epoch(since))
@@ -451,7 +552,10 @@ fn judgements_are_remembered_until_a_certificate_begins_or_ends() {
 fn no_more_than_a_few_judgements_are_remembered() {
     let ca = Authority::new("ca");
     let settings = full(&ca);
-    let judge = Judge::new(Trust::of(&settings.verify.roots), Arc::clone(&settings.verify.names));
+    let judge = Judge::new(
+        Trust::of(&settings.verify.roots),
+        Arc::clone(&settings.verify.names),
+    );
     for _ in 0..REMEMBERED * 2 {
         let leaf = CertificateDer::from(ca.leaf(&["a.test"]).chain.remove(0));
         judge.judge(&leaf, &[], UnixTime::now());
@@ -463,7 +567,9 @@ fn no_more_than_a_few_judgements_are_remembered() {
 fn f14_a_chain_of_many_strangers_ends_soon() {
     let ca = Authority::new("ca");
     let strangers: Vec<Authority> = (0..60).map(|_| Authority::new("ca")).collect();
-    let leaf = strangers.iter().fold(Authority::new("ca").leaf(&["a.test"]), Leaf::with);
+    let leaf = strangers
+        .iter()
+        .fold(Authority::new("ca").leaf(&["a.test"]), Leaf::with);
     let report = met(full(&ca), &leaf);
     assert!(matches!(report.outcome, Outcome::Failed(_)), "{}", report.message);
 }
