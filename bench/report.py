@@ -8,7 +8,7 @@ TITLES = {
     "keepalive": "Kept-alive HTTP/1.1, small answer",
     "handshake": "A new full TLS 1.3 handshake upstream per request",
     "mappings": "Many Mappings",
-    "find": "The search for a route, nanoseconds",
+    "find": "The search for a route",
 }
 
 
@@ -75,18 +75,11 @@ def mappings(result: dict) -> str:
     return "\n\n".join([starts, figures(result["rows"]), " ".join(lines)])
 
 
-def find(result: dict) -> str:
-    rows = result["rows"]
-    sizes = sorted({row["size"] for row in rows})
-    cells = {(row["table"], row["size"]): f"{row['ns']:.0f}" for row in rows}
-    tables = list(dict.fromkeys(row["table"] for row in rows))
-    return table(["routes that differ by", *(f"{size:,}" for size in sizes)],
-                 [[name, *(cells[name, size] for size in sizes)] for name in tables])
-
-
 def section(name: str, result: dict) -> str:
     """The text of one scenario."""
-    return {"mappings": mappings, "find": find}.get(name, comparison)(result)
+    if name == "find":
+        return f"```\n{result['text']}\n```"
+    return mappings(result) if name == "mappings" else comparison(result)
 
 
 def write(path: pathlib.Path, name: str, text: str, about: str):

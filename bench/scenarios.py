@@ -1,7 +1,6 @@
 """The scenarios. Each starts its servers, loads them in turn and gives back rows by proxy."""
 
 import contextlib
-import json
 import pathlib
 import subprocess
 
@@ -101,19 +100,15 @@ def mappings(_names: list[str], folder: pathlib.Path, plan: Plan, say) -> dict:
 
 
 def find(_names: list[str], _folder: pathlib.Path, _plan: Plan, say) -> dict:
-    """The search for a route alone, without a network: bench/find, a program of its own."""
-    manifest = proxies.ROOT / "bench/find/Cargo.toml"
-    target = proxies.ROOT / "target/bench-find"
-    say("building bench/find")
-    subprocess.run(
-        ["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", str(manifest), "--target-dir", str(target)],
-        check=True, stdin=subprocess.DEVNULL, timeout=900,
-    )
+    """The search for a route alone, without a network: the model's own benchmark."""
+    say("building the model's benchmark")
+    bench = ["cargo", "bench", "--quiet", "--locked", "--package", "nuncio-model", "--bench", "find"]
+    subprocess.run([*bench, "--no-run"], check=True, stdin=subprocess.DEVNULL, cwd=proxies.ROOT, timeout=900)
     answer = subprocess.run(
-        [program("taskset"), "-c", str(PROXY_CORE), str(target / "release/bench-find")],
-        check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=300,
+        [program("taskset"), "-c", str(PROXY_CORE), *bench],
+        check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd=proxies.ROOT, timeout=300,
     )
-    return {"rows": [json.loads(line) for line in answer.stdout.splitlines()]}
+    return {"text": answer.stdout.strip("\n")}
 
 
 def many_mappings(count: int, resolved: bool, upstream_port: int) -> tuple[str, str]:
