@@ -1,12 +1,35 @@
 //! Health, metrics and JSON about a running gateway.
+//!
+//! ```text
+//! /ambassador/v0/check_alive, check_ready   one line of text, 200 or 503
+//! /ambassador/v0/diag/[?json=true]          what the reference's users ask for, in its keys
+//! /api/v1/{problems,routes,upstreams,certificates}
+//! /metrics
+//! ```
+//!
+//! Everything is read from two handles, the published configuration and the running proxy, and nothing
+//! can be changed. Of a private key this crate sees no more than that there is one.
 
-use std::future::Future;
+mod answer;
+mod certificates;
+mod diagnostics;
+mod health;
+mod pages;
+mod problems;
+mod query;
+mod routes;
+mod server;
+#[cfg(test)]
+mod tests;
+mod upstreams;
+
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use nuncio_model::{Live, Snapshot};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+pub use self::server::serve;
 
 /// What the admin interface reads; it changes nothing.
 #[derive(Clone)]
@@ -17,6 +40,12 @@ pub struct Admin {
     pub live: Arc<dyn Live>,
     /// Who we are.
     pub about: About,
+}
+
+impl Admin {
+    fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.borrow().clone()
+    }
 }
 
 /// Facts about this process, shown under `system` on the diagnostics page.
@@ -36,14 +65,4 @@ pub struct About {
     pub mode: &'static str,
     /// When the process started.
     pub started: SystemTime,
-}
-
-/// Serves the admin interface on `listener` until `stop` is done, then finishes what is in flight.
-pub async fn serve(
-    _listener: TcpListener,
-    _admin: Admin,
-    stop: impl Future<Output = ()>,
-) -> std::io::Result<()> {
-    stop.await;
-    Ok(())
 }

@@ -36,6 +36,10 @@ pub trait Live: Send + Sync {
     fn metrics(&self, snapshot: &crate::Snapshot) -> String;
     /// Problems that only running shows, such as a port that another program holds.
     fn problems(&self) -> Vec<crate::Problem>;
+    /// Whether every worker still runs; a gateway that lost one should be restarted.
+    fn alive(&self) -> bool {
+        true
+    }
     /// Whether every worker serves a configuration and its ports are open.
     fn ready(&self) -> bool;
 }

@@ -225,6 +225,55 @@ pub struct TlsSettings {
     pub alpn: Arc<[Alpn]>,
 }
 
+impl TlsSettings {
+    /// TLS 1.3 suites that are offered wherever TLS 1.3 is.
+    pub const TLS13_SUITES: [AlgorithmName; 3] = [
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_AES_256_GCM_SHA384",
+        "TLS_CHACHA20_POLY1305_SHA256",
+    ];
+
+    /// TLS 1.2 suites that are offered where none are named.
+    pub const TLS12_SUITES: [AlgorithmName; 6] = [
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    ];
+
+    /// Groups that are offered where none are named (decision 19).
+    pub const GROUPS: [AlgorithmName; 4] = ["X25519MLKEM768", "X25519", "secp256r1", "secp384r1"];
+
+    /// The suites that reach the wire, in order.
+    pub fn offered_cipher_suites(&self) -> impl Iterator<Item = AlgorithmName> + '_ {
+        let tls12: &[AlgorithmName] = if self.cipher_suites.is_empty() {
+            &Self::TLS12_SUITES
+        } else {
+            &self.cipher_suites
+        };
+        let tls13 = Self::TLS13_SUITES
+            .into_iter()
+            .filter(|_| self.max_version >= TlsVersion::V1_3);
+        tls13.chain(
+            tls12
+                .iter()
+                .copied()
+                .filter(|_| self.min_version <= TlsVersion::V1_2),
+        )
+    }
+
+    /// The groups that reach the wire, in order.
+    pub fn offered_groups(&self) -> &[AlgorithmName] {
+        if self.groups.is_empty() {
+            &Self::GROUPS
+        } else {
+            &self.groups
+        }
+    }
+}
+
 /// Where each TLS setting came from. Not part of any identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TlsOrigins {

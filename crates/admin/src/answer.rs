@@ -1,0 +1,84 @@
+//! An answer before it is put on the wire.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+/// The text format that Prometheus has read since its version 0.4.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Status, type and body.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+}
+
+/// How JSON is laid out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Layout {
+    Compact,
+    Pretty,
+}
+
+impl Answer {
+    /// One or more lines; the line break at the end is added.
+    pub(crate) fn text(status: StatusCode, text: &str) -> Self {
+        Self {
+            status,
+            content_type: TEXT,
+            body: format!("{text}\n").into(),
+        }
+    }
+
+    pub(crate) fn metrics(text: String) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: METRICS,
+            body: text.into(),
+        }
+    }
+
+    pub(crate) fn json(status: StatusCode, value: &impl Serialize, layout: Layout) -> Self {
+        let written = match layout {
+            Layout::Compact => serde_json::to_vec(value),
+            Layout::Pretty => serde_json::to_vec_pretty(value),
+        };
+        match written {
+            Ok(mut body) => {
+                body.push(b'\n');
+                Self {
+                    status,
+                    content_type: JSON,
+                    body: body.into(),
+                }
+            }
+            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+
+    /// `{"error":"..."}`
+    pub(crate) fn json_error(status: StatusCode, message: &str) -> Self {
+        Self::json(status, &serde_json::json!({ "error": message }), Layout::Compact)
+    }
+
+    /// Answers tell of this moment, so nobody may keep them.
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let refused = self.status == StatusCode::METHOD_NOT_ALLOWED;
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if refused {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}
