@@ -12,7 +12,10 @@ fn main() {
         }
     }
     let commit = std::env::var("NUNCIO_COMMIT").ok().or_else(commit);
-    println!("cargo:rustc-env=NUNCIO_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!(
+        "cargo:rustc-env=NUNCIO_COMMIT={}",
+        commit.as_deref().unwrap_or("unknown")
+    );
     let lock = std::fs::read_to_string("../../Cargo.lock").unwrap_or_default();
     for (variable, package) in [("RUSTLS", "rustls"), ("AWS_LC_RS", "aws-lc-rs")] {
         let version = locked_version(&lock, package).unwrap_or("of unknown version");
@@ -22,7 +25,10 @@ fn main() {
 
 /// The commit that is checked out, or nothing where git or its folder is missing.
 fn commit() -> Option<String> {
-    let output = Command::new("git").args(["rev-parse", "--short=10", "HEAD"]).output().ok()?;
+    let output = Command::new("git")
+        .args(["rev-parse", "--short=10", "HEAD"])
+        .output()
+        .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let commit = text.trim();
     (output.status.success() && !commit.is_empty()).then(|| commit.to_owned())

@@ -45,7 +45,9 @@ pub(crate) enum Command {
 
 /// Serve from manifests; edits are picked up while it runs
 #[derive(Debug, Default, Args)]
-#[command(max_term_width = 100, after_help = "\
+#[command(
+    max_term_width = 100,
+    after_help = "\
 Examples:
   nuncio run --config manifests/
   nuncio run --config mappings.yaml secrets.yaml --resolve example-service:443:127.0.0.1:8443
@@ -67,7 +69,8 @@ Environment (a flag of the same meaning wins):
   AMBASSADOR_JSON_LOGGING              true: the program's own log is JSON
   SSL_CERT_FILE, SSL_CERT_DIR          where the system's roots are, for verify.roots: system
 
-SIGTERM and SIGINT end it after the drain time at most, with exit status 0; a second one ends it at once.")]
+SIGTERM and SIGINT end it after the drain time at most, with exit status 0; a second one ends it at once."
+)]
 pub(crate) struct RunArgs {
     /// Files or folders with manifests (.yaml, .yml, .json; several documents a file)
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["kubernetes", "kubeconfig", "context"])]
@@ -126,13 +129,16 @@ pub(crate) enum Format {
 
 /// Compile manifests and print every problem; serves nothing
 #[derive(Debug, Args)]
-#[command(max_term_width = 100, after_help = "\
+#[command(
+    max_term_width = 100,
+    after_help = "\
 Examples:
   nuncio check manifests/
   nuncio check manifests/ --strict --format json
 
 Exit status: 0 no error, 1 an error (with --strict also for a warning), 2 bad usage.
-The environment variables of `nuncio run` that concern manifests count here too.")]
+The environment variables of `nuncio run` that concern manifests count here too."
+)]
 pub(crate) struct CheckArgs {
     /// Files or folders with manifests (.yaml, .yml, .json; several documents a file)
     #[arg(value_name = "PATH", required = true)]
@@ -149,12 +155,15 @@ pub(crate) struct CheckArgs {
 
 /// Show the route that a request would take, and where each TLS setting comes from
 #[derive(Debug, Args)]
-#[command(max_term_width = 100, after_help = "\
+#[command(
+    max_term_width = 100,
+    after_help = "\
 Examples:
   nuncio explain http://gateway.test/shop/ --config manifests/
   nuncio explain https://gateway.test/shop/ -X POST -H 'x-version: 2' --config manifests/ --format json
 
-Exit status: 0 the request would reach an upstream, 1 it would not, 2 bad usage.")]
+Exit status: 0 the request would reach an upstream, 1 it would not, 2 bad usage."
+)]
 pub(crate) struct ExplainArgs {
     /// URL of the request, as a client would write it
     #[arg(value_name = "URL")]
@@ -179,14 +188,17 @@ pub(crate) struct ExplainArgs {
 
 /// Do one real handshake with exactly the settings the gateway would use, and report it
 #[derive(Debug, Args)]
-#[command(max_term_width = 100, after_help = "\
+#[command(
+    max_term_width = 100,
+    after_help = "\
 Examples:
   nuncio probe my-mapping --config manifests/
   nuncio probe my-mapping.staging --config manifests/ --resolve svc.staging:443:127.0.0.1:8443
   nuncio probe https://example.com
   nuncio probe https://db.internal:8443 --tls-context my-context --config manifests/
 
-Exit status: 0 every endpoint answered the handshake, 1 one did not, 2 bad usage.")]
+Exit status: 0 every endpoint answered the handshake, 1 one did not, 2 bad usage."
+)]
 pub(crate) struct ProbeArgs {
     /// A Mapping, as NAME or NAME.NAMESPACE; or https://HOST[:PORT]
     #[arg(value_name = "TARGET")]
@@ -211,14 +223,17 @@ pub(crate) struct ProbeArgs {
 
 /// A test upstream: answers with JSON about the request and the TLS session it saw
 #[derive(Debug, Args)]
-#[command(max_term_width = 100, after_help = "\
+#[command(
+    max_term_width = 100,
+    after_help = "\
 Examples:
   nuncio echo --listen 127.0.0.1:8080
   nuncio echo --listen 127.0.0.1:8443 --tls-cert server.crt --tls-key server.key --alpn h2,http/1.1
   nuncio echo --listen 127.0.0.1:8443 --tls-cert server.crt --tls-key server.key \\
       --client-ca ca.crt --require-client-cert --min-tls v1.3
 
-Paths: /status/CODE, /delay/MS, /bytes/N, /stream/N (N chunks), /trailers; WebSocket upgrade on any.")]
+Paths: /status/CODE, /delay/MS, /bytes/N, /stream/N (N chunks), /trailers; WebSocket upgrade on any."
+)]
 pub(crate) struct EchoArgs {
     /// Address to listen on; port 0 takes a free one, which is printed
     #[arg(long, value_name = "ADDR")]
@@ -255,12 +270,15 @@ pub(crate) struct EchoArgs {
 
 /// The whole story on one machine: certificates, TLS upstreams, the gateway, requests to try
 #[derive(Debug, Args)]
-#[command(max_term_width = 100, after_help = "\
+#[command(
+    max_term_width = 100,
+    after_help = "\
 Examples:
   nuncio demo --once     make the requests, print the answers, exit 0 when they are right
   nuncio demo            start it, print requests to try, end with Ctrl-C
 
-Everything is made in a temporary folder and on free ports of 127.0.0.1, and removed at the end.")]
+Everything is made in a temporary folder and on free ports of 127.0.0.1, and removed at the end."
+)]
 pub(crate) struct DemoArgs {
     /// Make the requests itself, print and check the answers, then exit with 0 or 1
     #[arg(long)]

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -50,7 +51,15 @@ pub(crate) struct EchoTls {
 pub(crate) struct EchoHandle {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    connections: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
+}
+
+impl EchoHandle {
+    /// TCP connections that were accepted so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
 }
 
 /// Starts an echo upstream on the current runtime.
@@ -58,20 +67,23 @@ pub(crate) async fn start(options: EchoOptions) -> std::io::Result<EchoHandle> {
     let listener = TcpListener::bind(options.listen).await?;
     let address = listener.local_addr()?;
     let tls = options.tls.map(Arc::new);
+    let connections = Arc::new(AtomicU64::new(0));
     let mut tasks = JoinSet::new();
-    tasks.spawn(accept(listener, tls));
+    tasks.spawn(accept(listener, tls, Arc::clone(&connections)));
     Ok(EchoHandle {
         address,
+        connections,
         _tasks: tasks,
     })
 }
 
-async fn accept(listener: TcpListener, tls: Option<Arc<EchoTls>>) {
+async fn accept(listener: TcpListener, tls: Option<Arc<EchoTls>>, count: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
+                    count.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(serve(stream, peer, tls.clone()));
                 }
                 // Out of file descriptors, most likely: others must end before the next can be taken.
@@ -132,7 +144,9 @@ pub(crate) async fn run(args: &EchoArgs) -> Result<ExitCode, Failure> {
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     let listen = options.listen;
     let handle = start(options).await.map_err(|error| {
-        Failure::usage(format!("cannot listen on {listen}: {error}; choose another address with --listen"))
+        Failure::usage(format!(
+            "cannot listen on {listen}: {error}; choose another address with --listen"
+        ))
     })?;
     let mut signals = signals::Termination::listen()?;
     output::line(format_args!("listening on {scheme}://{}", handle.address));
@@ -143,7 +157,9 @@ pub(crate) async fn run(args: &EchoArgs) -> Result<ExitCode, Failure> {
 fn options(args: &EchoArgs) -> Result<EchoOptions, Failure> {
     let listen = args.listen.parse().map_err(|_| {
         let given = &args.listen;
-        Failure::usage(format!("--listen {given}: not an address; write IP:PORT, such as 127.0.0.1:8443"))
+        Failure::usage(format!(
+            "--listen {given}: not an address; write IP:PORT, such as 127.0.0.1:8443"
+        ))
     })?;
     let tls = match (&args.tls_cert, &args.tls_key) {
         (Some(certificate), Some(key)) => Some(tls(args, certificate, key)?),
@@ -155,7 +171,11 @@ fn options(args: &EchoArgs) -> Result<EchoOptions, Failure> {
 fn tls(args: &EchoArgs, certificate: &Path, key: &Path) -> Result<EchoTls, Failure> {
     let chain = read("--tls-cert", certificate)?;
     let key_pem = read("--tls-key", key)?;
-    let client_ca = args.client_ca.as_deref().map(|path| read("--client-ca", path)).transpose()?;
+    let client_ca = args
+        .client_ca
+        .as_deref()
+        .map(|path| read("--client-ca", path))
+        .transpose()?;
     let config = nuncio_tls::server_config(
         &chain,
         &key_pem,
@@ -167,7 +187,10 @@ fn tls(args: &EchoArgs, certificate: &Path, key: &Path) -> Result<EchoTls, Failu
     )
     .map_err(|error| {
         let (certificate, key) = (certificate.display(), key.display());
-        Failure::usage(format!("cannot serve with {certificate} and {key}: {}", error.message))
+        Failure::usage(format!(
+            "cannot serve with {certificate} and {key}: {}",
+            error.message
+        ))
     })?;
     Ok(EchoTls {
         config,
@@ -178,15 +201,20 @@ fn tls(args: &EchoArgs, certificate: &Path, key: &Path) -> Result<EchoTls, Failu
 fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| {
         let path = path.display();
-        Failure::usage(format!("{flag} {path}: cannot be read: {error}; name a readable PEM file"))
+        Failure::usage(format!(
+            "{flag} {path}: cannot be read: {error}; name a readable PEM file"
+        ))
     })
 }
 
 fn protocols(text: &str) -> Result<Vec<Alpn>, Failure> {
     let ids = text.split(',').map(str::trim).filter(|id| !id.is_empty());
     ids.map(|id| {
-        nuncio_tls::alpn_protocol(id)
-            .map_err(|_| Failure::usage(format!("--alpn {text}: {id} is not known; use h2, http/1.1 or both")))
+        nuncio_tls::alpn_protocol(id).map_err(|_| {
+            Failure::usage(format!(
+                "--alpn {text}: {id} is not known; use h2, http/1.1 or both"
+            ))
+        })
     })
     .collect()
 }
@@ -194,9 +222,11 @@ fn protocols(text: &str) -> Result<Vec<Alpn>, Failure> {
 fn version(flag: &str, text: &str) -> Result<TlsVersion, Failure> {
     match nuncio_tls::version(text) {
         Ok(VersionBound::Spoken(version)) => Ok(version),
-        Ok(VersionBound::Retired) => {
-            Err(Failure::usage(format!("{flag} {text}: is not spoken any more; use v1.2 or v1.3")))
-        }
-        Err(_) => Err(Failure::usage(format!("{flag} {text}: is not a TLS version; use v1.2 or v1.3"))),
+        Ok(VersionBound::Retired) => Err(Failure::usage(format!(
+            "{flag} {text}: is not spoken any more; use v1.2 or v1.3"
+        ))),
+        Err(_) => Err(Failure::usage(format!(
+            "{flag} {text}: is not a TLS version; use v1.2 or v1.3"
+        ))),
     }
 }

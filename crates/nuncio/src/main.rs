@@ -1,17 +1,27 @@
 //! The gateway and its tools in one program.
 
+mod check;
 mod cli;
+mod demo;
 mod echo;
+mod explain;
 mod failure;
 mod output;
+mod probe;
+mod report;
+mod run;
+mod settings;
 mod signals;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::task::LocalSet;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::settings::{LogSettings, process_environment};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -22,14 +32,62 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    let environment = &process_environment;
     match command {
-        Command::Echo(args) => runtime()?.block_on(echo::run(&args)),
-        _ => Ok(ExitCode::SUCCESS),
+        Command::Run(args) => {
+            let (settings, log) = settings::run(args, environment)?;
+            start_log(log);
+            block_on(run::run(settings))
+        }
+        Command::Probe(args) => {
+            let options = settings::compile(&args.resolve, environment)?;
+            block_on(probe::run(&args, &options))
+        }
+        Command::Echo(args) => {
+            start_log(LogSettings {
+                json: false,
+                level: LevelFilter::WARN,
+            });
+            block_on(echo::run(&args))
+        }
+        Command::Demo(args) => block_on(demo::run(&args)),
+        Command::Check(args) => {
+            let options = settings::compile(&[], environment)?;
+            output::with_stdout(|out, colour| {
+                check::run(&args.paths, args.format, args.strict, &options, out, colour)
+            })
+        }
+        Command::Explain(args) => {
+            let question = explain::Question::read(&args)?;
+            let options = settings::compile(&[], environment)?;
+            output::with_stdout(|out, _| explain::run(&question, &options, out))
+        }
     }
 }
 
-/// A runtime for one command.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// The program's own log, on standard error; standard output belongs to the access log.
+fn start_log(settings: LogSettings) {
+    use std::io::IsTerminal;
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(settings.level);
+    if settings.json {
+        builder.json().init();
+    } else {
+        builder
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .init();
+    }
+}
+
+/// Runs a command on a runtime of its own: control work never shares a thread with the data plane.
+fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::wrong(format!("cannot start: {error}")))
+    let runtime = runtime.map_err(|error| Failure::wrong(format!("cannot start: {error}")))?;
+    // The probe's connector is the data plane's, whose tasks stay on their thread.
+    let outcome = LocalSet::new().block_on(&runtime, command);
+    // Whoever asked for the end does not wait for a file that is just being read.
+    runtime.shutdown_background();
+    outcome
 }

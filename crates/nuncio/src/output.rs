@@ -1,7 +1,10 @@
 //! Standard output and standard error of the commands.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::failure::Failure;
 
 /// Prints a line on standard output. A reader that went away (`| head`) is no failure of ours.
 pub(crate) fn line(text: fmt::Arguments<'_>) {
@@ -12,4 +15,21 @@ pub(crate) fn line(text: fmt::Arguments<'_>) {
 /// Prints a sentence on standard error, as `nuncio: ...`.
 pub(crate) fn complain(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "nuncio: {text}");
+}
+
+/// Lets a command write to standard output, in colour where a person reads it, and give its status.
+pub(crate) fn with_stdout(
+    write: impl FnOnce(&mut dyn Write, bool) -> io::Result<u8>,
+) -> Result<ExitCode, Failure> {
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let status = write(&mut out, colour);
+    match status.and_then(|status| out.flush().map(|()| status)) {
+        Ok(status) => Ok(ExitCode::from(status)),
+        // The reader has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Failure::wrong(format!(
+            "cannot write to standard output: {error}"
+        ))),
+    }
 }

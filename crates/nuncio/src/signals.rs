@@ -13,7 +13,8 @@ pub(crate) struct Termination {
 impl Termination {
     /// From here on the signals no longer kill the process.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::wrong(format!("cannot handle signals: {error}")));
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::wrong(format!("cannot handle signals: {error}")));
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

@@ -60,9 +60,14 @@ impl Session {
         let leaf = connection.peer_certificates().and_then(<[_]>::first);
         Self {
             version,
-            cipher: connection.negotiated_cipher_suite().map(|suite| cipher(suite.suite())).unwrap_or_default(),
+            cipher: connection
+                .negotiated_cipher_suite()
+                .map(|suite| cipher(suite.suite()))
+                .unwrap_or_default(),
             sni: connection.server_name().map(str::to_owned),
-            alpn: connection.alpn_protocol().map(|id| String::from_utf8_lossy(id).into_owned()),
+            alpn: connection
+                .alpn_protocol()
+                .map(|id| String::from_utf8_lossy(id).into_owned()),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             client_certificate: leaf.map(|der| ClientCertificate::of(der, verified)),
         }
@@ -71,7 +76,9 @@ impl Session {
 
 /// The RFC's name; rustls marks those of TLS 1.3 with `TLS13_`.
 fn cipher(suite: rustls::CipherSuite) -> String {
-    suite.as_str().map_or_else(|| format!("{suite:?}"), |name| name.replacen("TLS13_", "TLS_", 1))
+    suite
+        .as_str()
+        .map_or_else(|| format!("{suite:?}"), |name| name.replacen("TLS13_", "TLS_", 1))
 }
 
 impl ClientCertificate {
@@ -92,7 +99,10 @@ impl ClientCertificate {
 }
 
 /// Answers one request, after reading all of its body.
-pub(super) async fn answer(mut request: Request<Incoming>, session: Option<Arc<Session>>) -> Response<Content> {
+pub(super) async fn answer(
+    mut request: Request<Incoming>,
+    session: Option<Arc<Session>>,
+) -> Response<Content> {
     if let Some(response) = websocket::accept(&mut request) {
         return response;
     }
@@ -102,7 +112,10 @@ pub(super) async fn answer(mut request: Request<Incoming>, session: Option<Arc<S
     };
     let echo = || json(&head, body_bytes, session.as_deref());
     let mut segments = head.uri.path().splitn(3, '/').skip(1);
-    let (kind, argument) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    let (kind, argument) = (
+        segments.next().unwrap_or_default(),
+        segments.next().unwrap_or_default(),
+    );
     match (kind, argument.parse::<u64>()) {
         ("status", Ok(code)) => match u16::try_from(code).ok().filter(|code| (200..1000).contains(code)) {
             Some(code) => with_status(echo(), code),
@@ -135,7 +148,10 @@ fn json(head: &http::request::Parts, body_bytes: u64, tls: Option<&Session>) -> 
     let mut headers = BTreeMap::<String, Vec<String>>::new();
     // HTTP/2 says `:authority` where HTTP/1.1 says `host`; a reader wants one place to look.
     if let Some(authority) = head.uri.authority().filter(|_| !head.headers.contains_key(HOST)) {
-        headers.entry("host".to_owned()).or_default().push(authority.to_string());
+        headers
+            .entry("host".to_owned())
+            .or_default()
+            .push(authority.to_string());
     }
     for (name, value) in &head.headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -157,7 +173,10 @@ fn json(head: &http::request::Parts, body_bytes: u64, tls: Option<&Session>) -> 
             response.headers_mut().insert(CONTENT_TYPE, json);
             response
         }
-        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the request cannot be told in JSON\n"),
+        Err(_) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the request cannot be told in JSON\n",
+        ),
     }
 }
 
@@ -192,7 +211,9 @@ fn with_status(mut response: Response<Content>, code: u16) -> Response<Content> 
 fn with_trailers(mut response: Response<Content>, mut trailers: HeaderMap) -> Response<Content> {
     trailers.insert(HeaderName::from_static("x-echo"), HeaderValue::from_static("end"));
     for name in trailers.keys() {
-        response.headers_mut().append(TRAILER, HeaderValue::from(name.clone()));
+        response
+            .headers_mut()
+            .append(TRAILER, HeaderValue::from(name.clone()));
     }
     if let Content::Whole(text) = response.body_mut() {
         let text = text.take();
@@ -234,9 +255,10 @@ impl Content {
                 *sent += 1;
                 Some(Frame::data(format!("chunk {sent} of {of}\n").into()))
             }
-            Self::Trailed { text, trailers } => {
-                text.take().map(Frame::data).or_else(|| trailers.take().map(Frame::trailers))
-            }
+            Self::Trailed { text, trailers } => text
+                .take()
+                .map(Frame::data)
+                .or_else(|| trailers.take().map(Frame::trailers)),
         }
     }
 }

@@ -33,10 +33,20 @@ pub(super) fn accept(request: &mut Request<Incoming>) -> Option<Response<Content
         return None;
     }
     let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) else {
-        return Some(plain(StatusCode::BAD_REQUEST, "the WebSocket handshake has no sec-websocket-key\n"));
+        return Some(plain(
+            StatusCode::BAD_REQUEST,
+            "the WebSocket handshake has no sec-websocket-key\n",
+        ));
     };
-    if request.headers().get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-        return Some(plain(StatusCode::UPGRADE_REQUIRED, "only WebSocket version 13 is spoken\n"));
+    if request
+        .headers()
+        .get(SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Some(plain(
+            StatusCode::UPGRADE_REQUIRED,
+            "only WebSocket version 13 is spoken\n",
+        ));
     }
     let accept = HeaderValue::from_str(&accept_key(key.as_bytes())).ok()?;
     tokio::spawn(talk(hyper::upgrade::on(request)));
@@ -51,8 +61,13 @@ pub(super) fn accept(request: &mut Request<Incoming>) -> Option<Response<Content
 
 /// Whether a header holding a list has this token, in any letter case.
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+    let values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
 fn accept_key(key: &[u8]) -> String {
@@ -84,7 +99,10 @@ async fn echo_frames<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Re
     while let Some(mut head) = read_head(&mut stream).await? {
         let opcode = head.first & OPCODE;
         if opcode >= CLOSE && head.length > CONTROL_LIMIT {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "control frame too long"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "control frame too long",
+            ));
         }
         match opcode {
             PING => head.first = head.first & !OPCODE | PONG,
@@ -143,7 +161,11 @@ fn written_head(head: &FrameHead) -> Vec<u8> {
 }
 
 /// Reads a payload piece by piece, takes its mask off, and sends it back if told to.
-async fn copy<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, head: &FrameHead, back: bool) -> io::Result<()> {
+async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    head: &FrameHead,
+    back: bool,
+) -> io::Result<()> {
     // A multiple of the mask's four bytes, so that each piece begins with the mask's first.
     let mut piece = vec![0; usize::try_from(head.length.min(PIECE)).unwrap_or_default()];
     let mut left = head.length;
@@ -169,7 +191,10 @@ mod tests {
     /// The example of RFC 6455 section 1.3.
     #[test]
     fn the_accept_key_is_that_of_the_rfc() {
-        assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
     }
 
     async fn exchange(sent: &[u8], expected: usize) -> Vec<u8> {
@@ -202,7 +227,12 @@ mod tests {
         let mut sent = vec![0x82, 0xff];
         sent.extend(70_000_u64.to_be_bytes());
         sent.extend(mask);
-        sent.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        sent.extend(
+            payload
+                .iter()
+                .zip(mask.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
         let got = exchange(&sent, 10 + payload.len()).await;
         assert_eq!(&got[..10], &[0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]);
         assert_eq!(&got[10..], payload);

@@ -1,0 +1,216 @@
+//! `nuncio probe`: one real handshake with the settings that the gateway would use.
+//!
+//! A URL is probed as the Mapping that a user would write for it, so there is no second way to settings.
+
+mod report;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nuncio_compile::{LastGood, Object, Options, Output};
+use nuncio_controller::Loaded;
+use nuncio_model::{Action, ObjectRef, Severity, Snapshot, Target, Unresolved, Upstream};
+use nuncio_proxy::ProbeOptions;
+
+use crate::cli::{Format, ProbeArgs};
+use crate::failure::Failure;
+use crate::output;
+
+/// Name of the Mapping that stands for a URL.
+const PROBED: &str = "nuncio-probe";
+/// Where no route says: the reference's default of `connect_timeout_ms`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What a Mapping sends to.
+enum Destination {
+    Upstream {
+        upstream: Arc<Upstream>,
+        connect_timeout: Duration,
+    },
+    Unresolved(Unresolved),
+}
+
+/// Probes what `args` name; status 1 where a handshake failed or none could be tried.
+pub(crate) async fn run(args: &ProbeArgs, options: &Options) -> Result<ExitCode, Failure> {
+    let (output, mapping) = match args.target.split_once("://") {
+        Some((scheme, rest)) => compile_url(args, options, scheme, rest)?,
+        None => compile_mapping(args, options)?,
+    };
+    let destination =
+        destination(&output.snapshot, &mapping).ok_or_else(|| nowhere(&output.snapshot, &mapping))?;
+    let shown = if &*mapping.name == PROBED {
+        args.target.clone()
+    } else {
+        mapping.to_string()
+    };
+    let (upstream, connect_timeout) = match destination {
+        Destination::Upstream {
+            upstream,
+            connect_timeout,
+        } => (upstream, connect_timeout),
+        Destination::Unresolved(unresolved) => {
+            output::line(format_args!(
+                "{}",
+                report::unresolved(&shown, &unresolved, args.format)
+            ));
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let options = ProbeOptions { connect_timeout };
+    let probes = nuncio_proxy::probe(&upstream.identity, &output.endpoints, options).await;
+    let fine = !probes.is_empty() && probes.iter().all(|probe| probe.failure.is_none());
+    let text = match args.format {
+        Format::Text => report::text(&shown, &upstream, &probes),
+        Format::Json => report::json(&upstream.identity, &probes),
+    };
+    output::line(format_args!("{text}"));
+    Ok(if fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn compile_mapping(args: &ProbeArgs, options: &Options) -> Result<(Output, ObjectRef), Failure> {
+    if args.config.is_empty() {
+        let target = &args.target;
+        let cure = "name its manifests with --config PATH, or write https://HOST[:PORT]";
+        return Err(Failure::usage(format!(
+            "{target} is the name of a Mapping: {cure}"
+        )));
+    }
+    if args.tls_context.is_some() {
+        return Err(Failure::usage(
+            "--tls-context goes with https://HOST[:PORT]; a Mapping names its TLSContext in its field tls",
+        ));
+    }
+    let (output, loaded) = nuncio_controller::check(&args.config, options);
+    let mapping = find_mapping(&loaded, &args.target, &options.namespace)?;
+    Ok((output, mapping))
+}
+
+/// The Mapping called `NAME` or `NAME.NAMESPACE`; of several equal names that in the gateway's namespace.
+fn find_mapping(loaded: &Loaded, target: &str, namespace: &str) -> Result<ObjectRef, Failure> {
+    let mappings = || {
+        let references = loaded.objects.objects.iter().map(|object| &object.reference);
+        references.filter(|reference| &*reference.kind == "Mapping")
+    };
+    if let Some(mapping) = mappings().find(|mapping| mapping.qualified() == target) {
+        return Ok(mapping.clone());
+    }
+    let mut named: Vec<&ObjectRef> = mappings().filter(|mapping| &*mapping.name == target).collect();
+    named.sort_by_key(|mapping| &*mapping.namespace != namespace);
+    match named.as_slice() {
+        [only] => Ok((*only).clone()),
+        [own, ..] if &*own.namespace == namespace => Ok((*own).clone()),
+        [] => {
+            let known: Vec<String> = mappings().map(ObjectRef::qualified).take(10).collect();
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            Err(Failure::wrong(format!(
+                "no Mapping is called {target}; the manifests hold: {known}"
+            )))
+        }
+        several => {
+            let names: Vec<String> = several.iter().map(|mapping| mapping.qualified()).collect();
+            Err(Failure::usage(format!(
+                "several Mappings are called {target}; write one of {}",
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn compile_url(
+    args: &ProbeArgs,
+    options: &Options,
+    scheme: &str,
+    rest: &str,
+) -> Result<(Output, ObjectRef), Failure> {
+    if !scheme.eq_ignore_ascii_case("https") {
+        let target = &args.target;
+        return Err(Failure::usage(format!(
+            "{target}: probe does TLS handshakes; write https://HOST[:PORT]"
+        )));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let mut loaded = nuncio_controller::load(&args.config);
+    let mut spec = serde_json::json!({
+        "hostname": "*",
+        "prefix": "/",
+        "ambassador_id": [options.ambassador_id],
+        "service": format!("https://{authority}"),
+    });
+    if let (Some(context), Some(spec)) = (&args.tls_context, spec.as_object_mut()) {
+        spec.insert("tls".to_owned(), context.clone().into());
+    }
+    let document = serde_json::json!({
+        "apiVersion": "getambassador.io/v3alpha1",
+        "kind": "Mapping",
+        "metadata": { "name": PROBED, "namespace": options.namespace },
+        "spec": spec,
+    });
+    let object = Object::from_document(document, None).map_err(|problem| Failure::usage(problem.message))?;
+    let mapping = object.reference.clone();
+    loaded.objects.objects.push(object);
+    Ok((
+        nuncio_compile::compile(&loaded.objects, options, &LastGood::default()),
+        mapping,
+    ))
+}
+
+/// Where the Mapping sends to, if it is part of any route or uses any upstream.
+fn destination(snapshot: &Snapshot, mapping: &ObjectRef) -> Option<Destination> {
+    let action = targets(snapshot)
+        .find(|target| target.mapping == *mapping)
+        .map(|target| &target.action);
+    match action {
+        Some(Action::Unresolved(unresolved)) => Some(Destination::Unresolved(unresolved.clone())),
+        Some(Action::Forward(forward)) => Some(Destination::Upstream {
+            upstream: Arc::clone(snapshot.upstream(forward.upstream)),
+            connect_timeout: forward.connect_timeout,
+        }),
+        // No Host takes it, but its upstream may exist all the same.
+        None => {
+            let upstream = snapshot
+                .upstreams
+                .iter()
+                .find(|upstream| upstream.mappings.contains(mapping))?;
+            Some(Destination::Upstream {
+                upstream: Arc::clone(upstream),
+                connect_timeout: CONNECT_TIMEOUT,
+            })
+        }
+    }
+}
+
+fn targets(snapshot: &Snapshot) -> impl Iterator<Item = &Target> {
+    let hosts = snapshot
+        .listeners
+        .iter()
+        .flat_map(|listener| listener.hosts.hosts());
+    hosts
+        .flat_map(|host| host.routes.routes())
+        .flat_map(|route| &route.targets)
+}
+
+/// The Mapping exists but takes no traffic: its own problems say why.
+fn nowhere(snapshot: &Snapshot, mapping: &ObjectRef) -> Failure {
+    let own = |problem: &&nuncio_model::Problem| problem.object.as_ref() == Some(mapping);
+    let worst = snapshot
+        .problems
+        .iter()
+        .filter(own)
+        .max_by_key(|problem| problem.severity);
+    match worst.filter(|problem| problem.severity > Severity::Notice) {
+        Some(problem) => Failure::wrong(format!("{mapping} takes no traffic: {}", problem.message)),
+        None => Failure::wrong(format!(
+            "{mapping} takes no traffic: no Host on any Listener goes with its hostname; \
+             `nuncio check` shows what is wrong with the manifests"
+        )),
+    }
+}

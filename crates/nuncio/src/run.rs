@@ -1,0 +1,234 @@
+//! `nuncio run`: joins the controller, the proxy and the admin interface, and ends them in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use nuncio_admin::{About, Admin};
+use nuncio_controller::{ControllerError, Publisher};
+use nuncio_model::{EndpointTable, Problem, Severity, Snapshot};
+use nuncio_proxy::{Proxy, StartError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::failure::Failure;
+use crate::settings::{RunSettings, cannot_listen};
+use crate::signals::Termination;
+
+/// So many problems are logged with their sentence; the rest is counted.
+const TOLD: usize = 3;
+
+/// A gateway that runs in this process. Dropping it ends the control tasks, not the requests in flight.
+pub(crate) struct Gateway {
+    /// Where the admin interface listens.
+    pub(crate) admin: SocketAddr,
+    snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
+    proxy: Proxy,
+    drain_time: Duration,
+    stop: watch::Sender<bool>,
+    controller: JoinHandle<Result<(), ControllerError>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Why a gateway did not come up.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// A Listener's port, or the workers.
+    Proxy(StartError),
+    /// Watching the manifests.
+    Controller(String),
+}
+
+impl Gateway {
+    /// Takes the admin port and starts everything; [`Gateway::opened`] tells when it serves.
+    pub(crate) async fn start(settings: RunSettings) -> Result<Self, Failure> {
+        let RunSettings {
+            config,
+            admin,
+            proxy,
+            compile,
+            warnings,
+        } = settings;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let bound = TcpListener::bind(admin).await;
+        let listener =
+            bound.map_err(|error| cannot_listen("the admin interface", admin, error, "--admin"))?;
+        let admin = listener
+            .local_addr()
+            .map_err(|error| Failure::wrong(error.to_string()))?;
+        let (snapshot_sender, snapshot) = watch::channel(None);
+        let (endpoint_sender, endpoints) = watch::channel(Arc::new(EndpointTable::default()));
+        let drain_time = proxy.drain_time;
+        let proxy = Proxy::start(proxy, &snapshot, &endpoints)
+            .map_err(|error| Failure::wrong(format!("cannot start the workers: {error}")))?;
+        let (stop, stopped) = watch::channel(false);
+        let serve = nuncio_admin::serve(
+            listener,
+            Admin {
+                snapshot: snapshot.clone(),
+                live: proxy.live(),
+                about: about(&compile),
+            },
+            until(stopped.clone()),
+        );
+        let tell = tell_changes(config.clone(), snapshot.clone());
+        let publisher = Publisher {
+            snapshot: snapshot_sender,
+            endpoints: endpoint_sender,
+        };
+        let control = nuncio_controller::run_files(config, compile, publisher, until(stopped));
+        let tasks = vec![
+            tokio::spawn(async {
+                if let Err(error) = serve.await {
+                    tracing::error!("the admin interface ended: {error}");
+                }
+            }),
+            tokio::spawn(tell),
+        ];
+        let controller = tokio::spawn(control);
+        Ok(Self {
+            admin,
+            snapshot,
+            proxy,
+            drain_time,
+            stop,
+            controller,
+            tasks,
+        })
+    }
+
+    /// Waits until the first configuration serves on all its ports.
+    pub(crate) async fn opened(&mut self) -> Result<(), NotOpened> {
+        tokio::select! {
+            opened = self.proxy.opened() => opened.map_err(NotOpened::Proxy),
+            ended = &mut self.controller => Err(NotOpened::Controller(sentence_of(ended))),
+        }
+    }
+
+    /// The configuration in force; none before [`Gateway::opened`].
+    pub(crate) fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Stops accepting and finishes what is in flight, for the drain time at most.
+    pub(crate) async fn drain(self) {
+        // Nobody listens only when the tasks have ended already.
+        let _ = self.stop.send(true);
+        self.proxy.drain().await;
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn sentence_of(ended: Result<Result<(), ControllerError>, tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "the manifests are not watched any more".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means stop as well.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+fn about(options: &nuncio_compile::Options) -> About {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: hostname.trim().to_owned(),
+        ambassador_id: options.ambassador_id.clone(),
+        namespace: options.namespace.clone(),
+        single_namespace: options.single_namespace,
+        mode: "file",
+        started: SystemTime::now(),
+    }
+}
+
+/// Logs every configuration that is published.
+async fn tell_changes(paths: Vec<PathBuf>, mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>) {
+    while snapshots.changed().await.is_ok() {
+        let snapshot = snapshots.borrow_and_update().clone();
+        if let Some(snapshot) = snapshot {
+            tell(&snapshot, &paths);
+        }
+    }
+}
+
+fn tell(snapshot: &Snapshot, paths: &[PathBuf]) {
+    let (revision, upstreams) = (snapshot.revision, snapshot.upstreams.len());
+    let ports: Vec<String> = snapshot
+        .listeners
+        .iter()
+        .map(|listener| listener.port.to_string())
+        .collect();
+    let ports = if ports.is_empty() {
+        "none".to_owned()
+    } else {
+        ports.join(", ")
+    };
+    tracing::info!("configuration {revision}: ports {ports}; upstreams: {upstreams}");
+    let serious = |problem: &&Problem| problem.severity > Severity::Notice;
+    let count = snapshot.problems.iter().filter(serious).count();
+    if count == 0 {
+        return;
+    }
+    for problem in snapshot.problems.iter().filter(serious).take(TOLD) {
+        let object = problem
+            .object
+            .as_ref()
+            .map(|object| format!("{object}: "))
+            .unwrap_or_default();
+        let severity = problem.severity.as_str();
+        tracing::warn!("{severity}: {object}{}", problem.message);
+    }
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    let noun = if count == 1 { "problem" } else { "problems" };
+    tracing::warn!(
+        "{count} {noun} in the manifests; `nuncio check {}` shows all",
+        paths.join(" ")
+    );
+}
+
+/// `nuncio run`: serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+pub(crate) async fn run(settings: RunSettings) -> Result<ExitCode, Failure> {
+    let mut signals = Termination::listen()?;
+    let mut gateway = Gateway::start(settings).await?;
+    tracing::info!("admin interface on http://{}", gateway.admin);
+    let opened = tokio::select! {
+        opened = gateway.opened() => opened,
+        signal = signals.next() => {
+            tracing::info!("{signal}: ends before the first configuration served");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    opened.map_err(|error| match error {
+        NotOpened::Proxy(error) => Failure::usage(error.to_string()),
+        NotOpened::Controller(error) => Failure::usage(error),
+    })?;
+    tracing::info!("ready");
+    tokio::select! {
+        signal = signals.next() => {
+            let seconds = gateway.drain_time.as_secs();
+            tracing::info!("{signal}: finishes what is in flight, for {seconds} s at most");
+        }
+        ended = &mut gateway.controller => return Err(Failure::wrong(sentence_of(ended))),
+    }
+    tokio::select! {
+        () = gateway.drain() => {
+            tracing::info!("drained");
+            Ok(ExitCode::SUCCESS)
+        }
+        signal = signals.next() => {
+            tracing::warn!("{signal} again: ends at once");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What the tests of the whole program stand on.
+
+pub mod certificates;
+pub mod client;
+pub mod peer;
+pub mod program;
+pub mod waiting;

@@ -1,0 +1,504 @@
+//! Upstreams that record what the gateway does to them, and misbehave where a test wants it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::{LazyConfigAcceptor, TlsStream};
+
+use super::certificates::Identity;
+use super::waiting::eventually;
+
+/// So many first bytes of a connection are kept.
+const KEPT: usize = 64 * 1024;
+
+/// What happened on one TCP connection.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// The first bytes that arrived, before any decryption.
+    pub bytes: Vec<u8>,
+    /// What the ClientHello said, where there was one.
+    pub hello: Option<Hello>,
+    /// What was agreed, where the handshake came to its end.
+    pub session: Option<Session>,
+    /// Why the handshake failed, where it did.
+    pub handshake_error: Option<String>,
+    /// Requests on it, in order.
+    pub requests: Vec<Recorded>,
+}
+
+/// A ClientHello.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    pub sni: Option<String>,
+    pub alpn: Vec<String>,
+    /// Names as rustls writes them.
+    pub cipher_suites: Vec<String>,
+    /// Names as rustls writes them.
+    pub groups: Vec<String>,
+}
+
+/// A session that stands.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// `TLSv1_3` or `TLSv1_2`.
+    pub version: String,
+    pub alpn: Option<String>,
+    pub resumed: bool,
+    /// The client's certificate, DER.
+    pub client: Option<Vec<u8>>,
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub method: Method,
+    pub uri: Uri,
+    pub version: Version,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Recorded {
+    /// `host`, or `:authority` in HTTP/2.
+    pub fn authority(&self) -> String {
+        let host = self
+            .headers
+            .get("host")
+            .map(|host| host.to_str().unwrap().to_owned());
+        host.or_else(|| self.uri.authority().map(ToString::to_string))
+            .unwrap_or_default()
+    }
+}
+
+type Records = Arc<Mutex<Vec<Connection>>>;
+type Answer = Arc<dyn Fn(&Recorded) -> Response<Full<Bytes>> + Send + Sync>;
+
+/// An upstream that runs; it ends when dropped.
+pub struct Upstream {
+    pub address: SocketAddr,
+    records: Records,
+    _tasks: JoinSet<()>,
+}
+
+impl Upstream {
+    /// HTTP over TLS with this certificate: TLS 1.2 and 1.3, `h2` and `http/1.1`, every answer 200 `ok`.
+    pub async fn tls(identity: &Identity) -> Self {
+        Tls::with(identity).start().await
+    }
+
+    /// HTTP in the clear, every answer 200 `ok`.
+    pub async fn cleartext() -> Self {
+        Self::listen(async |stream, record: Record| {
+            serve_http(stream, record, answer_ok()).await;
+        })
+        .await
+    }
+
+    /// TCP that does whatever `handle` does with each connection.
+    pub async fn raw<F>(handle: impl Fn(TcpStream) -> F + Clone + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send,
+    {
+        Self::accepting(move |stream, _| {
+            let handle = handle.clone();
+            async move { handle(stream).await }
+        })
+        .await
+    }
+
+    /// Records first bytes and hands the rest to `serve`.
+    async fn listen<F>(serve: impl Fn(Tapped, Record) -> F + Clone + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send,
+    {
+        Self::accepting(move |stream, record| {
+            let serve = serve.clone();
+            let tapped = Tapped {
+                stream,
+                record: record.clone(),
+            };
+            async move { serve(tapped, record).await }
+        })
+        .await
+    }
+
+    async fn accepting<F>(handle: impl Fn(TcpStream, Record) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let records = Records::default();
+        let mut tasks = JoinSet::new();
+        let shared = Arc::clone(&records);
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(handle(stream, Record::new(&shared)));
+            }
+        });
+        Self {
+            address,
+            records,
+            _tasks: tasks,
+        }
+    }
+
+    /// Every connection so far, in the order of arrival.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.records.lock().unwrap().clone()
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.connections()
+            .into_iter()
+            .flat_map(|connection| connection.requests)
+            .collect()
+    }
+
+    /// The latest connection.
+    #[track_caller]
+    pub fn last(&self) -> Connection {
+        self.connections().pop().expect("nobody connected")
+    }
+
+    /// The ClientHello of the latest connection.
+    #[track_caller]
+    pub fn hello(&self) -> Hello {
+        self.last().hello.expect("there was no ClientHello")
+    }
+
+    /// The latest request.
+    #[track_caller]
+    pub fn request(&self) -> Recorded {
+        self.requests().pop().expect("nobody asked for anything")
+    }
+
+    /// Waits for a connection of which this is true.
+    pub async fn saw(&self, what: &str, right: impl Fn(&Connection) -> bool) -> Connection {
+        eventually(what, async || self.connections().into_iter().find(&right)).await
+    }
+}
+
+/// A TLS upstream to be started.
+pub struct Tls {
+    identity: Identity,
+    client_ca: Option<(String, bool)>,
+    alpn: Vec<&'static str>,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    suites: Option<Vec<rustls::CipherSuite>>,
+    groups: Option<Vec<rustls::NamedGroup>>,
+    answer: Answer,
+}
+
+impl Tls {
+    pub fn with(identity: &Identity) -> Self {
+        Self {
+            identity: identity.clone(),
+            client_ca: None,
+            alpn: vec!["h2", "http/1.1"],
+            versions: rustls::ALL_VERSIONS.to_vec(),
+            suites: None,
+            groups: None,
+            answer: answer_ok(),
+        }
+    }
+
+    /// Asks for client certificates of this authority (PEM), and insists on one where `required`.
+    pub fn client_ca(mut self, pem: &str, required: bool) -> Self {
+        self.client_ca = Some((pem.to_owned(), required));
+        self
+    }
+
+    /// Protocols that ALPN may choose; none at all leaves ALPN out.
+    pub fn alpn(mut self, protocols: &[&'static str]) -> Self {
+        self.alpn = protocols.to_vec();
+        self
+    }
+
+    /// TLS versions that are spoken, such as `&[&rustls::version::TLS13]`.
+    pub fn versions(mut self, versions: &[&'static SupportedProtocolVersion]) -> Self {
+        self.versions = versions.to_vec();
+        self
+    }
+
+    /// Suites that are accepted.
+    pub fn cipher_suites(mut self, suites: &[rustls::CipherSuite]) -> Self {
+        self.suites = Some(suites.to_vec());
+        self
+    }
+
+    /// Key-exchange groups that are accepted.
+    pub fn groups(mut self, groups: &[rustls::NamedGroup]) -> Self {
+        self.groups = Some(groups.to_vec());
+        self
+    }
+
+    /// What is answered.
+    pub fn answer(
+        mut self,
+        answer: impl Fn(&Recorded) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        self.answer = Arc::new(answer);
+        self
+    }
+
+    /// Starts it; requests are answered.
+    pub async fn start(self) -> Upstream {
+        let answer = Arc::clone(&self.answer);
+        self.start_with(move |stream, record| {
+            let answer = Arc::clone(&answer);
+            async move { serve_http(stream, record, answer).await }
+        })
+        .await
+    }
+
+    /// Starts it; after each handshake `handle` does what it likes.
+    pub async fn start_with<F>(
+        self,
+        handle: impl Fn(TlsStream<Tapped>, Record) -> F + Clone + Send + Sync + 'static,
+    ) -> Upstream
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let config = self.config();
+        Upstream::listen(move |stream, record| {
+            let (config, handle) = (Arc::clone(&config), handle.clone());
+            async move {
+                if let Some(stream) = handshake(stream, config, &record).await {
+                    handle(stream.into(), record).await;
+                }
+            }
+        })
+        .await
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if let Some(suites) = &self.suites {
+            provider
+                .cipher_suites
+                .retain(|suite| suites.contains(&suite.suite()));
+        }
+        if let Some(groups) = &self.groups {
+            provider.kx_groups.retain(|group| groups.contains(&group.name()));
+        }
+        let provider = Arc::new(provider);
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&self.versions)
+            .unwrap();
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some((pem, required)) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    roots.add(certificate.unwrap()).unwrap();
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+                let verifier = if *required {
+                    verifier
+                } else {
+                    verifier.allow_unauthenticated()
+                };
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let mut config = builder
+            .with_single_cert(self.identity.chain_der(), self.identity.key_der())
+            .unwrap();
+        config.alpn_protocols = self.alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+}
+
+async fn handshake(
+    stream: Tapped,
+    config: Arc<ServerConfig>,
+    record: &Record,
+) -> Option<tokio_rustls::server::TlsStream<Tapped>> {
+    let outcome = async {
+        let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let hello = Hello::of(&start.client_hello());
+        record.change(|connection| connection.hello = Some(hello));
+        start.into_stream(config).await
+    };
+    match outcome.await {
+        Ok(stream) => {
+            let session = Session::of(stream.get_ref().1);
+            record.change(|connection| connection.session = Some(session));
+            Some(stream)
+        }
+        Err(error) => {
+            record.change(|connection| connection.handshake_error = Some(error.to_string()));
+            None
+        }
+    }
+}
+
+impl Hello {
+    fn of(hello: &rustls::server::ClientHello<'_>) -> Self {
+        let alpn = hello.alpn().into_iter().flatten();
+        let groups = hello.named_groups().unwrap_or_default();
+        Self {
+            sni: hello.server_name().map(str::to_owned),
+            alpn: alpn.map(|id| String::from_utf8_lossy(id).into_owned()).collect(),
+            cipher_suites: hello
+                .cipher_suites()
+                .iter()
+                .map(|suite| format!("{suite:?}"))
+                .collect(),
+            groups: groups.iter().map(|group| format!("{group:?}")).collect(),
+        }
+    }
+}
+
+impl Session {
+    fn of(connection: &rustls::ServerConnection) -> Self {
+        let client = connection.peer_certificates().and_then(<[_]>::first);
+        Self {
+            version: connection
+                .protocol_version()
+                .map(|version| format!("{version:?}"))
+                .unwrap_or_default(),
+            alpn: connection
+                .alpn_protocol()
+                .map(|id| String::from_utf8_lossy(id).into_owned()),
+            resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            client: client.map(|der| der.to_vec()),
+        }
+    }
+}
+
+/// Reads up to the end of an HTTP/1.1 head and gives it.
+pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+fn answer_ok() -> Answer {
+    Arc::new(|_| Response::new(Full::from("ok")))
+}
+
+/// Serves HTTP/1.1 and HTTP/2, records each request and answers it.
+pub async fn serve_http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    record: Record,
+    answer: Answer,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (record, answer) = (record.clone(), Arc::clone(&answer));
+        async move {
+            let (head, body) = request.into_parts();
+            // A body that breaks off counts as far as it came.
+            let body = body
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes)
+                .unwrap_or_default();
+            let (method, uri, version, headers) = (head.method, head.uri, head.version, head.headers);
+            let recorded = Recorded {
+                method,
+                uri,
+                version,
+                headers,
+                body,
+            };
+            let response = answer(&recorded);
+            record.change(|connection| connection.requests.push(recorded));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let server = auto::Builder::new(TokioExecutor::new());
+    // How the connection ends is the gateway's business.
+    let _ = server
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
+}
+
+/// Where one connection is recorded.
+#[derive(Clone)]
+pub struct Record {
+    records: Records,
+    position: usize,
+}
+
+impl Record {
+    fn new(records: &Records) -> Self {
+        let mut all = records.lock().unwrap();
+        all.push(Connection::default());
+        Self {
+            position: all.len() - 1,
+            records: Arc::clone(records),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Connection)) {
+        change(&mut self.records.lock().unwrap()[self.position]);
+    }
+}
+
+/// A TCP stream whose first bytes are kept.
+pub struct Tapped {
+    stream: TcpStream,
+    record: Record,
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let new = &buffer.filled()[before..];
+        if !new.is_empty() {
+            this.record.change(|connection| {
+                let room = KEPT.saturating_sub(connection.bytes.len()).min(new.len());
+                connection.bytes.extend_from_slice(&new[..room]);
+            });
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,419 @@
+//! The built program: commands that end, and gateways that run.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{Client, Response, request};
+use super::waiting::eventually;
+
+/// Another program may take a port between its choice and its use.
+const ATTEMPTS: usize = 10;
+
+/// The program with these arguments and no environment variable that would change what it does.
+pub fn nuncio<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nuncio"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars() {
+        if name.starts_with("AMBASSADOR_") || name.starts_with("NUNCIO_") || name.starts_with("AES_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env_remove("ENVOY_CONCURRENCY")
+        .env_remove("SSLKEYLOGFILE");
+    command
+}
+
+/// A command that ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    pub fn of(command: &mut Command) -> Self {
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = command.output().unwrap();
+        Self {
+            status: status.code().unwrap_or(-1),
+            stdout: String::from_utf8(stdout).unwrap(),
+            stderr: String::from_utf8(stderr).unwrap(),
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub fn finish(arguments: &[&str]) -> Finished {
+    Finished::of(&mut nuncio(arguments))
+}
+
+/// Waits for a command without holding up the test's own servers.
+pub async fn finish_beside(mut command: Command) -> Finished {
+    tokio::task::spawn_blocking(move || Finished::of(&mut command))
+        .await
+        .unwrap()
+}
+
+/// The program while it runs; killed when dropped.
+pub struct Running {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// Lines that a program has printed so far.
+type Lines = Arc<Mutex<Vec<String>>>;
+
+impl Running {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdout, stderr) = (Lines::default(), Lines::default());
+        let readers = vec![
+            collect(child.stdout.take().unwrap(), Arc::clone(&stdout)),
+            collect(child.stderr.take().unwrap(), Arc::clone(&stderr)),
+        ];
+        Self {
+            child,
+            stdout,
+            stderr,
+            readers,
+        }
+    }
+
+    /// What is on standard output so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// What is on standard error so far.
+    pub fn stderr(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits for what `find` finds in a line of standard output.
+    pub async fn printed<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        eventually(what, async || self.stdout().iter().find_map(|line| find(line))).await
+    }
+
+    /// Waits for a line of standard error that holds `text`.
+    pub async fn logged(&mut self, text: &str) {
+        let holds = || self.stderr().iter().any(|line| line.contains(text)).then_some(());
+        eventually(&format!("`{text}` in the log"), async || holds()).await;
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The exit status once it has ended; -1 for a signal.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child
+            .try_wait()
+            .unwrap()
+            .map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// Waits for the end; all that was printed has then been read.
+    pub async fn end(&mut self) -> i32 {
+        let status = eventually("the program ends", async || self.ended()).await;
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        status
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already, which is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- its standard error:\n{}", self.stderr().join("\n"));
+        }
+    }
+}
+
+fn collect(pipe: impl Read + Send + 'static, lines: Lines) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            lines.lock().unwrap().push(line);
+        }
+    })
+}
+
+/// A gateway to be started.
+pub struct Plan {
+    manifests: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    files: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// Adds arguments of `nuncio run`.
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// Leads an upstream's `host:port` to an address, as `--resolve` does.
+    pub fn resolve(self, host_and_port: &str, address: SocketAddr) -> Self {
+        let ip = match address {
+            SocketAddr::V4(address) => address.ip().to_string(),
+            SocketAddr::V6(address) => format!("[{}]", address.ip()),
+        };
+        self.args(&["--resolve", &format!("{host_and_port}:{ip}:{}", address.port())])
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Puts one more file beside the manifests.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it serves. Where the manifests hold no Listener, an HTTP one on a free
+    /// port is added; where they do, `$PORT` in them stands for that port.
+    pub async fn start(self) -> Gateway {
+        let mut last = Vec::new();
+        for _ in 0..ATTEMPTS {
+            match self.attempt().await {
+                Ok(gateway) => return gateway,
+                Err(stderr) => last = stderr,
+            }
+        }
+        panic!("the gateway does not start:\n{}", last.join("\n"));
+    }
+
+    async fn attempt(&self) -> Result<Gateway, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = folder.path().join("manifests");
+        std::fs::create_dir(&manifests).unwrap();
+        let port = free_port();
+        let mut text = self.manifests.replace("$PORT", &port.to_string());
+        if !text.contains("kind: Listener") {
+            text = format!("{}---\n{text}", listener(port));
+        }
+        std::fs::write(manifests.join("manifests.yaml"), text).unwrap();
+        for (name, text) in &self.files {
+            std::fs::write(manifests.join(name), text).unwrap();
+        }
+        let mut command = nuncio([
+            "run",
+            "--admin",
+            "127.0.0.1:0",
+            "--bind",
+            "127.0.0.1",
+            "--expose-reasons",
+        ]);
+        if !self.arguments.iter().any(|argument| argument == "--workers") {
+            command.args(["--workers", "1"]);
+        }
+        command.args(&self.arguments).arg("--config").arg(&manifests);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let mut program = Running::start(command);
+        let started = eventually("the gateway is ready", async || match program.ended() {
+            Some(_) => Some(None),
+            None => Some(Some(admin_when_ready(&program.stderr())?)),
+        });
+        let Some(admin) = started.await else {
+            program.end().await;
+            return Err(program.stderr());
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Ok(Gateway {
+            address,
+            admin,
+            program,
+            folder,
+        })
+    }
+}
+
+/// The admin address out of the log, once the log says that the gateway is ready.
+fn admin_when_ready(log: &[String]) -> Option<SocketAddr> {
+    let (_, rest) = log
+        .iter()
+        .find_map(|line| line.split_once("admin interface on http://"))?;
+    let ready = log.iter().any(|line| line.ends_with(" ready"));
+    ready.then(|| rest.trim().parse().unwrap())
+}
+
+/// A port of 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.local_addr().unwrap().port()
+}
+
+/// An HTTP Listener that takes every Host.
+pub fn listener(port: u16) -> String {
+    format!(
+        "apiVersion: getambassador.io/v3alpha1\nkind: Listener\nmetadata:\n  name: test-{port}\nspec:\n  \
+         port: {port}\n  protocol: HTTP\n  securityModel: XFP\n  hostBinding:\n    namespace:\n      from: ALL\n"
+    )
+}
+
+/// A Mapping of every hostname at `prefix` to `service`; `more` are further lines of its spec.
+pub fn mapping(name: &str, prefix: &str, service: &str, more: &[&str]) -> String {
+    let mut text = format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata:\n  name: {name}\nspec:\n  \
+         hostname: \"*\"\n  prefix: {prefix}\n  service: {service}\n"
+    );
+    for line in more {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
+}
+
+/// A TLSContext with these lines in its spec.
+pub fn tls_context(name: &str, lines: &[&str]) -> String {
+    let mut text = format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata:\n  name: {name}\nspec:\n"
+    );
+    for line in lines {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
+}
+
+/// A gateway that serves; killed when dropped.
+pub struct Gateway {
+    /// Its first port.
+    pub address: SocketAddr,
+    /// Its admin interface.
+    pub admin: SocketAddr,
+    pub program: Running,
+    folder: TempDir,
+}
+
+impl Gateway {
+    /// A gateway with these manifests and reasons exposed; more can be said before it is started.
+    pub fn with(manifests: impl Into<String>) -> Plan {
+        Plan {
+            manifests: manifests.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Starts a gateway with these manifests.
+    pub async fn start(manifests: impl Into<String>) -> Self {
+        Self::with(manifests).start().await
+    }
+
+    /// What clients call it.
+    pub fn authority(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// GETs a path on a connection of its own.
+    pub async fn get(&self, path: &str) -> Response {
+        self.send(request(Method::GET, &self.authority(), path, "")).await
+    }
+
+    /// Sends a request on an HTTP/1.1 connection of its own.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Response {
+        Client::http1(self.address).await.send(request).await.unwrap()
+    }
+
+    /// GETs a path of the admin interface.
+    pub async fn admin(&self, path: &str) -> Response {
+        Client::http1(self.admin)
+            .await
+            .get(&self.admin.to_string(), path)
+            .await
+    }
+
+    /// GETs JSON from the admin interface.
+    pub async fn admin_json(&self, path: &str) -> Value {
+        self.admin(path).await.json()
+    }
+
+    /// The upstream of `/api/v1/upstreams` that this Mapping uses.
+    pub async fn upstream_of(&self, mapping: &str) -> Value {
+        let all = self.admin_json("/api/v1/upstreams").await;
+        let list = all["upstreams"].as_array().or(all.as_array()).unwrap().clone();
+        let found = list
+            .into_iter()
+            .find(|upstream| upstream["mappings"].to_string().contains(mapping));
+        found.unwrap_or_else(|| panic!("no upstream of {mapping} in {all:#}"))
+    }
+
+    /// Waits for an access-log entry with this path.
+    pub async fn access_log(&self, path: &str) -> Value {
+        eventually("an access-log entry", async || {
+            let lines = self.program.stdout();
+            let entries = lines
+                .iter()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            entries.into_iter().find(|entry| entry["path"] == path)
+        })
+        .await
+    }
+
+    /// The folder of its manifests.
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().join("manifests")
+    }
+
+    /// The manifests that it was started with; the Listener is among them.
+    pub fn manifests(&self) -> String {
+        std::fs::read_to_string(self.folder().join("manifests.yaml")).unwrap()
+    }
+
+    /// Writes a file among its manifests the way editors do: a new file takes the old one's place.
+    pub fn write(&self, name: &str, text: &str) {
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.folder().join(name)).unwrap();
+    }
+
+    /// Removes a file from its manifests.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.folder().join(name)).unwrap();
+    }
+
+    /// GETs a path until the answer is right; for use after [`Gateway::write`].
+    pub async fn get_until(&self, path: &str, right: impl Fn(&Response) -> bool) -> Response {
+        eventually("the answer changes", async || {
+            Some(self.get(path).await).filter(&right)
+        })
+        .await
+    }
+}
+
+/// The folder of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
