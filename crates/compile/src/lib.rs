@@ -1,23 +1,53 @@
 //! Resources in, one immutable snapshot and its problems out.
 //!
+//! ```text
+//! Objects ──▶ inventory (by kind, ours only) ──▶ module, services, TLSContexts, Hosts
+//!                                                       │
+//!             Mappings ──▶ conditions ──▶ groups ───────┤
+//!                    └───▶ service, tls ──▶ upstreams   ▼
+//!                                             Listeners ──▶ Snapshot
+//! ```
+//!
 //! [`compile`] is total and pure: it reads no clock, no file and no network, and whatever a user
 //! wrote becomes either a route or a [`nuncio_model::Problem`], most often both.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use nuncio_model::{EndpointTable, Settings, Snapshot};
-
+mod context;
+mod decode;
+mod endpoints;
+mod groups;
+mod hosts;
+mod inventory;
+mod last_good;
+mod listeners;
+mod mapping;
+mod module;
+mod names;
 mod object;
 mod options;
+mod origination;
+mod problems;
+mod secrets;
+mod service;
+mod upstreams;
 
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+
+use nuncio_model::{EndpointTable, LoadedCertificate, Snapshot};
+use serde_json::Value;
+
+use crate::endpoints::Services;
+use crate::groups::Groups;
+use crate::hosts::Association;
+use crate::inventory::Inventory;
+use crate::mapping::{Made, Surroundings};
+use crate::problems::Problems;
+use crate::secrets::Materials;
+
+pub use last_good::LastGood;
 pub use object::{Object, Objects};
 pub use options::{Options, ResolveRule, ResolveRuleError};
-
-/// TLS settings that worked in an earlier compile. They serve on while their TLSContext is broken
-/// or gone (decision 1; rows D9, K7, K8).
-#[derive(Clone, Debug, Default)]
-pub struct LastGood {}
 
 /// What a compile gives.
 #[derive(Clone, Debug)]
@@ -30,28 +60,124 @@ pub struct Output {
     pub last_good: LastGood,
 }
 
-/// Compiles all objects. Total: problems are in the snapshot, in the order of the objects.
+/// Compiles all objects. Total: problems are in the snapshot, first those found while loading, then
+/// those about nothing in particular, then the others in the order of the objects.
+///
+/// `last_good` is that of the latest compile in this process whose snapshot was published; an empty one
+/// at the start.
 pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Output {
+    let mut problems = Problems::default();
+    let expanded = inventory::expand(&objects.objects, &mut problems);
+    let inventory = Inventory::take(&expanded, options, &mut problems);
+    let gateway = module::read(&inventory.modules, options, &mut problems);
+    let services = Services::read(&inventory, &mut problems);
+    let mut materials = Materials::new(&inventory.secrets, objects, options.now);
+    if options.force_secret_validation {
+        materials.validate_all(&mut problems);
+    }
+    let contexts = context::read(
+        &inventory.contexts,
+        &gateway,
+        &options.namespace,
+        &mut materials,
+        last_good,
+        &mut problems,
+    );
+    let hosts = hosts::read(&inventory.hosts, options, &mut materials, &mut problems);
+
+    let around = Surroundings::new(options, &gateway, &contexts, &services);
+    let selecting = hosts
+        .iter()
+        .filter_map(|host| Some(host.selector.as_ref()?.labels.clone()))
+        .collect();
+    let mut made = Made {
+        groups: Groups::new(selecting),
+        ..Made::default()
+    };
+    for object in &inventory.mappings {
+        mapping::compile(object, &around, &mut made, &mut problems);
+    }
+    let Made {
+        groups,
+        upstreams,
+        contexts: used,
+    } = made;
+    contexts.tell_one_sided(
+        used.values().cloned().collect::<BTreeSet<_>>().into_iter(),
+        &mut problems,
+    );
+
+    let groups = groups.finish(&mut problems);
+    let mut association = Association::new(&groups, options.loose_label_selectors);
+    let listeners = listeners::read(
+        &inventory.listeners,
+        &hosts,
+        &mut association,
+        options,
+        &mut problems,
+    );
+    if !listeners.is_empty() {
+        association.tell_unreached(&mut problems);
+    }
+
+    let last_good = last_good.next(&contexts, used);
+    let mut all = objects.problems.clone();
+    all.extend(problems.in_order_of(&expanded));
     Output {
         snapshot: Snapshot {
             revision: options.revision,
-            listeners: Vec::new(),
-            upstreams: Vec::new(),
-            certificates: Vec::new(),
-            problems: Arc::from(objects.problems.clone()),
-            settings: Settings::default(),
+            listeners,
+            upstreams: upstreams.finish(),
+            certificates: certificates(&last_good),
+            problems: all.into(),
+            settings: gateway.settings.clone(),
         },
-        endpoints: endpoints(objects, options),
-        last_good: last_good.clone(),
+        endpoints: services.table(),
+        last_good,
     }
 }
 
-/// Only the addresses of Services: what Service, Endpoints and EndpointSlice objects say.
-pub fn endpoints(_objects: &Objects, _options: &Options) -> EndpointTable {
-    EndpointTable::default()
+/// Only the addresses of Services: what Service, Endpoints and EndpointSlice objects say. Problems with
+/// them are [`compile`]'s to tell.
+pub fn endpoints(objects: &Objects, options: &Options) -> EndpointTable {
+    let mut unheard = Problems::default();
+    let expanded = inventory::expand(&objects.objects, &mut unheard);
+    let inventory = Inventory::take(&expanded, options, &mut unheard);
+    Services::read(&inventory, &mut unheard).table()
 }
 
 /// Files that TLSContexts name; whoever calls [`compile`] reads them into [`Objects::files`].
-pub fn referenced_files(_objects: &[Object]) -> Vec<PathBuf> {
-    Vec::new()
+pub fn referenced_files(objects: &[Object]) -> Vec<PathBuf> {
+    const FIELDS: [&str; 3] = ["cert_chain_file", "private_key_file", "cacert_chain_file"];
+    let expanded = inventory::expand(objects, &mut Problems::default());
+    let mut files = BTreeSet::new();
+    for object in expanded
+        .iter()
+        .map(Cow::as_ref)
+        .filter(|object| object.kind == "TLSContext")
+    {
+        let spec = object.document.get("spec");
+        let texts = FIELDS
+            .iter()
+            .filter_map(|field| spec?.get(field).and_then(Value::as_str));
+        files.extend(texts.filter(|text| !text.is_empty()).map(PathBuf::from));
+    }
+    files.into_iter().collect()
 }
+
+/// Every certificate of every context that works, each once.
+fn certificates(good: &LastGood) -> Vec<LoadedCertificate> {
+    let mut seen = HashSet::new();
+    let mut certificates: Vec<LoadedCertificate> = good
+        .contexts
+        .values()
+        .flat_map(|tls| &tls.certificates)
+        .filter(|certificate| seen.insert((certificate.role, &certificate.from, &certificate.info.sha256)))
+        .cloned()
+        .collect();
+    certificates.sort_by(|a, b| (&a.from, &a.info.sha256).cmp(&(&b.from, &b.info.sha256)));
+    certificates
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,16 @@
 //! Objects as they were read, before anything is made of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use nuncio_model::{ObjectRef, Place, Problem, Severity};
 use serde_json::Value;
 
 /// A Kubernetes object as a manifest or the API server gave it.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// Its `Debug` form is its name alone: the document may be a Secret.
+#[derive(Clone, PartialEq)]
 pub struct Object {
     /// `getambassador.io/v3alpha1`, `v1`, ...
     pub api_version: String,
@@ -25,8 +28,16 @@ pub struct Object {
     pub place: Option<Place>,
 }
 
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.reference, self.api_version)
+    }
+}
+
 /// Everything that a compile works on.
-#[derive(Clone, Debug, Default, PartialEq)]
+///
+/// Its `Debug` form counts and does not show: files may hold private keys.
+#[derive(Clone, Default, PartialEq)]
 pub struct Objects {
     /// In the order they were read. Of two with one kind, namespace and name the first counts.
     pub objects: Vec<Object>,
@@ -34,6 +45,18 @@ pub struct Objects {
     pub files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     /// Found while loading; they go first into the snapshot's problems.
     pub problems: Vec<Problem>,
+}
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} objects, {} files, {} problems",
+            self.objects.len(),
+            self.files.len(),
+            self.problems.len()
+        )
+    }
 }
 
 impl Object {

@@ -1,0 +1,214 @@
+//! TLSContexts as far as they matter to upstreams.
+//!
+//! A context is usable whole or not at all: one bad field, missing Secret or unsupported check makes
+//! every Mapping that names it answer `tls_config_unresolved` (decision 1), unless an earlier version
+//! of it worked in this process, which then serves on.
+
+mod fields;
+mod lookup;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use nuncio_crds::TlsContextSpec;
+use nuncio_model::{
+    AlgorithmName, Alpn, ClientIdentity, LoadedCertificate, ObjectRef, Origin, TlsVersion, TrustBundle,
+    VerifyMode, VerifyName,
+};
+
+use crate::decode;
+use crate::module::Gateway;
+use crate::problems::Problems;
+use crate::secrets::Materials;
+use crate::{LastGood, Object};
+
+pub(crate) use lookup::Found;
+
+/// A value and who set it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sourced<T> {
+    pub(crate) value: T,
+    pub(crate) origin: Origin,
+}
+
+impl<T> Sourced<T> {
+    pub(crate) fn built_in(value: T) -> Self {
+        Self {
+            value,
+            origin: Origin::BuiltIn,
+        }
+    }
+}
+
+/// What `sni` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ServerName {
+    /// A-label, lower case, no trailing dot.
+    Dns(Arc<str>),
+    /// Never sent (RFC 6066), but it is the name to verify.
+    Ip(IpAddr),
+}
+
+/// TLS settings that do not depend on the Mapping.
+#[derive(Clone, Debug)]
+pub(crate) struct ContextTls {
+    /// The context; none where a Mapping names none.
+    pub(crate) context: Option<ObjectRef>,
+    pub(crate) sni: Option<Sourced<ServerName>>,
+    pub(crate) client: Option<Sourced<Arc<ClientIdentity>>>,
+    pub(crate) bundle: Option<Sourced<Arc<TrustBundle>>>,
+    pub(crate) verify_mode: Sourced<VerifyMode>,
+    pub(crate) verify_names: Option<Sourced<Arc<[VerifyName]>>>,
+    /// The system's roots count; who said so.
+    pub(crate) system_roots: Option<Origin>,
+    pub(crate) min_version: Sourced<TlsVersion>,
+    pub(crate) max_version: Sourced<TlsVersion>,
+    pub(crate) cipher_suites: Sourced<Arc<[AlgorithmName]>>,
+    pub(crate) groups: Sourced<Arc<[AlgorithmName]>>,
+    pub(crate) alpn: Option<Sourced<Arc<[Alpn]>>>,
+    /// What was loaded for it.
+    pub(crate) certificates: Vec<LoadedCertificate>,
+}
+
+impl ContextTls {
+    /// Settings where no context is named, `https://` alone.
+    pub(crate) fn plain(gateway: &Gateway) -> Self {
+        let (value, origin) = gateway
+            .verify_mode
+            .clone()
+            .unwrap_or((VerifyMode::Report, Origin::BuiltIn));
+        Self {
+            context: None,
+            sni: None,
+            client: None,
+            bundle: None,
+            system_roots: (value != VerifyMode::None).then_some(Origin::BuiltIn),
+            verify_mode: Sourced { value, origin },
+            verify_names: None,
+            min_version: Sourced::built_in(TlsVersion::V1_2),
+            max_version: Sourced::built_in(TlsVersion::V1_3),
+            cipher_suites: Sourced::built_in(Arc::from([])),
+            groups: Sourced::built_in(Arc::from([])),
+            alpn: None,
+            certificates: Vec::new(),
+        }
+    }
+}
+
+/// What became of a TLSContext.
+#[derive(Clone, Debug)]
+pub(crate) enum State {
+    /// It works.
+    Usable(Arc<ContextTls>),
+    /// It is broken, and its last good version serves on.
+    Stale(Arc<ContextTls>),
+    /// It is broken; the sentence says why.
+    Broken(Arc<str>),
+}
+
+/// All TLSContexts.
+pub(crate) struct Contexts<'a> {
+    states: HashMap<ObjectRef, (&'a Object, State)>,
+    /// Namespaces in which there is a context of a name.
+    namespaces: HashMap<&'a str, Vec<&'a str>>,
+    gateway_namespace: &'a str,
+    last_good: &'a LastGood,
+    /// Fields set on a context that mean nothing towards an upstream (decision 14).
+    one_sided: HashMap<ObjectRef, Vec<&'static str>>,
+}
+
+/// Reads every context.
+pub(crate) fn read<'a>(
+    objects: &[&'a Object],
+    gateway: &Gateway,
+    gateway_namespace: &'a str,
+    materials: &mut Materials<'_>,
+    last_good: &'a LastGood,
+    problems: &mut Problems,
+) -> Contexts<'a> {
+    let mut contexts = Contexts {
+        states: HashMap::with_capacity(objects.len()),
+        namespaces: HashMap::new(),
+        gateway_namespace,
+        last_good,
+        one_sided: HashMap::new(),
+    };
+    for &object in objects {
+        let decoded = decode::spec::<TlsContextSpec>(object, problems);
+        let one_sided = one_sided_fields(&decoded.spec);
+        if !one_sided.is_empty() {
+            contexts.one_sided.insert(object.reference.clone(), one_sided);
+        }
+        let read = match decoded.any_broken() {
+            Some(message) => Err(message.to_owned()),
+            None => fields::read(object, &decoded.spec, gateway, materials, problems),
+        };
+        let state = contexts.state_of(object, read, problems);
+        contexts
+            .namespaces
+            .entry(&object.reference.name)
+            .or_default()
+            .push(&object.reference.namespace);
+        contexts.states.insert(object.reference.clone(), (object, state));
+    }
+    contexts
+}
+
+/// Fields of termination that one who uses the context upstream may expect something of.
+fn one_sided_fields(spec: &TlsContextSpec) -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    if spec.cert_required.is_some() {
+        fields.push("cert_required");
+    }
+    if spec.redirect_cleartext_from.is_some() {
+        fields.push("redirect_cleartext_from");
+    }
+    fields
+}
+
+impl<'a> Contexts<'a> {
+    fn state_of(&self, object: &Object, read: Result<ContextTls, String>, problems: &mut Problems) -> State {
+        match read {
+            Ok(tls) => State::Usable(Arc::new(tls)),
+            Err(why) => match self.last_good.contexts.get(&object.reference) {
+                Some(tls) => {
+                    let message = format!(
+                        "{} is broken, so its last good version serves on; correct it, because a restart forgets that version",
+                        object.reference
+                    );
+                    problems.error(object, "stale", "", message);
+                    State::Stale(Arc::clone(tls))
+                }
+                None => State::Broken(format!("{} cannot be used: {why}", object.reference).into()),
+            },
+        }
+    }
+
+    /// What a usable or stale context holds, for the next compile.
+    pub(crate) fn good(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<ContextTls>)> {
+        self.states
+            .iter()
+            .filter_map(|(reference, (_, state))| match state {
+                State::Usable(tls) | State::Stale(tls) => Some((reference, tls)),
+                State::Broken(_) => None,
+            })
+    }
+
+    /// Tells once for each context in `used` which of its fields mean nothing towards upstreams.
+    pub(crate) fn tell_one_sided(&self, used: impl Iterator<Item = ObjectRef>, problems: &mut Problems) {
+        for reference in used {
+            let (Some((object, _)), Some(fields)) =
+                (self.states.get(&reference), self.one_sided.get(&reference))
+            else {
+                continue;
+            };
+            for field in fields {
+                let message = format!(
+                    "`spec.{field}` is about clients of the gateway and has no effect on the upstreams of Mappings that name this TLSContext"
+                );
+                problems.notice(object, "no_effect_upstream", &format!("spec.{field}"), message);
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Addresses of Services, the way a cluster finds them.
+//!
+//! A port of a Service leads to endpoint ports of its name, else of its target port. EndpointSlices
+//! win over Endpoints (decision 15). A Service without endpoint objects is reached by its `clusterIP`.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use nuncio_crds::{
+    EndpointPort, EndpointSlice, Endpoints, SERVICE_NAME_LABEL, Service, ServicePort, SliceEndpoint,
+    TargetPort,
+};
+use nuncio_model::{EndpointTable, Resolve, ServiceKey};
+
+use crate::inventory::Inventory;
+use crate::problems::Problems;
+use crate::{Object, decode, names};
+
+/// Ready addresses that share their ports.
+struct Subset {
+    ports: Vec<EndpointPort>,
+    addresses: Vec<IpAddr>,
+}
+
+/// A Service and what is known of its endpoints.
+struct Known {
+    service: Service,
+    /// None where no object says anything about its endpoints.
+    subsets: Option<Vec<Subset>>,
+    namespace: Arc<str>,
+    name: Arc<str>,
+}
+
+/// All Services among the objects.
+pub(crate) struct Services {
+    known: HashMap<(Arc<str>, Arc<str>), Known>,
+}
+
+/// How a Service port is reached.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// There is no such Service among the objects.
+    UnknownService,
+    /// The Service has ports, and this is none of them; the ones it has.
+    UnknownPort(Resolve, Vec<u16>),
+    /// So.
+    Known(Resolve),
+}
+
+impl Services {
+    /// Reads Services and endpoints.
+    pub(crate) fn read(inventory: &Inventory<'_>, problems: &mut Problems) -> Self {
+        let mut subsets = from_slices(&inventory.slices, problems);
+        let sliced: HashSet<_> = subsets.keys().cloned().collect();
+        for object in &inventory.endpoints {
+            let key = (
+                Arc::clone(&object.reference.namespace),
+                Arc::clone(&object.reference.name),
+            );
+            if !sliced.contains(&key)
+                && let Some(endpoints) = decode::document::<Endpoints>(object, problems)
+            {
+                subsets.insert(key, from_endpoints(object, endpoints, problems));
+            }
+        }
+        let mut known = HashMap::with_capacity(inventory.services.len());
+        for object in &inventory.services {
+            tell_annotation(object, problems);
+            let Some(service) = decode::document::<Service>(object, problems) else {
+                continue;
+            };
+            let (namespace, name) = (
+                Arc::clone(&object.reference.namespace),
+                Arc::clone(&object.reference.name),
+            );
+            let key = (Arc::clone(&namespace), Arc::clone(&name));
+            let subsets = subsets.remove(&key);
+            known.insert(
+                key,
+                Known {
+                    service,
+                    subsets,
+                    namespace,
+                    name,
+                },
+            );
+        }
+        Self { known }
+    }
+
+    /// Whether there is such a Service.
+    pub(crate) fn contains(&self, namespace: &str, name: &str) -> bool {
+        self.get(namespace, name).is_some()
+    }
+
+    /// How `port` of a Service is reached.
+    pub(crate) fn route(&self, namespace: &str, name: &str, port: u16) -> Route {
+        let Some(known) = self.get(namespace, name) else {
+            return Route::UnknownService;
+        };
+        let spec = &known.service.spec;
+        if spec.kind.as_deref() == Some("ExternalName") {
+            let target = spec.external_name.as_deref().unwrap_or_default();
+            return Route::Known(external(target, port));
+        }
+        let key = known.key(port);
+        let ports = tcp_ports(&known.service);
+        if !ports.is_empty() && !ports.iter().any(|known| known.port == Some(port)) {
+            let others = ports.iter().filter_map(|port| port.port).collect();
+            return Route::UnknownPort(Resolve::Service(key), others);
+        }
+        match known.cluster_ips() {
+            ips if known.subsets.is_none() && !ips.is_empty() => Route::Known(Resolve::Fixed(
+                ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect(),
+            )),
+            _ => Route::Known(Resolve::Service(key)),
+        }
+    }
+
+    /// The addresses of every port of every Service that has any.
+    pub(crate) fn table(&self) -> EndpointTable {
+        let mut table = EndpointTable::default();
+        for known in self.known.values() {
+            for port in tcp_ports(&known.service) {
+                let addresses = known.addresses(port);
+                if let Some(number) = port.port.filter(|_| !addresses.is_empty()) {
+                    table.services.insert(known.key(number), addresses.into());
+                }
+            }
+        }
+        table
+    }
+
+    fn get(&self, namespace: &str, name: &str) -> Option<&Known> {
+        // Two small strings a look-up; only where there are Services at all.
+        (!self.known.is_empty())
+            .then(|| self.known.get(&(namespace.into(), name.into())))
+            .flatten()
+    }
+}
+
+impl Known {
+    fn key(&self, port: u16) -> ServiceKey {
+        ServiceKey {
+            namespace: Arc::clone(&self.namespace),
+            name: Arc::clone(&self.name),
+            port,
+        }
+    }
+
+    fn cluster_ips(&self) -> Vec<IpAddr> {
+        let spec = &self.service.spec;
+        let all = spec.cluster_ips.iter().flatten();
+        let mut ips: Vec<IpAddr> = all
+            .chain(&spec.cluster_ip)
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        let mut seen = HashSet::new();
+        ips.retain(|ip| seen.insert(*ip));
+        ips
+    }
+
+    fn addresses(&self, port: &ServicePort) -> Vec<SocketAddr> {
+        let only_port = tcp_ports(&self.service).len() == 1;
+        let mut seen = HashSet::new();
+        let mut addresses = Vec::new();
+        for subset in self.subsets.iter().flatten() {
+            let Some(number) = endpoint_port(port, only_port, &subset.ports) else {
+                continue;
+            };
+            let sockets = subset.addresses.iter().map(|ip| SocketAddr::new(*ip, number));
+            addresses.extend(sockets.filter(|address| seen.insert(*address)));
+        }
+        addresses
+    }
+}
+
+fn external(target: &str, port: u16) -> Resolve {
+    match names::ip(target) {
+        Some(ip) => Resolve::Fixed(Arc::from([SocketAddr::new(ip, port)])),
+        None => Resolve::Dns(target.into()),
+    }
+}
+
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
+}
+
+fn tcp_ports(service: &Service) -> Vec<&ServicePort> {
+    service
+        .spec
+        .ports
+        .iter()
+        .flatten()
+        .filter(|port| is_tcp(port.protocol.as_deref()))
+        .collect()
+}
+
+/// The pods' port behind a Service's port: of its name, as endpoint controllers write it; else of its
+/// target port, as people write it by hand; else the only one for the only one.
+fn endpoint_port(port: &ServicePort, only_port: bool, ports: &[EndpointPort]) -> Option<u16> {
+    let tcp: Vec<&EndpointPort> = ports
+        .iter()
+        .filter(|port| is_tcp(port.protocol.as_deref()))
+        .collect();
+    let name = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let is_target = |candidate: &EndpointPort| match &port.target_port {
+        Some(TargetPort::Number(number)) => candidate.port == Some(*number),
+        Some(TargetPort::Name(target)) => candidate.name.as_deref() == Some(target),
+        None => candidate.port == port.port,
+    };
+    let named: Vec<&&EndpointPort> = tcp
+        .iter()
+        .filter(|candidate| name(&candidate.name) == name(&port.name))
+        .collect();
+    let by_name = named
+        .iter()
+        .find(|candidate| is_target(candidate))
+        .or(named.first())
+        .map(|port| **port);
+    let by_target = || tcp.iter().find(|candidate| is_target(candidate)).copied();
+    let the_only = || {
+        (only_port && tcp.len() == 1)
+            .then(|| tcp.first().copied())
+            .flatten()
+    };
+    by_name.or_else(by_target).or_else(the_only)?.port
+}
+
+type SubsetsByService = HashMap<(Arc<str>, Arc<str>), Vec<Subset>>;
+
+fn from_slices(objects: &[&Object], problems: &mut Problems) -> SubsetsByService {
+    let mut slices: HashMap<_, Vec<(&Object, EndpointSlice)>> = HashMap::new();
+    for &object in objects {
+        let Some(service) = object.labels.get(SERVICE_NAME_LABEL) else {
+            let message = format!(
+                "the slice belongs to no Service, because it has no label `{SERVICE_NAME_LABEL}`; add it"
+            );
+            problems.warning(object, "missing_field", "metadata.labels", message);
+            continue;
+        };
+        if let Some(slice) = decode::document::<EndpointSlice>(object, problems) {
+            let key = (
+                Arc::clone(&object.reference.namespace),
+                Arc::from(service.as_str()),
+            );
+            slices.entry(key).or_default().push((object, slice));
+        }
+    }
+    slices
+        .into_iter()
+        .map(|(key, slices)| (key, subsets_of(slices, problems)))
+        .collect()
+}
+
+/// Ready endpoints; where a Service has none, those that end but still serve, as kube-proxy does.
+fn subsets_of(slices: Vec<(&Object, EndpointSlice)>, problems: &mut Problems) -> Vec<Subset> {
+    let any_ready = slices
+        .iter()
+        .any(|(_, slice)| slice.endpoints.iter().flatten().any(is_ready));
+    let usable = if any_ready { is_ready } else { is_still_serving };
+    let mut subsets = Vec::with_capacity(slices.len());
+    for (object, slice) in slices {
+        let mut addresses = Vec::new();
+        for endpoint in slice
+            .endpoints
+            .iter()
+            .flatten()
+            .filter(|endpoint| usable(endpoint))
+        {
+            let text = endpoint
+                .addresses
+                .iter()
+                .flatten()
+                .next()
+                .map_or("", String::as_str);
+            addresses.extend(address(object, "endpoints", text, problems));
+        }
+        subsets.push(Subset {
+            ports: slice.ports.unwrap_or_default(),
+            addresses,
+        });
+    }
+    subsets
+}
+
+fn is_ready(endpoint: &SliceEndpoint) -> bool {
+    endpoint
+        .conditions
+        .as_ref()
+        .and_then(|conditions| conditions.ready)
+        .unwrap_or(true)
+}
+
+fn is_still_serving(endpoint: &SliceEndpoint) -> bool {
+    endpoint
+        .conditions
+        .as_ref()
+        .is_some_and(|conditions| conditions.serving == Some(true) && conditions.terminating == Some(true))
+}
+
+fn from_endpoints(object: &Object, endpoints: Endpoints, problems: &mut Problems) -> Vec<Subset> {
+    let mut subsets = Vec::new();
+    for subset in endpoints.subsets.unwrap_or_default() {
+        let mut addresses = Vec::new();
+        for ip in subset.addresses.unwrap_or_default() {
+            addresses.extend(address(
+                object,
+                "subsets",
+                ip.ip.as_deref().unwrap_or_default(),
+                problems,
+            ));
+        }
+        subsets.push(Subset {
+            ports: subset.ports.unwrap_or_default(),
+            addresses,
+        });
+    }
+    subsets
+}
+
+fn address(object: &Object, field: &str, text: &str, problems: &mut Problems) -> Option<IpAddr> {
+    let ip = text.parse().ok();
+    if ip.is_none() {
+        let message = format!("`{text}` is no IP address, so this endpoint is left out; correct it");
+        problems.warning(object, "bad_value", field, message);
+    }
+    ip
+}
+
+fn tell_annotation(object: &Object, problems: &mut Problems) {
+    const KEY: &str = "getambassador.io/config";
+    if object.annotations.contains_key(KEY) {
+        let message =
+            format!("the annotation `{KEY}` is not read by nuncio; make its objects documents of their own");
+        problems.notice(
+            object,
+            "not_read",
+            &format!("metadata.annotations.{KEY}"),
+            message,
+        );
+    }
+}

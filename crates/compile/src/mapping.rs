@@ -1,0 +1,532 @@
+//! Mappings: from a `spec` to conditions and an action.
+//!
+//! A mistake in what a request must look like may leave a Mapping without a route, because there is
+//! nothing to match. Any other leaves the route and makes it answer why it cannot be served.
+
+pub(crate) mod conditions;
+pub(crate) mod headers;
+mod rewrite;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use nuncio_crds::MappingSpec;
+use nuncio_model::{
+    Action, Alpn, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, TlsSettings,
+    Unresolved, UpstreamHost, UpstreamHttp,
+};
+
+use crate::context::{ContextTls, Contexts, Found, ServerName, Sourced};
+use crate::decode::{self, Decoded};
+use crate::endpoints::{Route, Services};
+use crate::groups::{Groups, Member};
+use crate::module::{DEFAULT_TIMEOUT, Gateway};
+use crate::origination::{self, Wish};
+use crate::problems::Problems;
+use crate::service::{self, ClusterName, Placed, Scheme, Service};
+use crate::upstreams::{Parts, Upstreams};
+use crate::{Object, Options, names};
+
+/// What Mappings refer to.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) gateway: &'a Gateway,
+    pub(crate) contexts: &'a Contexts<'a>,
+    pub(crate) services: &'a Services,
+    /// TLS where no context is named.
+    pub(crate) plain: Arc<ContextTls>,
+    /// `--resolve`, by host and port.
+    pub(crate) resolve: HashMap<(String, u16), SocketAddr>,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(crate) fn new(
+        options: &'a Options,
+        gateway: &'a Gateway,
+        contexts: &'a Contexts<'a>,
+        services: &'a Services,
+    ) -> Self {
+        let mut resolve = HashMap::new();
+        for rule in &options.resolve {
+            let host = match names::dns_name(&rule.host) {
+                Ok(host) => host.trim_end_matches('.').to_owned(),
+                Err(_) => rule.host.clone(),
+            };
+            let address = SocketAddr::new(rule.address, rule.to_port.unwrap_or(rule.port));
+            resolve.entry((host, rule.port)).or_insert(address);
+        }
+        Self {
+            options,
+            gateway,
+            contexts,
+            services,
+            plain: Arc::new(ContextTls::plain(gateway)),
+            resolve,
+        }
+    }
+}
+
+/// What Mappings make.
+#[derive(Default)]
+pub(crate) struct Made<'a> {
+    pub(crate) groups: Groups<'a>,
+    pub(crate) upstreams: Upstreams,
+    /// The context that each Mapping uses.
+    pub(crate) contexts: HashMap<ObjectRef, ObjectRef>,
+}
+
+/// Compiles one Mapping into `made`.
+pub(crate) fn compile<'a>(
+    object: &'a Object,
+    around: &Surroundings<'_>,
+    made: &mut Made<'a>,
+    problems: &mut Problems,
+) {
+    let decoded = decode::spec::<MappingSpec>(object, problems);
+    if decoded.broken(conditions::FIELDS).is_some() {
+        return;
+    }
+    if decoded.spec.shadow == Some(true) {
+        let message = "`spec.shadow` is not supported yet, so the Mapping has no route: its service must not answer in earnest; remove the Mapping or the field";
+        problems.error(object, "not_supported_yet", "spec.shadow", message);
+        return;
+    }
+    let Some(conditions) = conditions::read(object, &decoded.spec, problems) else {
+        return;
+    };
+    let connect_timeout = connect_timeout(object, &decoded.spec, problems);
+    let path = conditions.matches.path.clone();
+    let Some(group) = made.groups.join(object, conditions, connect_timeout, problems) else {
+        return;
+    };
+    let mut draft = Draft {
+        object,
+        spec: &decoded.spec,
+        around,
+        problems,
+    };
+    let action = match draft
+        .unreadable(&decoded)
+        .map_or_else(|| draft.forward(&path, connect_timeout, made), Err)
+    {
+        Ok(forward) => Action::Forward(Box::new(forward)),
+        Err(unresolved) => Action::Unresolved(unresolved),
+    };
+    made.groups
+        .add(group, Member::new(object, decoded.spec.weight, action), problems);
+}
+
+fn connect_timeout(object: &Object, spec: &MappingSpec, problems: &mut Problems) -> Duration {
+    match spec.connect_timeout_ms.map(|value| (value, u64::try_from(value))) {
+        None => DEFAULT_TIMEOUT,
+        Some((_, Ok(millis))) if millis > 0 => Duration::from_millis(millis),
+        Some((value, _)) => {
+            let message = format!(
+                "`spec.connect_timeout_ms` is {value}, so the default of 3000 is used; it must be above 0"
+            );
+            problems.error(object, "bad_value", "spec.connect_timeout_ms", message);
+            DEFAULT_TIMEOUT
+        }
+    }
+}
+
+/// A Mapping whose action is being made.
+struct Draft<'d, 'p> {
+    object: &'d Object,
+    spec: &'d MappingSpec,
+    around: &'d Surroundings<'d>,
+    problems: &'p mut Problems,
+}
+
+/// Where requests go: the `service` in its namespace, with port and way there.
+struct Destination<'d> {
+    placed: Placed<'d>,
+    scheme: Option<Scheme>,
+    /// As written; without it the default of the scheme counts.
+    port: Option<u16>,
+}
+
+impl<'d> Draft<'d, '_> {
+    fn invalid(&self, message: &str) -> Unresolved {
+        Unresolved {
+            reason: Reason::ServiceInvalid,
+            message: message.into(),
+        }
+    }
+
+    /// Reports what makes the Mapping answer 503.
+    fn refuse(&mut self, reason: &'static str, field: &str, message: &str) -> Unresolved {
+        self.problems.error(self.object, reason, field, message);
+        self.invalid(message)
+    }
+
+    fn origin(&self, field: &str) -> Origin {
+        Origin::Field {
+            object: self.object.reference.clone(),
+            field: field.into(),
+        }
+    }
+
+    /// A field of a wrong type: what it should have said is unknown, so nothing is sent.
+    fn unreadable(&self, decoded: &Decoded<MappingSpec>) -> Option<Unresolved> {
+        if let Some(message) = decoded.broken(&["tls"]) {
+            return Some(Unresolved {
+                reason: Reason::TlsConfigUnresolved,
+                message: message.into(),
+            });
+        }
+        decoded.any_broken().map(|message| self.invalid(message))
+    }
+
+    fn forward(
+        &mut self,
+        path: &PathMatch,
+        connect_timeout: Duration,
+        made: &mut Made<'_>,
+    ) -> Result<Forward, Unresolved> {
+        if self.spec.host_redirect == Some(true) {
+            let message = "`spec.host_redirect` is not supported yet, so requests are answered 503 instead of a redirect; remove the Mapping or the field";
+            return Err(self.refuse("not_supported_yet", "spec.host_redirect", message));
+        }
+        // All of it is read before any of it is refused, so that every problem is told at once.
+        let found = self
+            .spec
+            .tls
+            .as_deref()
+            .filter(|text| !text.is_empty())
+            .map(|text| self.around.contexts.look_up(self.object, text, self.problems));
+        let destination = self.destination();
+        let host_rewrite = self.host_rewrite();
+        let rewrite = rewrite::read(self.object, self.spec, path, self.problems);
+        let resolver = self.resolver();
+        let timeout = self.timeout();
+        let request_headers = self.request_headers();
+        let response_headers = self.response_headers();
+
+        let destination = destination?;
+        let tls = match found {
+            Some(Found { tls, stale }) => {
+                let tls = tls.map_err(|message| Unresolved {
+                    reason: Reason::TlsConfigUnresolved,
+                    message,
+                })?;
+                Some((tls, stale))
+            }
+            None => None,
+        };
+        resolver?;
+        let host_rewrite = host_rewrite?;
+        let rewrite = rewrite.map_err(|message| self.invalid(&message))?;
+        let context = tls.as_ref().and_then(|(tls, _)| tls.context.clone());
+        let parts = self.parts(destination, tls, host_rewrite.as_ref());
+        if let Some(context) = context {
+            made.contexts.insert(self.object.reference.clone(), context);
+        }
+        Ok(Forward {
+            upstream: made.upstreams.add(parts, &self.object.reference),
+            rewrite,
+            host_rewrite,
+            timeout,
+            connect_timeout,
+            request_headers,
+            response_headers,
+            allow_upgrade: self.allow_upgrade(),
+            grpc: self.spec.grpc == Some(true),
+        })
+    }
+
+    fn destination(&mut self) -> Result<Destination<'d>, Unresolved> {
+        const FIELD: &str = "spec.service";
+        let Some(text) = self.spec.service.as_deref() else {
+            return Err(self.refuse(
+                "missing_field",
+                FIELD,
+                "the Mapping has no `spec.service`, so its requests have nowhere to go; add it",
+            ));
+        };
+        let service = match Service::parse(text) {
+            Ok(service) => service,
+            Err(why) => {
+                return Err(self.refuse(
+                    "service_invalid",
+                    FIELD,
+                    &format!("`{FIELD}` is `{text}`, which {why}"),
+                ));
+            }
+        };
+        if !service.dropped.is_empty() {
+            let message = format!(
+                "`{FIELD}` is `{text}`, of which only host and port are used, not the {}; write only these",
+                service.dropped.join(" and the ")
+            );
+            self.problems
+                .notice(self.object, "service_too_long", FIELD, message);
+        }
+        let placed = service::place(
+            service.host,
+            &self.object.reference.namespace,
+            &self.around.options.namespace,
+            self.around.gateway.services_in_own_namespace,
+        );
+        Ok(Destination {
+            placed,
+            scheme: service.scheme,
+            port: service.port,
+        })
+    }
+
+    /// Services are found in one way only; what the other resolvers know, nuncio does not.
+    fn resolver(&mut self) -> Result<(), Unresolved> {
+        const FIELD: &str = "spec.resolver";
+        match self.spec.resolver.as_deref() {
+            None | Some("" | "kubernetes-service" | "kubernetes-endpoint" | "endpoint") => Ok(()),
+            Some(text @ ("consul" | "consul-endpoint")) => {
+                let message = format!(
+                    "`{FIELD}` is `{text}`, which is not supported, so nothing is sent; use kubernetes-service or kubernetes-endpoint"
+                );
+                Err(self.refuse("not_supported_yet", FIELD, &message))
+            }
+            Some(text) => {
+                let message = format!(
+                    "`{FIELD}` is `{text}`, but resolvers are not read yet, so the service is found as kubernetes-endpoint finds it; write that"
+                );
+                self.problems
+                    .warning(self.object, "not_supported_yet", FIELD, message);
+                Ok(())
+            }
+        }
+    }
+
+    fn host_rewrite(&mut self) -> Result<Option<HeaderValue>, Unresolved> {
+        const FIELD: &str = "spec.host_rewrite";
+        let Some(text) = self.spec.host_rewrite.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        match HeaderValue::from_str(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => {
+                let message = format!("`{FIELD}` has characters that no host has; correct it");
+                Err(self.refuse("bad_value", FIELD, &message))
+            }
+        }
+    }
+
+    fn timeout(&mut self) -> Option<Duration> {
+        let default = self.around.gateway.request_timeout;
+        match self.spec.timeout_ms.map(|value| (value, u64::try_from(value))) {
+            None => default,
+            Some((_, Ok(0))) => None,
+            Some((_, Ok(millis))) => Some(Duration::from_millis(millis)),
+            Some((value, Err(_))) => {
+                let message = format!(
+                    "`spec.timeout_ms` is {value}, so the default is used; it must be 0, for no limit, or above"
+                );
+                self.problems
+                    .error(self.object, "bad_value", "spec.timeout_ms", message);
+                default
+            }
+        }
+    }
+
+    fn request_headers(&mut self) -> HeaderEdits {
+        let (spec, defaults) = (self.spec, &self.around.gateway.request_headers);
+        HeaderEdits {
+            add: spec.add_request_headers.as_ref().map_or_else(
+                || defaults.add.clone(),
+                |map| headers::additions(self.object, "spec.add_request_headers", map, self.problems),
+            ),
+            remove: spec.remove_request_headers.as_ref().map_or_else(
+                || defaults.remove.clone(),
+                |names| headers::removals(self.object, "spec.remove_request_headers", names, self.problems),
+            ),
+        }
+    }
+
+    fn response_headers(&mut self) -> HeaderEdits {
+        let (spec, defaults) = (self.spec, &self.around.gateway.response_headers);
+        HeaderEdits {
+            add: spec.add_response_headers.as_ref().map_or_else(
+                || defaults.add.clone(),
+                |map| headers::additions(self.object, "spec.add_response_headers", map, self.problems),
+            ),
+            remove: spec.remove_response_headers.as_ref().map_or_else(
+                || defaults.remove.clone(),
+                |names| headers::removals(self.object, "spec.remove_response_headers", names, self.problems),
+            ),
+        }
+    }
+
+    /// Of `use_websocket` only the presence counts.
+    fn allow_upgrade(&self) -> Vec<Arc<str>> {
+        let named = self
+            .spec
+            .allow_upgrade
+            .iter()
+            .flatten()
+            .map(|protocol| protocol.to_lowercase());
+        let websocket = self.spec.use_websocket.map(|_| "websocket".to_owned());
+        let mut protocols: Vec<Arc<str>> = Vec::new();
+        for protocol in named.chain(websocket) {
+            if !protocols.iter().any(|known| **known == *protocol) {
+                protocols.push(protocol.into());
+            }
+        }
+        protocols
+    }
+
+    /// The upstream: scheme, port and TLS by table C.2, without its ways back to cleartext.
+    fn parts(
+        &mut self,
+        destination: Destination<'d>,
+        context: Option<(Arc<ContextTls>, bool)>,
+        host_rewrite: Option<&HeaderValue>,
+    ) -> Parts {
+        let Destination {
+            placed: Placed { host, namespace },
+            scheme,
+            port,
+        } = destination;
+        let speaks_tls = context.is_some() || scheme == Some(Scheme::Https);
+        self.tell_scheme(speaks_tls, scheme, port);
+        let port = port.unwrap_or(if speaks_tls { 443 } else { 80 });
+        let cluster = match &host {
+            UpstreamHost::Name(name) => ClusterName::of(name, namespace).filter(|cluster| {
+                cluster.certain || self.around.services.contains(cluster.namespace, cluster.service)
+            }),
+            UpstreamHost::Ip(_) => None,
+        };
+        let resolve = self.resolve(&host, cluster, port);
+        let grpc = self.spec.grpc.map(|value| Sourced {
+            value,
+            origin: self.origin("spec.grpc"),
+        });
+        if !speaks_tls {
+            let http = if self.spec.grpc == Some(true) {
+                UpstreamHttp::Http2
+            } else {
+                UpstreamHttp::Http1
+            };
+            return Parts {
+                host,
+                port,
+                resolve,
+                tls: None,
+                http,
+            };
+        }
+        let by_context = scheme != Some(Scheme::Https);
+        let (tls, stale) = context.unwrap_or_else(|| (Arc::clone(&self.around.plain), false));
+        let wish = Wish {
+            enabled: self.origin(if by_context { "spec.tls" } else { "spec.service" }),
+            host: &host,
+            host_origin: self.origin("spec.service"),
+            cluster,
+            host_rewrite: self.server_name(host_rewrite, &tls),
+            grpc,
+            stale,
+        };
+        let originated = origination::originate(&tls, wish);
+        self.tell_protocol(&originated.settings);
+        let http = originated.http;
+        Parts {
+            host,
+            port,
+            resolve,
+            tls: Some((originated.settings, originated.origins)),
+            http,
+        }
+    }
+
+    fn tell_scheme(&mut self, speaks_tls: bool, scheme: Option<Scheme>, port: Option<u16>) {
+        const FIELD: &str = "spec.service";
+        if speaks_tls && scheme == Some(Scheme::Http) {
+            let message = format!(
+                "`{FIELD}` says http://, but `tls` names a TLSContext, so TLS is spoken; write https://"
+            );
+            self.problems.notice(self.object, "tls_over_http", FIELD, message);
+        }
+        if !speaks_tls && scheme.is_none() && port == Some(443) {
+            let message = format!(
+                "`{FIELD}` has port 443 without https://, so cleartext is sent there; write https:// if the port speaks TLS"
+            );
+            self.problems
+                .warning(self.object, "cleartext_to_443", FIELD, message);
+        }
+    }
+
+    /// `host_rewrite` as a server name; a context's own `sni` wins over it.
+    fn server_name(
+        &mut self,
+        host_rewrite: Option<&HeaderValue>,
+        tls: &ContextTls,
+    ) -> Option<Sourced<ServerName>> {
+        const FIELD: &str = "spec.host_rewrite";
+        let text = host_rewrite?.to_str().ok()?;
+        if tls.sni.is_some() {
+            return None;
+        }
+        let name = origination::server_name(text);
+        if name.is_none() {
+            let message = format!(
+                "`{FIELD}` is `{text}`, which is no DNS name, so the host of `service` is the server name that is sent; set `sni` in a TLSContext"
+            );
+            self.problems
+                .warning(self.object, "bad_server_name", FIELD, message);
+        }
+        name.map(|value| Sourced {
+            value,
+            origin: self.origin(FIELD),
+        })
+    }
+
+    fn tell_protocol(&mut self, settings: &TlsSettings) {
+        if self.spec.grpc == Some(true) && !settings.alpn.contains(&Alpn::H2) {
+            let message = "`spec.grpc` needs h2, which `alpn_protocols` of the TLSContext does not offer, so requests will fail; add h2 there";
+            self.problems
+                .warning(self.object, "grpc_without_h2", "spec.grpc", message);
+        }
+    }
+
+    fn resolve(&mut self, host: &UpstreamHost, cluster: Option<ClusterName<'_>>, port: u16) -> Resolve {
+        if let Some(address) = self.resolved_by_flag(host, port) {
+            return Resolve::Fixed(Arc::from([address]));
+        }
+        let name = match host {
+            UpstreamHost::Ip(ip) => return Resolve::Fixed(Arc::from([SocketAddr::new(*ip, port)])),
+            UpstreamHost::Name(name) => name,
+        };
+        let route = cluster.map(|cluster| {
+            self.around
+                .services
+                .route(cluster.namespace, cluster.service, port)
+        });
+        match route {
+            None | Some(Route::UnknownService) => Resolve::Dns(Arc::clone(name)),
+            Some(Route::Known(resolve)) => resolve,
+            Some(Route::UnknownPort(resolve, others)) => {
+                let others: Vec<String> = others.iter().map(u16::to_string).collect();
+                let message = format!(
+                    "`spec.service` asks for port {port} of Service `{name}`, which only has {}; write one of them",
+                    others.join(", ")
+                );
+                self.problems
+                    .error(self.object, "unknown_port", "spec.service", message);
+                resolve
+            }
+        }
+    }
+
+    fn resolved_by_flag(&self, host: &UpstreamHost, port: u16) -> Option<SocketAddr> {
+        if self.around.resolve.is_empty() {
+            return None;
+        }
+        let host = match host {
+            UpstreamHost::Name(name) => name.trim_end_matches('.').to_owned(),
+            UpstreamHost::Ip(ip) => ip.to_string(),
+        };
+        self.around.resolve.get(&(host, port)).copied()
+    }
+}

@@ -1,0 +1,255 @@
+//! The Module `ambassador`: settings of the whole gateway and defaults of other kinds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::HeaderValue;
+use nuncio_crds::{AddedHeader, ModuleConfig, ModuleDefaults, ModuleSpec};
+use nuncio_model::{HeaderEdits, Origin, Settings, VerifyMode};
+
+use crate::decode;
+use crate::mapping::headers;
+use crate::problems::Problems;
+use crate::{Object, Options};
+
+/// Default of `timeout_ms` and `connect_timeout_ms`.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(3000);
+
+/// What the Module says, with defaults in place of what it does not.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    /// For every request.
+    pub(crate) settings: Settings,
+    /// Of requests whose Mapping sets none; none means no limit.
+    pub(crate) request_timeout: Option<Duration>,
+    /// Whether `name.namespace` names a Secret elsewhere, where the TLSContext does not say.
+    pub(crate) secret_namespacing: bool,
+    /// Verification where nothing else says, and who said so. None means by whether there is a CA.
+    pub(crate) verify_mode: Option<(VerifyMode, Origin)>,
+    /// Bare service names mean the gateway's namespace.
+    pub(crate) services_in_own_namespace: bool,
+    /// Edits of requests whose Mapping says nothing about them (A33).
+    pub(crate) request_headers: HeaderEdits,
+    /// Edits of responses whose Mapping says nothing about them (A33).
+    pub(crate) response_headers: HeaderEdits,
+}
+
+/// Reads the Module; of several the one in the gateway's namespace counts, else the first.
+pub(crate) fn read(modules: &[&Object], options: &Options, problems: &mut Problems) -> Gateway {
+    let own = modules
+        .iter()
+        .position(|module| *module.reference.namespace == *options.namespace);
+    let chosen = own.unwrap_or(0);
+    for (index, module) in modules.iter().enumerate() {
+        if index != chosen {
+            let message = format!(
+                "{} has no effect, because {} is the one that counts; keep one",
+                module.reference, modules[chosen].reference
+            );
+            problems.warning(module, "duplicate", "metadata.name", message);
+        }
+    }
+    match modules.get(chosen) {
+        Some(module) => from_module(module, options, problems),
+        None => Reader::new(options).finish(ModuleConfig::default()),
+    }
+}
+
+fn from_module(module: &Object, options: &Options, problems: &mut Problems) -> Gateway {
+    let decoded = decode::spec::<ModuleSpec>(module, problems);
+    let broken_mode = decoded
+        .broken
+        .iter()
+        .any(|(path, _)| "config.defaults.upstream_tls_verify_mode".starts_with(path));
+    let mut reader = Reader {
+        module: Some(module),
+        options,
+        problems: Some(problems),
+    };
+    let mut gateway = reader.finish(decoded.spec.config.unwrap_or_default());
+    if broken_mode {
+        gateway.verify_mode = Some((VerifyMode::Full, Origin::Module(VERIFY_MODE.into())));
+    }
+    gateway
+}
+
+type Added = BTreeMap<String, AddedHeader>;
+
+const VERIFY_MODE: &str = "spec.config.defaults.upstream_tls_verify_mode";
+
+struct Reader<'a> {
+    module: Option<&'a Object>,
+    options: &'a Options,
+    problems: Option<&'a mut Problems>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(options: &'a Options) -> Self {
+        Self {
+            module: None,
+            options,
+            problems: None,
+        }
+    }
+
+    fn error(&mut self, field: &str, message: &str) {
+        if let (Some(module), Some(problems)) = (self.module, self.problems.as_deref_mut()) {
+            problems.error(module, "bad_value", field, message);
+        }
+    }
+
+    fn finish(&mut self, mut config: ModuleConfig) -> Gateway {
+        let defaults = config.defaults.take().unwrap_or_default();
+        let (request_headers, response_headers) = self.headers(&defaults);
+        Gateway {
+            request_timeout: self.request_timeout(config.cluster_request_timeout_ms),
+            secret_namespacing: defaults.tls_secret_namespacing.unwrap_or(true),
+            verify_mode: self.verify_mode(&defaults),
+            services_in_own_namespace: config
+                .use_ambassador_namespace_for_service_resolution
+                .unwrap_or(false),
+            settings: self.settings(&config),
+            request_headers,
+            response_headers,
+        }
+    }
+
+    fn settings(&mut self, config: &ModuleConfig) -> Settings {
+        let built_in = Settings::default();
+        Settings {
+            server_name: self
+                .server_name(config.server_name.as_deref())
+                .unwrap_or(built_in.server_name),
+            max_request_headers_bytes: self
+                .positive("max_request_headers_kb", config.max_request_headers_kb)
+                .and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024))
+                .unwrap_or(built_in.max_request_headers_bytes),
+            client_idle_timeout: self
+                .positive("listener_idle_timeout_ms", config.listener_idle_timeout_ms)
+                .map_or(built_in.client_idle_timeout, Duration::from_millis),
+            merge_slashes: config.merge_slashes.unwrap_or(built_in.merge_slashes),
+            enable_http10: config.enable_http10.unwrap_or(built_in.enable_http10),
+            strip_matching_host_port: config
+                .strip_matching_host_port
+                .unwrap_or(built_in.strip_matching_host_port),
+            preserve_external_request_id: config
+                .preserve_external_request_id
+                .unwrap_or(built_in.preserve_external_request_id),
+            suppress_envoy_headers: config
+                .suppress_envoy_headers
+                .unwrap_or(built_in.suppress_envoy_headers),
+        }
+    }
+
+    fn server_name(&mut self, name: Option<&str>) -> Option<HeaderValue> {
+        let name = name?;
+        HeaderValue::from_str(name)
+            .inspect_err(|_| self.bad_server_name())
+            .ok()
+    }
+
+    fn bad_server_name(&mut self) {
+        let message =
+            "`spec.config.server_name` has characters that no header has, so the default is used; correct it";
+        self.error("spec.config.server_name", message);
+    }
+
+    fn positive(&mut self, name: &str, value: Option<i64>) -> Option<u64> {
+        let value = value?;
+        let checked = u64::try_from(value).ok().filter(|value| *value > 0);
+        if checked.is_none() {
+            let field = format!("spec.config.{name}");
+            self.error(
+                &field,
+                &format!("`{field}` is {value}, so the default is used; it must be above 0"),
+            );
+        }
+        checked
+    }
+
+    fn request_timeout(&mut self, value: Option<i64>) -> Option<Duration> {
+        match value {
+            None => Some(DEFAULT_TIMEOUT),
+            Some(0) => None,
+            Some(_) => {
+                let value = self.positive("cluster_request_timeout_ms", value);
+                Some(value.map_or(DEFAULT_TIMEOUT, Duration::from_millis))
+            }
+        }
+    }
+
+    /// `defaults.httpmapping.x` first, then `defaults.x`.
+    fn headers(&mut self, defaults: &ModuleDefaults) -> (HeaderEdits, HeaderEdits) {
+        let (Some(module), Some(problems)) = (self.module, self.problems.as_deref_mut()) else {
+            return Default::default();
+        };
+        let own = defaults.httpmapping.as_ref();
+        let field = |name: &str, is_own: bool| {
+            let class = if is_own { "httpmapping." } else { "" };
+            format!("spec.config.defaults.{class}{name}")
+        };
+        let mut add = |name: &str, own: Option<&Added>, shared: &Option<Added>| match own.or(shared.as_ref())
+        {
+            Some(map) => headers::additions(module, &field(name, own.is_some()), map, problems),
+            None => Vec::new(),
+        };
+        let request = add(
+            "add_request_headers",
+            own.and_then(|own| own.add_request_headers.as_ref()),
+            &defaults.add_request_headers,
+        );
+        let response = add(
+            "add_response_headers",
+            own.and_then(|own| own.add_response_headers.as_ref()),
+            &defaults.add_response_headers,
+        );
+        let mut remove = |name: &str, own: Option<&Vec<String>>, shared: &Option<Vec<String>>| match own
+            .or(shared.as_ref())
+        {
+            Some(names) => headers::removals(module, &field(name, own.is_some()), names, problems),
+            None => Vec::new(),
+        };
+        let off_request = remove(
+            "remove_request_headers",
+            own.and_then(|own| own.remove_request_headers.as_ref()),
+            &defaults.remove_request_headers,
+        );
+        let off_response = remove(
+            "remove_response_headers",
+            own.and_then(|own| own.remove_response_headers.as_ref()),
+            &defaults.remove_response_headers,
+        );
+        (
+            HeaderEdits {
+                add: request,
+                remove: off_request,
+            },
+            HeaderEdits {
+                add: response,
+                remove: off_response,
+            },
+        )
+    }
+
+    /// A mode that cannot be read counts as `full`: nothing may be verified less than was meant.
+    fn verify_mode(&mut self, defaults: &ModuleDefaults) -> Option<(VerifyMode, Origin)> {
+        if let Some(text) = defaults.upstream_tls_verify_mode.as_deref() {
+            let mode = verify_mode(text).unwrap_or_else(|| {
+                let message = format!(
+                    "`{VERIFY_MODE}` is `{text}`, so `full` is used; write none, report, chain or full"
+                );
+                self.error(VERIFY_MODE, &message);
+                VerifyMode::Full
+            });
+            return Some((mode, Origin::Module(VERIFY_MODE.into())));
+        }
+        self.options
+            .verify_mode
+            .map(|mode| (mode, Origin::Environment("NUNCIO_UPSTREAM_VERIFY_MODE".into())))
+    }
+}
+
+/// A mode by its name.
+pub(crate) fn verify_mode(text: &str) -> Option<VerifyMode> {
+    VerifyMode::ALL.into_iter().find(|mode| mode.as_str() == text)
+}

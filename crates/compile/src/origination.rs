@@ -1,0 +1,164 @@
+//! From a TLSContext and a Mapping to the TLS settings of one upstream.
+
+use std::sync::Arc;
+
+use nuncio_model::{
+    Alpn, Origin, Roots, TlsOrigins, TlsSettings, UpstreamHost, UpstreamHttp, Verify, VerifyName,
+};
+
+use crate::context::{ContextTls, ServerName, Sourced};
+use crate::names;
+use crate::service::ClusterName;
+
+/// What of a Mapping decides about TLS.
+#[derive(Debug)]
+pub(crate) struct Wish<'a> {
+    /// The `https://` of `service`, or `tls`.
+    pub(crate) enabled: Origin,
+    /// Host of `service`, in its namespace.
+    pub(crate) host: &'a UpstreamHost,
+    /// Where `host` stands.
+    pub(crate) host_origin: Origin,
+    /// The Kubernetes Service that `host` means.
+    pub(crate) cluster: Option<ClusterName<'a>>,
+    /// `host_rewrite`, where it can be a server name.
+    pub(crate) host_rewrite: Option<Sourced<ServerName>>,
+    /// `grpc`
+    pub(crate) grpc: Option<Sourced<bool>>,
+    /// The context is broken and these are the settings it had.
+    pub(crate) stale: bool,
+}
+
+/// The settings, where each came from, and the HTTP version that goes with them.
+#[derive(Debug)]
+pub(crate) struct Originated {
+    pub(crate) settings: TlsSettings,
+    pub(crate) origins: TlsOrigins,
+    pub(crate) http: UpstreamHttp,
+}
+
+/// What `host_rewrite` is as a server name (rows S2, S4): without port, and nothing where it is no
+/// name at all.
+pub(crate) fn server_name(authority: &str) -> Option<ServerName> {
+    let host = names::without_port(authority);
+    if let Some(ip) = names::ip(host) {
+        return Some(ServerName::Ip(ip));
+    }
+    names::dns_name(host)
+        .ok()
+        .map(|name| ServerName::Dns(name.trim_end_matches('.').into()))
+}
+
+/// Puts the settings of one upstream together.
+pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
+    let (name, sni_origin) = name_sent(tls, &wish);
+    let (names, names_origin) = names_verified(tls, &wish, &name, &sni_origin);
+    let (alpn, http, alpn_origin) = protocols(tls, wish.grpc.as_ref());
+    let settings = TlsSettings {
+        sni: match name {
+            ServerName::Dns(name) => Some(name),
+            ServerName::Ip(_) => None,
+        },
+        verify: Verify {
+            mode: tls.verify_mode.value,
+            names,
+            roots: Roots {
+                bundle: tls.bundle.as_ref().map(|bundle| Arc::clone(&bundle.value)),
+                system: tls.system_roots.is_some(),
+            },
+        },
+        client: tls.client.as_ref().map(|client| Arc::clone(&client.value)),
+        min_version: tls.min_version.value,
+        max_version: tls.max_version.value,
+        cipher_suites: Arc::clone(&tls.cipher_suites.value),
+        groups: Arc::clone(&tls.groups.value),
+        alpn,
+    };
+    let origins = TlsOrigins {
+        enabled: wish.enabled,
+        context: tls.context.clone(),
+        stale: wish.stale,
+        sni: sni_origin,
+        verify_mode: tls.verify_mode.origin.clone(),
+        verify_names: names_origin,
+        roots: roots_origin(tls),
+        client_certificate: tls.client.as_ref().map(|client| client.origin.clone()),
+        min_version: tls.min_version.origin.clone(),
+        max_version: tls.max_version.origin.clone(),
+        cipher_suites: tls.cipher_suites.origin.clone(),
+        groups: tls.groups.origin.clone(),
+        alpn: alpn_origin,
+    };
+    Originated {
+        settings,
+        origins,
+        http,
+    }
+}
+
+/// Decision 3: `sni`, else `host_rewrite`, else the host of `service`.
+fn name_sent(tls: &ContextTls, wish: &Wish<'_>) -> (ServerName, Origin) {
+    if let Some(Sourced { value, origin }) = tls.sni.as_ref().or(wish.host_rewrite.as_ref()) {
+        return (value.clone(), origin.clone());
+    }
+    let name = match wish.host {
+        UpstreamHost::Name(name) => ServerName::Dns(match name.strip_suffix('.') {
+            Some(name) => name.into(),
+            None => Arc::clone(name),
+        }),
+        UpstreamHost::Ip(ip) => ServerName::Ip(*ip),
+    };
+    (name, wish.host_origin.clone())
+}
+
+/// The configured names, else the name that was asked for by `sni` or `host_rewrite`, else the host of
+/// `service` with the other forms that the cluster knows it by (row S13).
+fn names_verified(
+    tls: &ContextTls,
+    wish: &Wish<'_>,
+    sent: &ServerName,
+    sent_origin: &Origin,
+) -> (Arc<[VerifyName]>, Origin) {
+    if let Some(Sourced { value, origin }) = &tls.verify_names {
+        return (Arc::clone(value), origin.clone());
+    }
+    let first = match sent {
+        ServerName::Dns(name) => VerifyName::Dns(Arc::clone(name)),
+        ServerName::Ip(ip) => VerifyName::Ip(*ip),
+    };
+    let chosen = tls.sni.is_some() || wish.host_rewrite.is_some();
+    let names = match wish.cluster.filter(|_| !chosen) {
+        Some(cluster) => {
+            let forms = cluster.forms().map(|form| VerifyName::Dns(form.into()));
+            let others = forms.into_iter().filter(|form| *form != first);
+            std::iter::once(first.clone()).chain(others).collect()
+        }
+        None => Arc::from([first]),
+    };
+    (names, sent_origin.clone())
+}
+
+/// Decision 9: one choice for both what ALPN offers and what is spoken.
+fn protocols(tls: &ContextTls, grpc: Option<&Sourced<bool>>) -> (Arc<[Alpn]>, UpstreamHttp, Origin) {
+    let grpc = grpc.filter(|grpc| grpc.value);
+    let (alpn, origin) = match (&tls.alpn, grpc) {
+        (Some(alpn), _) => (Arc::clone(&alpn.value), alpn.origin.clone()),
+        (None, Some(grpc)) => (Arc::from([Alpn::H2, Alpn::Http1]), grpc.origin.clone()),
+        (None, None) => (Arc::from([Alpn::Http1]), Origin::BuiltIn),
+    };
+    let http = if grpc.is_some() {
+        UpstreamHttp::Http2
+    } else if alpn.contains(&Alpn::H2) {
+        UpstreamHttp::Negotiated
+    } else {
+        UpstreamHttp::Http1
+    };
+    (alpn, http, origin)
+}
+
+fn roots_origin(tls: &ContextTls) -> Origin {
+    let bundle = tls.bundle.as_ref().map(|bundle| bundle.origin.clone());
+    bundle
+        .or_else(|| tls.system_roots.clone())
+        .unwrap_or(Origin::BuiltIn)
+}

@@ -1,0 +1,106 @@
+//! Collects what is wrong with the objects.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use nuncio_model::{ObjectRef, Problem, Severity};
+use nuncio_tls::Finding;
+
+use crate::Object;
+
+/// Problems in the order they are found.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    /// One more. `field` is a dotted path from the document's root, empty for the object as a whole.
+    pub(crate) fn report(
+        &mut self,
+        severity: Severity,
+        object: &Object,
+        reason: &'static str,
+        field: &str,
+        message: impl Into<String>,
+    ) {
+        self.found.push(Problem {
+            severity,
+            reason: Cow::Borrowed(reason),
+            message: message.into(),
+            object: Some(object.reference.clone()),
+            field: (!field.is_empty()).then(|| field.to_owned()),
+            place: object.place.clone(),
+        });
+    }
+
+    /// The object, or what refers to it, does not work.
+    pub(crate) fn error(
+        &mut self,
+        object: &Object,
+        reason: &'static str,
+        field: &str,
+        message: impl Into<String>,
+    ) {
+        self.report(Severity::Error, object, reason, field, message);
+    }
+
+    /// It is served, but probably not as meant.
+    pub(crate) fn warning(
+        &mut self,
+        object: &Object,
+        reason: &'static str,
+        field: &str,
+        message: impl Into<String>,
+    ) {
+        self.report(Severity::Warning, object, reason, field, message);
+    }
+
+    /// Worth knowing.
+    pub(crate) fn notice(
+        &mut self,
+        object: &Object,
+        reason: &'static str,
+        field: &str,
+        message: impl Into<String>,
+    ) {
+        self.report(Severity::Notice, object, reason, field, message);
+    }
+
+    /// What was found about certificates that can be used.
+    pub(crate) fn findings(&mut self, object: &Object, field: &str, findings: Vec<Finding>) {
+        for finding in findings {
+            self.report(finding.severity, object, finding.reason, field, finding.message);
+        }
+    }
+
+    /// One that is ready made.
+    pub(crate) fn add(&mut self, problem: Problem) {
+        self.found.push(problem);
+    }
+
+    /// One that belongs to no object.
+    pub(crate) fn general(&mut self, severity: Severity, reason: &'static str, message: impl Into<String>) {
+        self.found.push(Problem {
+            severity,
+            reason: Cow::Borrowed(reason),
+            message: message.into(),
+            object: None,
+            field: None,
+            place: None,
+        });
+    }
+
+    /// All of them in the order of the objects they are about; those about none come first.
+    pub(crate) fn in_order_of(self, objects: &[Cow<'_, Object>]) -> Vec<Problem> {
+        let mut found = self.found;
+        if found.len() > 1 {
+            let mut position = HashMap::<&ObjectRef, usize>::with_capacity(objects.len());
+            for (index, object) in objects.iter().enumerate() {
+                position.entry(&object.reference).or_insert(index);
+            }
+            found.sort_by_key(|problem| problem.object.as_ref().and_then(|object| position.get(object)));
+        }
+        found
+    }
+}
