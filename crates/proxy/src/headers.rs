@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, Version};
 use nuncio_model::{HeaderEdits, Settings};
 use uuid::Builder;
@@ -44,9 +46,9 @@ pub(crate) fn sanitise_request(headers: &mut HeaderMap, upgrade: Option<&HeaderV
     let trailers = headers
         .get(TE)
         .is_some_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
-    remove_hop_by_hop(headers, |name| {
-        name.as_str().starts_with("x-envoy-") && OURS.contains(&name.as_str())
-    });
+    // The client is told to continue by us, as soon as the upstream takes the body.
+    let ours = |name: &HeaderName| name.as_str().starts_with("x-envoy-") && OURS.contains(&name.as_str());
+    remove_hop_by_hop(headers, |name| *name == EXPECT || ours(name));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }

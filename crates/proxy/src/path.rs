@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// if asked for, without empty segments. None where `..` leads above the root.
 ///
 /// Source: RFC 3986 section 5.2.4, and what browsers do with `\` and `%2e`, as Envoy does.
-pub(crate) fn normalise(path: &str, merge_slashes: bool) -> Cow<'_, str> {
+pub fn normalise(path: &str, merge_slashes: bool) -> Cow<'_, str> {
     // `*` of OPTIONS has no segments.
     let Some(mut rest) = path
         .strip_prefix(['/', '\\'])

@@ -525,7 +525,7 @@ impl Hop<'_> {
 }
 
 /// The path after the Mapping's rewrite.
-fn rewrite<'a>(rewrite: &Rewrite, path: &'a str) -> Cow<'a, str> {
+pub fn rewrite<'a>(rewrite: &Rewrite, path: &'a str) -> Cow<'a, str> {
     match rewrite {
         Rewrite::None => Cow::Borrowed(path),
         Rewrite::Prefix { matched: None, with } => Cow::Owned(with.to_string()),

@@ -4,6 +4,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use nuncio_model::{Action, Identity, Listener, Snapshot, Target, UpstreamIndex};
@@ -18,6 +19,7 @@ pub(crate) struct Serving {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Made when first used, one an upstream.
     pools: Vec<OnceCell<Rc<Pool>>>,
+    grace: Duration,
     /// By target; the key is the target's address in the snapshot, which this value keeps alive.
     targets: RefCell<HashMap<usize, Rc<LiveTarget>>>,
 }
@@ -31,8 +33,9 @@ pub(crate) struct LiveTarget {
 }
 
 impl Serving {
-    /// Serves `snapshot`, with the pools of `before` whose upstream did not change. The others retire.
-    pub(crate) fn new(snapshot: Arc<Snapshot>, before: Option<&Self>) -> Self {
+    /// Serves `snapshot`, with the pools of `before` whose upstream did not change. The others retire
+    /// within `grace`.
+    pub(crate) fn new(snapshot: Arc<Snapshot>, before: Option<&Self>, grace: Duration) -> Self {
         let mut known: HashMap<&Arc<Identity>, &Rc<Pool>> = HashMap::new();
         if let Some(before) = before {
             known.extend(before.pools().map(|pool| (&pool.live.identity, pool)));
@@ -45,10 +48,11 @@ impl Serving {
                 None => OnceCell::new(),
             })
             .collect();
-        known.values().for_each(|pool| pool.retire());
+        known.values().for_each(|pool| pool.retire(grace));
         Self {
             snapshot,
             pools,
+            grace,
             targets: RefCell::default(),
         }
     }
@@ -63,7 +67,7 @@ impl Serving {
         self.pools[index.0 as usize].get_or_init(|| {
             let upstream = self.snapshot.upstream(index);
             let live = registry.upstream(&upstream.identity);
-            Rc::new(Pool::new(live, stats.upstream(&upstream.name)))
+            Rc::new(Pool::new(live, stats.upstream(&upstream.name), self.grace))
         })
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nuncio_model::{EndpointTable, Snapshot};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout_at;
 
 use crate::access_log::{AccessLog, Entry, LogSender};
 use crate::client::connection::{Clients, serve};
@@ -60,6 +61,8 @@ pub(crate) struct Orders {
 
 /// Lines are handed over when this many bytes have come together, or at the end of the turn.
 const LOG_BATCH: usize = 32 * 1024;
+/// A connection without a request is closed this long after draining began.
+const QUIET: Duration = Duration::from_millis(250);
 /// A port that could not be opened is tried again after this many seconds.
 const BIND_RETRY: u64 = 5;
 
@@ -125,7 +128,7 @@ impl Worker {
         };
         let revision = snapshot.revision;
         let before = self.serving();
-        let serving = Rc::new(Serving::new(snapshot, before.as_deref()));
+        let serving = Rc::new(Serving::new(snapshot, before.as_deref(), self.shared.drain_time));
         *self.serving.borrow_mut() = Some(serving);
         self.open_ports();
         orders.served.send_replace(Some(revision));
@@ -223,8 +226,11 @@ impl Worker {
         // Accept loops take over what the kernel had accepted before clients are asked to end.
         tokio::task::yield_now().await;
         self.clients.drain();
-        while !self.clients.is_empty() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let quiet = deadline.min(Instant::now() + QUIET);
+        if timeout_at(quiet.into(), self.clients.emptied()).await.is_err() {
+            // Still there, and no request came: there is nothing to wait for.
+            self.clients.end_idle();
+            let _ = timeout_at(deadline.into(), self.clients.emptied()).await;
         }
         self.flush_log();
     }

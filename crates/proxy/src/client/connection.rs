@@ -17,6 +17,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::io::GuardedIo;
@@ -82,6 +83,7 @@ impl Client {
 pub(crate) struct Clients {
     open: RefCell<HashMap<u64, Rc<Client>>>,
     next: Cell<u64>,
+    empty: Notify,
 }
 
 impl Clients {
@@ -105,8 +107,29 @@ impl Clients {
         client
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.open.borrow().is_empty()
+    fn remove(&self, client: &Client) {
+        let mut open = self.open.borrow_mut();
+        open.remove(&client.id);
+        if open.is_empty() {
+            self.empty.notify_one();
+        }
+    }
+
+    /// Waits until no connection is left.
+    pub(crate) async fn emptied(&self) {
+        while !self.open.borrow().is_empty() {
+            self.empty.notified().await;
+        }
+    }
+
+    /// Ends every connection that carries no request and no part of one.
+    pub(crate) fn end_idle(&self) {
+        let open = self.open.borrow();
+        let idle =
+            |client: &&Rc<Client>| client.requests.get() == 0 && !client.in_head.load(Ordering::Relaxed);
+        open.values()
+            .filter(idle)
+            .for_each(|client| client.end(Ending::Now));
     }
 
     /// Asks every connection to end after the requests that are under way.
@@ -124,10 +147,13 @@ impl Clients {
                 continue;
             }
             let waited = second.saturating_sub(client.active_at.get());
-            if waited > HEAD_TIMEOUT && client.in_head.load(Ordering::Relaxed) {
+            let limit = if client.in_head.load(Ordering::Relaxed) {
+                HEAD_TIMEOUT
+            } else {
+                idle.as_secs()
+            };
+            if waited > limit {
                 client.end(Ending::Now);
-            } else if waited > idle.as_secs() {
-                client.end(Ending::Gracefully);
             }
         }
     }
@@ -141,7 +167,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, 
     }
     // A client that breaks off is no error of ours.
     let _ = serve_client(&worker, tcp, &client).await;
-    worker.clients.open.borrow_mut().remove(&client.id);
+    worker.clients.remove(&client);
 }
 
 async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) -> io::Result<()> {

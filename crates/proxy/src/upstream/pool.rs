@@ -14,6 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Outcome, Reason, Resolve, UpstreamHttp};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
 use super::connector::{ConnectError, Connected, TlsTarget, connect};
@@ -26,6 +27,10 @@ use crate::executor::LocalExecutor;
 
 /// An idle connection is closed after this, as Envoy does unless told otherwise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// A busy HTTP/2 connection is asked this often whether it is still there,
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// and has this long to answer.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take to become ready again after the end of a response.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams that one HTTP/2 connection carries before another is opened. Peers commonly allow a
@@ -45,6 +50,8 @@ pub(crate) struct Pool {
     pub(crate) live: Arc<LiveUpstream>,
     /// Responses by status code, for the metric.
     pub(crate) codes: Arc<Codes>,
+    /// How long a connection to an endpoint that is gone may finish its requests.
+    grace: Duration,
     endpoints: RefCell<Vec<Rc<EndpointPool>>>,
     seen_version: Cell<u64>,
     next: Cell<usize>,
@@ -60,6 +67,8 @@ pub(crate) struct EndpointPool {
     /// What ALPN gave last time.
     protocol: Cell<Option<Alpn>>,
     counts: Arc<ConnectionCounts>,
+    /// The tasks that drive its connections.
+    tasks: RefCell<Vec<AbortHandle>>,
     /// Set when the endpoint or the whole identity is gone: nothing is kept any more.
     retired: Cell<bool>,
 }
@@ -108,10 +117,11 @@ pub(crate) struct Http2Lease {
 }
 
 impl Pool {
-    pub(crate) fn new(live: Arc<LiveUpstream>, codes: Arc<Codes>) -> Self {
+    pub(crate) fn new(live: Arc<LiveUpstream>, codes: Arc<Codes>, grace: Duration) -> Self {
         Self {
             live,
             codes,
+            grace,
             endpoints: RefCell::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
@@ -197,7 +207,7 @@ impl Pool {
             .iter()
             .filter(|endpoint| !addresses.contains(&endpoint.live.address))
         {
-            gone.retire();
+            gone.retire(self.grace);
         }
         self.live.keep_endpoints(addresses);
     }
@@ -245,11 +255,13 @@ impl Pool {
             .protocol
             .set(Some(if http2 { Alpn::H2 } else { Alpn::Http1 }));
         let opened = if http2 {
-            let handshake = http2::Builder::new(LocalExecutor)
-                .timer(TokioTimer::new())
-                .handshake(io);
-            let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
-            tokio::task::spawn_local(async move {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder.timer(TokioTimer::new());
+            builder
+                .keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+            let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
+            endpoint.drive(async move {
                 // The requests on it learn of its end themselves.
                 let _ = connection.await;
                 drop(permit);
@@ -258,7 +270,7 @@ impl Pool {
         } else {
             let handshake = http1::Builder::new().handshake(io);
             let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
-            tokio::task::spawn_local(async move {
+            endpoint.drive(async move {
                 let _ = connection.with_upgrades().await;
                 drop(permit);
             });
@@ -279,12 +291,11 @@ impl Pool {
         }
     }
 
-    /// Closes what waits and lets what works finish; nothing is kept from now on.
-    pub(crate) fn retire(&self) {
-        self.endpoints
-            .borrow()
-            .iter()
-            .for_each(|endpoint| endpoint.retire());
+    /// Closes what waits and lets what works finish, for `grace` at most; nothing is kept from now on.
+    pub(crate) fn retire(&self, grace: Duration) {
+        for endpoint in self.endpoints.borrow().iter() {
+            endpoint.retire(grace);
+        }
     }
 
     /// Closes connections that waited too long or died while they waited.
@@ -305,8 +316,15 @@ impl EndpointPool {
             opening: Semaphore::new(1),
             protocol: Cell::new(None),
             counts,
+            tasks: RefCell::default(),
             retired: Cell::new(false),
         })
+    }
+
+    fn drive(&self, connection: impl Future<Output = ()> + 'static) {
+        let mut tasks = self.tasks.borrow_mut();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::task::spawn_local(connection).abort_handle());
     }
 
     fn idle_http1(self: &Rc<Self>) -> Option<Lease> {
@@ -372,11 +390,18 @@ impl EndpointPool {
         }
     }
 
-    fn retire(&self) {
+    fn retire(&self, grace: Duration) {
         self.retired.set(true);
         self.shared.borrow_mut().clear();
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.counts.idle.subtract(idle.len() as u64);
+        let busy = std::mem::take(&mut *self.tasks.borrow_mut());
+        if busy.iter().any(|task| !task.is_finished()) {
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(grace).await;
+                busy.iter().for_each(AbortHandle::abort);
+            });
+        }
     }
 
     fn sweep(&self, now: Instant) {
