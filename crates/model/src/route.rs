@@ -1,5 +1,6 @@
 //! A route: what a request must look like, and what happens to it then.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,6 +192,34 @@ pub enum Rewrite {
     },
 }
 
+impl Rewrite {
+    /// The path that is sent instead of `path`. It begins with a slash, whatever the Mapping says.
+    pub fn apply<'a>(&self, path: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::None => Cow::Borrowed(path),
+            Self::Prefix { matched: None, with } => joined(with, ""),
+            Self::Prefix {
+                matched: Some(matched),
+                with,
+            } if path.get(..*matched) == Some(&**with) => Cow::Borrowed(path),
+            Self::Prefix {
+                matched: Some(matched),
+                with,
+            } => joined(with, path.get(*matched..).unwrap_or_default()),
+            Self::Regex {
+                pattern,
+                substitution,
+            } => pattern.regex().replace_all(path, &**substitution),
+        }
+    }
+}
+
+fn joined(with: &str, rest: &str) -> Cow<'static, str> {
+    let begins = if with.is_empty() { rest } else { with };
+    let slash = if begins.starts_with('/') { "" } else { "/" };
+    Cow::Owned(format!("{slash}{with}{rest}"))
+}
+
 /// Additions and removals of headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
@@ -209,4 +238,35 @@ pub struct HeaderAddition {
     pub value: HeaderValue,
     /// Keep a value that is there already and add this one; else this one replaces it.
     pub append: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rewrite_replaces_what_matched() {
+        let prefix = |matched, with: &str| Rewrite::Prefix {
+            matched,
+            with: with.into(),
+        };
+        for (rewrite, path, sent) in [
+            (Rewrite::None, "/a/b", "/a/b"),
+            (prefix(Some(3), "/"), "/a/b", "/b"),
+            (prefix(Some(2), "/"), "/a/b", "//b"),
+            (prefix(Some(3), "/c/"), "/a/b", "/c/b"),
+            (prefix(Some(2), "/a"), "/a/b", "/a/b"),
+            (prefix(Some(2), "/"), "/a", "/"),
+            (prefix(Some(3), "c"), "/a/b", "/cb"),
+            (prefix(None, "/whole"), "/a/b", "/whole"),
+        ] {
+            assert_eq!(rewrite.apply(path), sent, "{rewrite:?} of {path}");
+        }
+        let pattern = Pattern::partial("/v([0-9]+)/", 1 << 16).expect("a regex");
+        let regex = Rewrite::Regex {
+            pattern,
+            substitution: "/version/$1/".into(),
+        };
+        assert_eq!(regex.apply("/v2/x/v3/"), "/version/2/x/version/3/");
+    }
 }

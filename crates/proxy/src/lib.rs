@@ -36,4 +36,3 @@ pub use access_log::AccessLog;
 pub use path::normalise;
 pub use probe::{EndpointProbe, ProbeOptions, probe};
 pub use proxy::{Proxy, ProxyOptions, StartError};
-pub use request::rewrite;

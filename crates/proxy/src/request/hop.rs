@@ -1,0 +1,364 @@
+//! The way of a request from its route to the upstream: edit the head, pick a connection, send, and
+//! send once more where that is safe.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body, Incoming};
+use hyper::upgrade::OnUpgrade;
+use nuncio_model::{Failure, Forward, Listener, Reason, Rewrite, Settings};
+use tokio::time::timeout_at;
+
+use super::{Head, SCHEME};
+use crate::body::RequestBody;
+use crate::client::connection::Client;
+use crate::exchange::Exchange;
+use crate::failure::{Fault, ProxyError};
+use crate::headers::{self, Origin};
+use crate::serving::LiveTarget;
+use crate::upstream::live::Wanted;
+use crate::upstream::pool::{Lease, Pool, SendError};
+use crate::worker::Worker;
+
+/// How often a request is sent at most.
+const MAX_ATTEMPTS: u32 = 2;
+
+/// The way from here to the upstream.
+pub(super) struct Hop<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) client: &'a Client,
+    pub(super) listener: &'a Listener,
+    pub(super) settings: &'a Settings,
+    pub(super) forward: &'a Forward,
+    pub(super) live: &'a LiveTarget,
+    pub(super) pool: &'a Rc<Pool>,
+}
+
+/// What becomes of a request's head.
+pub(super) struct Plan {
+    /// The protocol to change to.
+    upgrade: Option<HeaderValue>,
+    /// The path to send; none where it stays as it came.
+    path: Option<PathAndQuery>,
+    /// The authority to send.
+    authority: HeaderValue,
+}
+
+/// How a request fared.
+pub(super) enum Sent {
+    Answered {
+        response: Response<Incoming>,
+        lease: Lease,
+        deadline: Option<Instant>,
+    },
+    Upgraded {
+        response: Response<Incoming>,
+        upgrade: OnUpgrade,
+    },
+}
+
+impl Hop<'_> {
+    /// Decides on the head, or refuses the request.
+    pub(super) fn plan(&self, parts: &Parts, head: &Head<'_>) -> Result<Plan, StatusCode> {
+        let upgrade = self.upgrade(&parts.headers)?;
+        Ok(Plan {
+            upgrade,
+            path: self.path(parts, head),
+            authority: self.authority(parts, head),
+        })
+    }
+
+    pub(super) async fn forward(
+        &self,
+        mut parts: Parts,
+        body: Incoming,
+        plan: Plan,
+        exchange: &mut Exchange,
+    ) -> Result<Sent, ProxyError> {
+        let Plan {
+            upgrade,
+            path,
+            authority,
+        } = plan;
+        let on_upgrade = upgrade
+            .is_some()
+            .then(|| parts.extensions.remove::<OnUpgrade>())
+            .flatten();
+        self.edit_head(&mut parts, path, upgrade.as_ref());
+        if let (Some(entry), Some(id)) = (&mut exchange.entry, parts.headers.get(&headers::X_REQUEST_ID)) {
+            entry.request_id = id.clone();
+        }
+        let body = if body.is_end_stream() {
+            RequestBody::Empty
+        } else {
+            let count = Rc::new(Cell::new(0));
+            exchange.bytes_in = Some(Rc::clone(&count));
+            RequestBody::Client(body, count)
+        };
+        let wanted = if upgrade.is_some() {
+            Wanted::Http1
+        } else {
+            Wanted::Configured
+        };
+        let deadline = self.forward.timeout.map(|timeout| exchange.started + timeout);
+        let request = Request::from_parts(parts, body);
+        let (response, lease) = self.send(request, authority, wanted, deadline, exchange).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return match on_upgrade {
+                Some(upgrade) => Ok(Sent::Upgraded { response, upgrade }),
+                None => Err(unasked_upgrade(&lease)),
+            };
+        }
+        Ok(Sent::Answered {
+            response,
+            lease,
+            deadline,
+        })
+    }
+
+    /// The protocol to change to, where the client asks for one and the Mapping lets it.
+    fn upgrade(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, StatusCode> {
+        let Some(protocol) = headers::wanted_upgrade(headers) else {
+            return Ok(None);
+        };
+        let name = protocol.to_str().unwrap_or_default().to_ascii_lowercase();
+        if self
+            .forward
+            .allow_upgrade
+            .iter()
+            .any(|allowed| **allowed == *name)
+        {
+            Ok(Some(protocol.clone()))
+        } else if name == "h2c" {
+            // Not asked of the upstream, and the client may go on without.
+            Ok(None)
+        } else {
+            Err(StatusCode::FORBIDDEN)
+        }
+    }
+
+    fn path(&self, parts: &Parts, head: &Head<'_>) -> Option<PathAndQuery> {
+        let path = self.forward.rewrite.apply(&head.path);
+        let changed = path.as_ref() != parts.uri.path();
+        if !changed {
+            return None;
+        }
+        let path_and_query = match parts.uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path.into_owned(),
+        };
+        PathAndQuery::from_maybe_shared(Bytes::from(path_and_query)).ok()
+    }
+
+    fn authority(&self, parts: &Parts, head: &Head<'_>) -> HeaderValue {
+        if let Some(host) = &self.forward.host_rewrite {
+            return host.clone();
+        }
+        let host = parts
+            .headers
+            .get(HOST)
+            .filter(|_| parts.uri.authority().is_none());
+        host.cloned()
+            .or_else(|| HeaderValue::from_str(&head.authority).ok())
+            .unwrap_or(HeaderValue::from_static(""))
+    }
+
+    fn edit_head(&self, parts: &mut Parts, path: Option<PathAndQuery>, upgrade: Option<&HeaderValue>) {
+        let headers = &mut parts.headers;
+        headers::sanitise_request(headers, upgrade);
+        let origin = Origin {
+            peer: self.client.peer.ip(),
+            peer_value: &self.client.peer_value,
+            l7_depth: self.listener.l7_depth,
+        };
+        headers::forwarded(headers, &origin, SCHEME, self.settings);
+        if !self.settings.suppress_envoy_headers {
+            if let Some(timeout) = &self.live.expected_timeout {
+                headers.insert(headers::X_ENVOY_EXPECTED_TIMEOUT.clone(), timeout.clone());
+            }
+            if self.forward.rewrite != Rewrite::None
+                && let Some(original) = parts.uri.path_and_query()
+                && let Ok(original) = HeaderValue::from_str(original.as_str())
+            {
+                headers.insert(headers::X_ENVOY_ORIGINAL_PATH.clone(), original);
+            }
+        }
+        if let Some(path) = path {
+            parts.uri = Uri::from(path);
+        } else if parts.uri.authority().is_some() {
+            parts.uri = parts
+                .uri
+                .path_and_query()
+                .cloned()
+                .map(Uri::from)
+                .unwrap_or_default();
+        }
+        headers::edit(headers, &self.forward.request_headers);
+    }
+
+    /// Sends the request and waits for the head of the response. A request that found a connection
+    /// closing is sent once more on a fresh one where that is safe.
+    async fn send(
+        &self,
+        request: Request<RequestBody>,
+        authority: HeaderValue,
+        wanted: Wanted,
+        deadline: Option<Instant>,
+        exchange: &mut Exchange,
+    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+        let mut next = Some(request);
+        let mut attempts = 0;
+        let mut last_error = None;
+        while let Some(request) = next.take() {
+            attempts += 1;
+            let mut lease = self.lease(wanted, attempts > 1, deadline).await?;
+            if let Some(entry) = &mut exchange.entry {
+                entry.attempts = attempts;
+                entry.endpoint = Some(lease.address());
+                entry.upstream_tls = lease.tls().cloned();
+            }
+            let may_retry = attempts < MAX_ATTEMPTS && lease.reused();
+            let request = self.address(request, &authority, &lease)?;
+            let copy = may_retry.then(|| replayable(&request)).flatten();
+            let sent = within(deadline, lease.send(request)).await;
+            match sent {
+                None => return Err(ProxyError::timeout(self.forward.timeout.unwrap_or_default())),
+                Some(Ok(response)) => return Ok((response, lease)),
+                Some(Err(error)) => {
+                    let (failed, again) = self.failed(&lease, error, may_retry, copy);
+                    last_error = Some(failed);
+                    next = again;
+                }
+            }
+        }
+        Err(last_error.unwrap_or_else(|| ProxyError::timeout(Duration::ZERO)))
+    }
+
+    /// What to make of a failed attempt: the error, and the request where it may be sent again.
+    #[expect(clippy::unused_self, reason = "part of the request path")]
+    fn failed(
+        &self,
+        lease: &Lease,
+        mut error: SendError,
+        may_retry: bool,
+        copy: Option<Request<RequestBody>>,
+    ) -> (ProxyError, Option<Request<RequestBody>>) {
+        let failed = ProxyError::send(lease, &error);
+        let unsent = error.unsent.take().filter(|_| may_retry);
+        let again = match failed.fault {
+            Fault::StaleConnection => unsent.or(copy),
+            _ => unsent,
+        };
+        (failed, again)
+    }
+
+    async fn lease(
+        &self,
+        wanted: Wanted,
+        fresh: bool,
+        deadline: Option<Instant>,
+    ) -> Result<Lease, ProxyError> {
+        let limit = self.forward.connect_timeout;
+        let now = Instant::now();
+        // A connect timeout that is not above the whole timeout decides alone, so that a silent peer is
+        // told as such.
+        let first = match (deadline, self.forward.timeout) {
+            (Some(deadline), Some(timeout)) if timeout < limit => deadline.min(now + limit),
+            _ => now + limit,
+        };
+        let lease = self
+            .pool
+            .lease(&self.worker.addresses, wanted, fresh, first, limit)
+            .await;
+        lease.map_err(|failure| match deadline {
+            Some(deadline) if first == deadline && Instant::now() >= deadline => {
+                ProxyError::timeout(self.forward.timeout.unwrap_or_default())
+            }
+            _ => ProxyError::connect(failure),
+        })
+    }
+
+    /// Writes the authority where the connection's protocol wants it.
+    fn address(
+        &self,
+        mut request: Request<RequestBody>,
+        authority: &HeaderValue,
+        lease: &Lease,
+    ) -> Result<Request<RequestBody>, ProxyError> {
+        if !lease.is_http2() {
+            *request.version_mut() = Version::HTTP_11;
+            request.headers_mut().insert(HOST, authority.clone());
+            return Ok(request);
+        }
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(HOST);
+        let scheme = if self.pool.live.identity.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let path = request
+            .uri()
+            .path_and_query()
+            .cloned()
+            .unwrap_or(PathAndQuery::from_static("/"));
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(authority.as_bytes())
+            .path_and_query(path)
+            .build();
+        *request.uri_mut() = uri.map_err(|error| bad_authority(authority, &error))?;
+        Ok(request)
+    }
+}
+
+/// A copy of a request that may be sent twice and has no body.
+fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.body().is_end_stream() || !request.method().is_idempotent() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// None when the deadline came first.
+async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), future).await.ok(),
+        None => Some(future.await),
+    }
+}
+
+fn unasked_upgrade(lease: &Lease) -> ProxyError {
+    let failure = Failure {
+        reason: Reason::UpstreamProtocolError,
+        message: format!("{} changed the protocol without being asked to", lease.address()),
+        remedy: "set spec.allow_upgrade if clients may ask for it".to_owned(),
+    };
+    ProxyError {
+        fault: Fault::Upstream,
+        failure,
+    }
+}
+
+fn bad_authority(authority: &HeaderValue, error: &http::Error) -> ProxyError {
+    let failure = Failure {
+        reason: Reason::UpstreamProtocolError,
+        message: format!("{authority:?} cannot be sent as an HTTP/2 authority: {error}"),
+        remedy: "set spec.host_rewrite to a host name".to_owned(),
+    };
+    ProxyError {
+        fault: Fault::Client,
+        failure,
+    }
+}
