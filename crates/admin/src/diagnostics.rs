@@ -1,7 +1,7 @@
 //! `/ambassador/v0/diag/`: with `?json=true`, what scripts written for the reference ask for, under its
 //! keys; `&filter=KEY` gives one of them. Without, a page of text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::StatusCode;
 use nuncio_model::{ObjectRef, Problem, Severity, Snapshot};
@@ -71,7 +71,7 @@ struct Notice {
 #[derive(Debug, Serialize)]
 struct Group<'a> {
     /// Hostnames of the virtual hosts that serve it.
-    hosts: Vec<&'a str>,
+    hosts: BTreeSet<&'a str>,
     #[serde(flatten)]
     route: RouteView<'a>,
 }
@@ -152,12 +152,10 @@ fn groups(snapshot: &Snapshot) -> BTreeMap<String, Group<'_>> {
     for PlacedRoute { host, route, .. } in placed(snapshot) {
         let key = key_of(route.mappings.first().map(|share| share.mapping));
         let group = groups.entry(key).or_insert_with(|| Group {
-            hosts: Vec::new(),
+            hosts: BTreeSet::new(),
             route,
         });
-        if !group.hosts.contains(&host) {
-            group.hosts.push(host);
-        }
+        group.hosts.insert(host);
     }
     groups
 }

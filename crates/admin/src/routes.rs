@@ -6,20 +6,24 @@ use nuncio_model::{
     Action, AuthorityMatch, InsecureAction, Listener, MethodMatch, ObjectRef, PathMatch, Pattern, Reason,
     Route, RouteMatch, Snapshot, Target, ValueMatch, VirtualHost,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-/// Listener by listener, host by host, each in match order.
-#[derive(Debug, Serialize)]
+/// Listener by listener, host by host, each in match order. Written as they are made: where many hosts
+/// share many routes they are a multiple of either.
+#[derive(Serialize)]
 pub(crate) struct Routes<'a> {
-    routes: Vec<PlacedRoute<'a>>,
+    #[serde(serialize_with = "in_order")]
+    routes: &'a Snapshot,
 }
 
 impl<'a> Routes<'a> {
     pub(crate) fn of(snapshot: &'a Snapshot) -> Self {
-        Self {
-            routes: placed(snapshot).collect(),
-        }
+        Self { routes: snapshot }
     }
+}
+
+fn in_order<S: Serializer>(snapshot: &&Snapshot, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(placed(snapshot))
 }
 
 /// A route at one of the places where it is served.

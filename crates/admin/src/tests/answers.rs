@@ -248,7 +248,7 @@ async fn g3_g4_diagnostics_have_the_references_keys() {
     assert_eq!(answer, expected);
     let keys: Vec<&String> = groups.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["a.default.1", "c.default.1"]);
-    assert_eq!(groups["a.default.1"]["hosts"], json!(["*.test", "*"]));
+    assert_eq!(groups["a.default.1"]["hosts"], json!(["*", "*.test"]));
     assert_eq!(groups["a.default.1"]["prefix"], "/a/");
     assert_eq!(groups["a.default.1"]["mappings"][1]["name"], "b");
 }
