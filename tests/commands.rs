@@ -4,13 +4,16 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::support::certificates::Certificates;
-use crate::support::client::{Client, request};
+use crate::support::client::{Client, Response, request};
 use crate::support::peer::{Tls, Upstream, read_head};
 use crate::support::program::{
-    Finished, Gateway, Running, finish, finish_beside, listener, mapping, nuncio, repository, tls_context,
+    Finished, Gateway, Running, finish, finish_beside, free_port, listener, mapping, nuncio, repository,
+    tls_context,
 };
+use crate::support::waiting::eventually;
 
 const COMMANDS: [&str; 6] = ["run", "check", "explain", "probe", "echo", "demo"];
 
@@ -276,6 +279,37 @@ async fn probe_reports_what_fails_before_tls() {
     assert!(report["sni"].is_null());
 }
 
+/// Every endpoint is tried; one that fails makes the whole probe fail.
+#[tokio::test]
+async fn probe_tries_every_endpoint() {
+    let upstream = Upstream::tls(&Certificates::new().server(&["svc"])).await;
+    let closed = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let service =
+        "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: svc\nspec:\n  ports:\n  - port: 443\n";
+    let mut endpoints = "---\napiVersion: v1\nkind: Endpoints\nmetadata:\n  name: svc\nsubsets:\n".to_owned();
+    for port in [upstream.address.port(), closed] {
+        endpoints.push_str(&format!(
+            "- addresses: [{{ip: 127.0.0.1}}]\n  ports: [{{port: {port}}}]\n"
+        ));
+    }
+    let text = mapping("m", "/", "https://svc", &[]) + service + &endpoints;
+    std::fs::write(folder.path().join("m.yaml"), text).unwrap();
+    let mut command = nuncio(["probe", "m", "--format", "json", "--config"]);
+    command.arg(folder.path());
+    let outcome = finish_beside(command).await;
+    assert_eq!(outcome.status, 1, "{outcome:?}");
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let endpoints = report["endpoints"].as_array().unwrap();
+    let mut outcomes: Vec<&str> = endpoints
+        .iter()
+        .map(|endpoint| endpoint["last_handshake"]["outcome"].as_str().unwrap())
+        .collect();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["connect_refused", "ok"], "{report:#}");
+    assert_eq!(endpoints[0]["address"], upstream.address.to_string());
+}
+
 #[test]
 fn the_demonstration_is_right_and_short() {
     let outcome = finish(&["demo", "--once"]);
@@ -362,40 +396,77 @@ async fn a_port_that_is_taken_is_told_at_the_start() {
     assert!(stderr.last().unwrap().contains("--admin"), "{stderr:?}");
 }
 
-#[tokio::test]
-async fn sigterm_lets_a_request_finish() {
-    let ca = Certificates::new();
+/// A gateway with one request under way, which ends when told to.
+struct Busy {
+    gateway: Gateway,
+    release: watch::Sender<bool>,
+    answer: JoinHandle<hyper::Result<Response>>,
+    _upstream: Upstream,
+}
+
+async fn busy() -> Busy {
     let (started, mut starts) = mpsc::unbounded_channel();
     let (release, released) = watch::channel(false);
-    let upstream = Tls::with(&ca.server(&["a.test"]))
-        .alpn(&[])
-        .start_with(move |mut stream, _| {
-            let (started, mut released) = (started.clone(), released.clone());
-            async move {
-                read_head(&mut stream).await;
-                started.send(()).unwrap();
-                released.wait_for(|released| *released).await.unwrap();
-                stream
-                    .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate")
-                    .await
-                    .unwrap();
-            }
-        });
+    let server = Certificates::new().server(&["a.test"]);
+    let upstream = Tls::with(&server).alpn(&[]).start_with(move |mut stream, _| {
+        let (started, mut released) = (started.clone(), released.clone());
+        async move {
+            read_head(&mut stream).await;
+            started.send(()).unwrap();
+            released.wait_for(|released| *released).await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate")
+                .await
+                .unwrap();
+        }
+    });
     let upstream = upstream.await;
     let plan =
         Gateway::with(mapping("m", "/", "https://a.test", &[])).resolve("a.test:443", upstream.address);
-    let mut gateway = plan.start().await;
+    let gateway = plan.start().await;
     let (address, authority) = (gateway.address, gateway.authority());
     let answer = tokio::spawn(async move {
         let mut client = Client::http1(address).await;
         client.send(request(http::Method::GET, &authority, "/", "")).await
     });
     starts.recv().await.unwrap();
-    gateway.program.signal("TERM");
-    gateway.program.logged("SIGTERM").await;
-    assert_eq!(gateway.program.ended(), None, "it waits for what is in flight");
-    release.send(true).unwrap();
-    let answer = answer.await.unwrap().unwrap();
+    Busy {
+        gateway,
+        release,
+        answer,
+        _upstream: upstream,
+    }
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_request_finish() {
+    let mut busy = busy().await;
+    busy.gateway.program.signal("TERM");
+    busy.gateway.program.logged("SIGTERM").await;
+    assert_eq!(
+        busy.gateway.program.ended(),
+        None,
+        "it waits for what is in flight"
+    );
+    busy.release.send(true).unwrap();
+    let answer = busy.answer.await.unwrap().unwrap();
     assert_eq!((answer.status.as_u16(), answer.text()), (200, "late"));
-    assert_eq!(gateway.program.end().await, 0);
+    assert_eq!(busy.gateway.program.end().await, 0);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let mut busy = busy().await;
+    busy.gateway.program.signal("TERM");
+    busy.gateway.program.logged("SIGTERM").await;
+    let status = eventually("the end", async || {
+        let program = &mut busy.gateway.program;
+        let ended = program.ended();
+        if ended.is_none() {
+            program.signal("INT");
+        }
+        ended
+    });
+    assert_eq!(status.await, 1);
+    assert!(busy.answer.await.unwrap().is_err(), "the request was cut off");
 }

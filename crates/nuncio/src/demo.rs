@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use nuncio_compile::{Options, ResolveRule};
-use nuncio_model::{Alpn, Severity, TlsVersion};
+use nuncio_model::{Alpn, Problem, Severity, TlsVersion};
 use nuncio_proxy::{AccessLog, ProxyOptions};
 use tempfile::TempDir;
 
@@ -31,6 +31,8 @@ const ADVANCED: &str = include_str!("../../../examples/advanced.yaml");
 /// Another program may take a port between its choice and its use; so often another one is tried.
 const ATTEMPTS: usize = 5;
 const PATH: &str = "/hello";
+/// Characters of a sentence beside its name.
+const WIDTH: usize = 74;
 
 /// One gateway and what a request to it must show.
 struct Story {
@@ -367,16 +369,11 @@ fn tell_refusal(answer: &Answer, gateway: &Gateway, reached: bool) {
     row("x-nuncio-reason", answer.reason.as_deref().unwrap_or("none"));
     let snapshot = gateway.snapshot();
     let problems = snapshot.iter().flat_map(|snapshot| snapshot.problems.iter());
-    for problem in problems
-        .filter(|problem| problem.severity == Severity::Error)
-        .take(2)
-    {
-        let object = problem
-            .object
-            .as_ref()
-            .map(|object| format!("{object}: "))
-            .unwrap_or_default();
-        wrapped(&format!("{object}{}", problem.message));
+    let mut errors = problems.filter(|problem| problem.severity == Severity::Error);
+    if let Some(problem) = errors.find(|problem| concerns_a_mapping(problem)) {
+        for (number, line) in output::wrapped(&problem.message, WIDTH).iter().enumerate() {
+            row(if number == 0 { "why" } else { "" }, line);
+        }
     }
     row(
         "upstream B",
@@ -388,21 +385,11 @@ fn tell_refusal(answer: &Answer, gateway: &Gateway, reached: bool) {
     );
 }
 
-/// A sentence in lines that fit a terminal.
-fn wrapped(text: &str) {
-    let mut name = "why";
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > 74 {
-            row(name, &line);
-            (name, line) = ("", String::new());
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    row(name, &line);
+fn concerns_a_mapping(problem: &Problem) -> bool {
+    problem
+        .object
+        .as_ref()
+        .is_some_and(|object| &*object.kind == "Mapping")
 }
 
 fn check_refusal(answer: &Answer, reason: &str, reached: bool) -> Result<(), String> {

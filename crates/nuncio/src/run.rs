@@ -1,6 +1,6 @@
 //! `nuncio run`: joins the controller, the proxy and the admin interface, and ends them in order.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use nuncio_admin::{About, Admin};
 use nuncio_controller::{ControllerError, Publisher};
-use nuncio_model::{EndpointTable, Problem, Severity, Snapshot};
+use nuncio_model::{EndpointTable, Severity, Snapshot};
 use nuncio_proxy::{Proxy, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,8 +18,8 @@ use crate::failure::Failure;
 use crate::settings::{RunSettings, cannot_listen};
 use crate::signals::Termination;
 
-/// So many problems are logged with their sentence; the rest is counted.
-const TOLD: usize = 3;
+/// Supervisors send a signal to the process and then to its group: within this time that is one signal.
+const ONE_SIGNAL: Duration = Duration::from_millis(250);
 
 /// A gateway that runs in this process. Dropping it ends the control tasks, not the requests in flight.
 pub(crate) struct Gateway {
@@ -27,6 +27,7 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
     proxy: Proxy,
+    bind: IpAddr,
     drain_time: Duration,
     stop: watch::Sender<bool>,
     controller: JoinHandle<Result<(), ControllerError>>,
@@ -63,7 +64,7 @@ impl Gateway {
             .map_err(|error| Failure::wrong(error.to_string()))?;
         let (snapshot_sender, snapshot) = watch::channel(None);
         let (endpoint_sender, endpoints) = watch::channel(Arc::new(EndpointTable::default()));
-        let drain_time = proxy.drain_time;
+        let (bind, drain_time) = (proxy.bind, proxy.drain_time);
         let proxy = Proxy::start(proxy, &snapshot, &endpoints)
             .map_err(|error| Failure::wrong(format!("cannot start the workers: {error}")))?;
         let (stop, stopped) = watch::channel(false);
@@ -95,6 +96,7 @@ impl Gateway {
             admin,
             snapshot,
             proxy,
+            bind,
             drain_time,
             stop,
             controller,
@@ -152,49 +154,35 @@ fn about(options: &nuncio_compile::Options) -> About {
     }
 }
 
-/// Logs every configuration that is published.
+/// Logs where the problems of every configuration that is published can be seen; the controller logs
+/// the problems themselves.
 async fn tell_changes(paths: Vec<PathBuf>, mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>) {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    let paths = paths.join(" ");
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
-        if let Some(snapshot) = snapshot {
-            tell(&snapshot, &paths);
+        let problems = snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.problems);
+        let serious = problems
+            .iter()
+            .filter(|problem| problem.severity > Severity::Notice)
+            .count();
+        if serious > 0 {
+            let noun = if serious == 1 { "problem" } else { "problems" };
+            tracing::warn!("{serious} {noun} in the manifests: `nuncio check {paths}` shows where");
         }
     }
 }
 
-fn tell(snapshot: &Snapshot, paths: &[PathBuf]) {
-    let (revision, upstreams) = (snapshot.revision, snapshot.upstreams.len());
-    let ports: Vec<String> = snapshot
-        .listeners
+/// The ports in words, for the log.
+fn ports(bind: IpAddr, snapshot: Option<&Snapshot>) -> String {
+    let listeners = snapshot.map_or(&[][..], |snapshot| &snapshot.listeners);
+    if listeners.is_empty() {
+        return "serves no port: the manifests hold no usable Listener".to_owned();
+    }
+    let addresses = listeners
         .iter()
-        .map(|listener| listener.port.to_string())
-        .collect();
-    let ports = if ports.is_empty() {
-        "none".to_owned()
-    } else {
-        ports.join(", ")
-    };
-    tracing::info!("configuration {revision}: ports {ports}; upstreams: {upstreams}");
-    let serious = |problem: &&Problem| problem.severity > Severity::Notice;
-    let count = snapshot.problems.iter().filter(serious).count();
-    if count == 0 {
-        return;
-    }
-    for problem in snapshot.problems.iter().filter(serious).take(TOLD) {
-        let object = problem
-            .object
-            .as_ref()
-            .map(|object| format!("{object}: "))
-            .unwrap_or_default();
-        let severity = problem.severity.as_str();
-        tracing::warn!("{severity}: {object}{}", problem.message);
-    }
-    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-    let noun = if count == 1 { "problem" } else { "problems" };
-    tracing::warn!(
-        "{count} {noun} in the manifests; `nuncio check {}` shows all",
-        paths.join(" ")
-    );
+        .map(|listener| SocketAddr::new(bind, listener.port).to_string());
+    format!("serves on {}", addresses.collect::<Vec<_>>().join(", "))
 }
 
 /// `nuncio run`: serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
@@ -213,6 +201,7 @@ pub(crate) async fn run(settings: RunSettings) -> Result<ExitCode, Failure> {
         NotOpened::Proxy(error) => Failure::usage(error.to_string()),
         NotOpened::Controller(error) => Failure::usage(error),
     })?;
+    tracing::info!("{}", ports(gateway.bind, gateway.snapshot().as_deref()));
     tracing::info!("ready");
     tokio::select! {
         signal = signals.next() => {
@@ -226,7 +215,7 @@ pub(crate) async fn run(settings: RunSettings) -> Result<ExitCode, Failure> {
             tracing::info!("drained");
             Ok(ExitCode::SUCCESS)
         }
-        signal = signals.next() => {
+        signal = signals.next_after(ONE_SIGNAL) => {
             tracing::warn!("{signal} again: ends at once");
             Ok(ExitCode::FAILURE)
         }

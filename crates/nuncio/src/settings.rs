@@ -18,6 +18,14 @@ use crate::failure::Failure;
 
 const ADMIN_PORT: u16 = 8877;
 const DRAIN_SECONDS: u64 = 30;
+/// Variables that concern watching a cluster.
+const CLUSTER_ONLY: [&str; 5] = [
+    "AMBASSADOR_LABEL_SELECTOR",
+    "AMBASSADOR_FIELD_SELECTOR",
+    "AMBASSADOR_UPDATE_MAPPING_STATUS",
+    "AMBASSADOR_RECONFIG_MAX_DELAY",
+    "AMBASSADOR_ISTIO_SECRET_DIR",
+];
 
 /// Reads environment variables; tests give it their own.
 pub(crate) struct Environment<'a> {
@@ -66,6 +74,7 @@ pub(crate) fn run(
     let admin = environment.admin(args.admin.as_deref());
     environment.source(&args);
     environment.warn_of_key_log();
+    environment.warn_of_idle_variables();
     environment.finish().map(|warnings| {
         let settings = RunSettings {
             config: args.config,
@@ -268,6 +277,15 @@ impl<'a> Environment<'a> {
         }
     }
 
+    fn warn_of_idle_variables(&mut self) {
+        for name in CLUSTER_ONLY {
+            if self.text(name).is_some() {
+                self.warnings
+                    .push(format!("{name} has no effect while manifests come from files"));
+            }
+        }
+    }
+
     fn warn_of_key_log(&mut self) {
         if let Some(path) = self.text("SSLKEYLOGFILE") {
             self.warnings.push(format!(
@@ -399,6 +417,16 @@ mod tests {
         let (settings, _) = with(served(), &[("AMBASSADOR_FORCE_SECRET_VALIDATION", "yes")]).unwrap();
         assert!(!settings.compile.force_secret_validation);
         assert_eq!(settings.warnings.len(), 1);
+    }
+
+    #[test]
+    fn what_counts_only_in_a_cluster_is_warned_about() {
+        let variables = [
+            ("AMBASSADOR_LABEL_SELECTOR", "a=b"),
+            ("SSLKEYLOGFILE", "/tmp/keys"),
+        ];
+        let (settings, _) = with(served(), &variables).unwrap();
+        assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! SIGTERM and SIGINT.
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::Failure;
@@ -26,6 +28,17 @@ impl Termination {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// As [`Termination::next`], but signals that come before `pause` is over are passed over.
+    pub(crate) async fn next_after(&mut self, pause: Duration) -> &'static str {
+        let begin = Instant::now() + pause;
+        loop {
+            let name = self.next().await;
+            if Instant::now() >= begin {
+                return name;
+            }
         }
     }
 }

@@ -13,13 +13,20 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::cli::Format;
+use crate::output;
+
+/// Characters of a sentence.
+const WIDTH: usize = 96;
 
 /// A Mapping with which nothing could be tried.
 pub(super) fn unresolved(shown: &str, unresolved: &Unresolved, format: Format) -> String {
     let (code, message) = (unresolved.reason.code(), &unresolved.message);
     match format {
         Format::Json => json!({ "outcome": code, "message": message, "remedy": "", "at": now() }).to_string(),
-        Format::Text => format!("{shown}: {code}\n  {message}\n  nothing was sent to any upstream"),
+        Format::Text => {
+            let lines = failure_lines(code, message, "");
+            format!("{shown}: {lines}\n  nothing was sent to any upstream")
+        }
     }
 }
 
@@ -104,15 +111,27 @@ pub(super) fn text(shown: &str, upstream: &Upstream, probes: &[EndpointProbe]) -
 }
 
 fn failure_lines(code: &str, message: &str, remedy: &str) -> String {
-    match remedy {
-        "" => format!("{code}\n  {message}"),
-        remedy => format!("{code}\n  {message}\n  to mend it: {remedy}"),
+    format!(
+        "{code}{}{}",
+        sentence("", message),
+        sentence("to mend it: ", remedy)
+    )
+}
+
+/// A sentence on lines of its own; nothing where there is none.
+fn sentence(begin: &str, text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
     }
+    let lines = output::wrapped(&format!("{begin}{text}"), WIDTH);
+    format!("\n  {}", lines.join("\n  "))
 }
 
 fn lines_of(report: &HandshakeReport) -> String {
     let mut text = match report.outcome {
-        Outcome::Ok => "ok".to_owned(),
+        Outcome::Ok if report.verify.result == Outcome::Ok => "ok".to_owned(),
+        // It works, but the report has something to say about it.
+        Outcome::Ok => failure_lines("ok", &report.message, &report.remedy),
         Outcome::Failed(reason) => failure_lines(reason.code(), &report.message, &report.remedy),
     };
     let mut line = |name: &str, value: String| {
