@@ -9,7 +9,7 @@ use nuncio_model::{
     Action, AuthorityMatch, HostTable, InsecureAction, ObjectRef, PathMatch, Pattern, Reason, RequestHead,
     Rewrite, Route, RouteMatch, RouteTable, Target, Unresolved, VirtualHost,
 };
-use nuncio_proxy::{normalise, rewrite};
+use nuncio_proxy::normalise;
 
 const HOSTNAMES: [&str; 8] = [
     "*",
@@ -76,7 +76,7 @@ fuzz_target!(|input: (&str, &str, bool)| {
         with: "/x".into(),
     };
     if normal.is_char_boundary(2.min(normal.len())) {
-        rewrite(&rewritten, &normal);
+        rewritten.apply(&normal);
     }
 });
 

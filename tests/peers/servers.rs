@@ -112,9 +112,9 @@ pub(super) async fn start(kind: Kind, setup: Setup, files: &Files) -> Result<Ser
 impl Server {
     /// What the server says about the session that `answer` came over: `version`, `sni`, `http`, and `resumed`
     /// where it can tell.
-    pub(super) fn saw(&self, answer: &Answer) -> Result<BTreeMap<String, String>> {
+    pub(super) async fn saw(&self, answer: &Answer) -> Result<BTreeMap<String, String>> {
         if self.kind == Kind::Openssl {
-            return openssl::saw(&self.program, answer);
+            return openssl::saw(&self.program, answer).await;
         }
         let header = answer
             .header("x-peer")

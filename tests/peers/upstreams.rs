@@ -127,7 +127,7 @@ async fn answers_curl(kind: Kind) -> Result {
         let connect = ["--http1.1", "--connect-to", &address, "--cacert", &ca];
         let answer = curl(&[&connect[..], &["--cert", &chain, "--key", &key, &url]].concat())?;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let saw = server.saw(&answer)?;
+        let saw = server.saw(&answer).await?;
         assert_eq!(saw["sni"], NAME, "{saw:?}");
         assert!(same_version(kind, &saw["version"], version), "{saw:?}");
     }
@@ -145,7 +145,7 @@ async fn speaks(kind: Kind, version: Version) -> Result {
 
     let answer = get(&gateway, "/")?;
     assert_eq!(answer.status, 200, "{answer:?}");
-    let saw = server.saw(&answer)?;
+    let saw = server.saw(&answer).await?;
     assert_eq!(saw["sni"], NAME, "{saw:?}");
     assert!(same_version(kind, &saw["version"], version), "{saw:?}");
     let report = last_handshake(&gateway).await?;
@@ -248,7 +248,7 @@ async fn resumes(kind: Kind, version: Version) -> Result {
         let report = last_handshake(&gateway).await?;
         assert_eq!(report["resumed"], request > 0, "request {request}: {report:#}");
         assert_eq!(report["verify"]["result"], "ok", "request {request}: {report:#}");
-        if let Some(resumed) = server.saw(&answer)?.get("resumed") {
+        if let Some(resumed) = server.saw(&answer).await?.get("resumed") {
             let resumed = matches!(resumed.as_str(), "r" | "1" | "true");
             assert_eq!(resumed, request > 0, "request {request}: {answer:?}");
         }
@@ -276,7 +276,7 @@ async fn negotiates_h2(kind: Kind) -> Result {
     for _ in 0..2 {
         let answer = get(&gateway, "/")?;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let saw = server.saw(&answer)?;
+        let saw = server.saw(&answer).await?;
         assert!(saw["http"].starts_with("HTTP/2"), "{saw:?}");
     }
     assert_eq!(last_handshake(&gateway).await?["alpn"], "h2");

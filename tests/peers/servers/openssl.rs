@@ -73,7 +73,7 @@ async fn run(certificate: &str, extra: &[&str], files: &Files) -> Result<(Socket
 }
 
 /// Version and resumption from the page, SNI from what `-tlsextdebug` printed about the last hello.
-pub(super) fn saw(program: &Running, answer: &Answer) -> Result<BTreeMap<String, String>> {
+pub(super) async fn saw(program: &Running, answer: &Answer) -> Result<BTreeMap<String, String>> {
     // `New, TLSv1.3, Cipher is ...` or `Reused, ...`.
     let line = answer
         .body
@@ -82,8 +82,11 @@ pub(super) fn saw(program: &Running, answer: &Answer) -> Result<BTreeMap<String,
         .ok_or_else(|| format!("no session on the page: {answer:?}"))?;
     let mut words = line.split(", ");
     let (how, version) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let printed = program.stdout().join("\n");
-    let sni = server_name(&printed).ok_or_else(|| format!("no server name in the hello: {printed}"))?;
+    // The page may be here before the lines about its hello.
+    let told = eventually("openssl tells the server name", async || {
+        server_name(&program.stdout().join("\n"))
+    });
+    let sni = told.await;
     Ok(BTreeMap::from([
         ("version".to_owned(), version.to_owned()),
         ("resumed".to_owned(), (how == "Reused").to_string()),
