@@ -58,11 +58,17 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Reasons that are about a key, whatever its value.
+/// Reasons that are about a field's being there, whatever its value.
+const ABOUT_KEYS: &[&str] = &[
+    "unknown_field",
+    "not_supported_yet",
+    "no_effect_upstream",
+    "ca_without_effect",
+    "conflicting_fields",
+];
+
 fn names_the_key(problem: &Problem) -> bool {
-    problem.reason.contains("unknown_field")
-        || problem.reason.contains("ignored")
-        || problem.reason.contains("duplicate_key")
+    ABOUT_KEYS.contains(&&*problem.reason)
 }
 
 /// The item of a `List` that is this object.

@@ -142,6 +142,10 @@ const CURES: &[(&str, &str)] = &[
         "this line does not belong to the document above; mend its indentation, or put `---` before it",
     ),
     (
+        "expected node content",
+        "a value is missing here; write it, or close the bracket before it",
+    ),
+    (
         "recursion limit",
         "the document is nested too deep; 100 levels are read",
     ),

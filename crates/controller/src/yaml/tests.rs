@@ -202,6 +202,11 @@ const FAULTS: &[(&str, (u32, u32), &str)] = &[
         "this line does not continue the list above it; begin it with `- `, or mend its indentation",
     ),
     (
+        "a: [",
+        (1, 5),
+        "a value is missing here; write it, or close the bracket before it",
+    ),
+    (
         "a: {b: 1",
         (1, 9),
         "the mapping that `{` begins is not closed; add the `,` or `}` that is missing",
