@@ -200,8 +200,10 @@ Examples:
 Exit status: 0 every endpoint answered the handshake, 1 one did not, 2 bad usage."
 )]
 pub(crate) struct ProbeArgs {
-    /// A Mapping, as NAME or NAME.NAMESPACE; or https://HOST[:PORT]
-    #[arg(value_name = "TARGET")]
+    #[arg(
+        value_name = "TARGET",
+        help = "A Mapping, as NAME or NAME.NAMESPACE; or https://HOST[:PORT]"
+    )]
     pub(crate) target: String,
 
     /// Files or folders with manifests; needed for a Mapping and for --tls-context
