@@ -7,13 +7,14 @@ mod excerpt;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, Title};
 use nuncio_controller::Loaded;
 use nuncio_model::{Place, Problem, Severity};
 
-use self::excerpt::Excerpt;
+use self::excerpt::{Excerpt, Source};
 
 /// Columns that a report takes at most.
 pub(crate) const WIDTH: usize = 100;
@@ -29,10 +30,14 @@ pub(crate) fn write(
         Renderer::styled()
     } else {
         Renderer::plain()
-    }
-    .term_width(WIDTH);
+    };
+    let mut report = Report {
+        renderer: renderer.term_width(WIDTH),
+        loaded,
+        sources: HashMap::new(),
+    };
     for problem in problems {
-        writeln!(out, "{}\n", problem_text(problem, loaded, &renderer))?;
+        writeln!(out, "{}\n", report.problem(problem))?;
     }
     writeln!(out, "{}", summary(problems, loaded.file_count()))
 }
@@ -61,40 +66,57 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
-fn problem_text(problem: &Problem, loaded: &Loaded, renderer: &Renderer) -> String {
-    // Without a place there is no picture, and one sentence reads better than a broken one.
-    let (what, cure) = match problem.place {
-        Some(_) => parts(&problem.message),
-        None => (problem.message.as_str(), None),
-    };
+struct Report<'a> {
+    renderer: Renderer,
+    loaded: &'a Loaded,
+    /// By file; none where there is no text.
+    sources: HashMap<&'a str, Option<Source<'a>>>,
+}
+
+impl<'a> Report<'a> {
+    fn problem(&mut self, problem: &'a Problem) -> String {
+        // Without a place there is no picture, and one sentence reads better than a broken one.
+        let (what, cure) = match problem.place {
+            Some(_) => parts(&problem.message),
+            None => (problem.message.as_str(), None),
+        };
+        let mut owner = owner(problem);
+        let mut group = Group::with_title(title(problem, what));
+        if let Some(place) = &problem.place {
+            group = match self.excerpt(place) {
+                None => group.element(Origin::path(place.file.to_string())),
+                Some(excerpt) => group.element(snippet(&excerpt, place, &mut owner)),
+            };
+        }
+        if let Some(owner) = owner {
+            group = group.element(Level::NOTE.message(wrapped(&owner, NOTE_MARGIN)));
+        }
+        if let Some(cure) = cure {
+            group = group.element(Level::HELP.message(wrapped(cure, NOTE_MARGIN)));
+        }
+        self.renderer.render(&[group])
+    }
+
+    fn excerpt(&mut self, place: &'a Place) -> Option<Excerpt> {
+        let loaded = self.loaded;
+        let source = self
+            .sources
+            .entry(&place.file)
+            .or_insert_with(|| loaded.source(&place.file).map(Source::new));
+        source.as_ref()?.excerpt(place)
+    }
+}
+
+fn title(problem: &Problem, what: &str) -> Title<'static> {
     let level = match problem.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
         Severity::Notice => Level::NOTE.with_name("notice"),
     };
     let head = format!("{}[{}]: ", problem.severity.as_str(), problem.reason);
-    let title = level
+    level
         .primary_title(wrapped(what, head.len()))
-        .id(problem.reason.to_string());
-    let mut group = Group::with_title(title);
-    let mut owner = owner(problem);
-    match &problem.place {
-        None => {}
-        Some(place) => match loaded
-            .source(&place.file)
-            .and_then(|text| Excerpt::of(text, place))
-        {
-            None => group = group.element(Origin::path(place.file.to_string())),
-            Some(excerpt) => group = group.element(snippet(&excerpt, place, &mut owner)),
-        },
-    }
-    if let Some(owner) = owner {
-        group = group.element(Level::NOTE.message(wrapped(&owner, NOTE_MARGIN)));
-    }
-    if let Some(cure) = cure {
-        group = group.element(Level::HELP.message(wrapped(cure, NOTE_MARGIN)));
-    }
-    renderer.render(&[group])
+        .id(problem.reason.to_string())
 }
 
 /// Columns before the text of a note, with line numbers of four digits.

@@ -93,14 +93,14 @@ fn with_secret(entries: &[(&str, &str)]) -> String {
     text
 }
 
-fn certified(params: CertificateParams) -> CertifiedKey<KeyPair> {
+fn certified(params: &CertificateParams) -> CertifiedKey<KeyPair> {
     let signing_key = KeyPair::generate().unwrap();
     let cert = params.self_signed(&signing_key).unwrap();
     CertifiedKey { cert, signing_key }
 }
 
 fn client() -> CertifiedKey<KeyPair> {
-    certified(CertificateParams::new(vec!["client.test".to_owned()]).unwrap())
+    certified(&CertificateParams::new(vec!["client.test".to_owned()]).unwrap())
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn an_expired_certificate() {
     let mut params = CertificateParams::new(vec!["client.test".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2019, 1, 2);
     params.not_after = rcgen::date_time_ymd(2020, 1, 2);
-    let client = certified(params);
+    let client = certified(&params);
     let (certificate, key) = (client.cert.pem(), client.signing_key.serialize_pem());
     let expected = "\
 warning[certificate_expired]: certificate `CN=rcgen self signed cert` expired at

@@ -16,22 +16,64 @@ pub(super) struct Excerpt {
     pub(super) span: Range<usize>,
 }
 
-impl Excerpt {
-    /// None when the text has no such line.
-    pub(super) fn of(text: &str, place: &Place) -> Option<Self> {
+/// The lines of a file; made once, however many problems point to it.
+pub(super) struct Source<'a> {
+    /// Each line, and whether its document may hold what nobody should read.
+    lines: Vec<(&'a str, bool)>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        let mut lines: Vec<(&str, bool)> = Vec::new();
+        let mut first = 0;
+        let mut secret = false;
+        for line in text.lines() {
+            if begins_document(line) {
+                mark(&mut lines[first..], secret);
+                (first, secret) = (lines.len(), false);
+            }
+            secret |= is_telltale(line);
+            lines.push((line.trim_end(), false));
+        }
+        mark(&mut lines[first..], secret);
+        Self { lines }
+    }
+
+    /// None when there is no such line.
+    pub(super) fn excerpt(&self, place: &Place) -> Option<Excerpt> {
         let at = usize::try_from(place.line).ok()?.checked_sub(1)?;
-        let line = text.lines().nth(at)?.trim_end();
+        let (line, secret) = *self.lines.get(at)?;
         let line = line.strip_prefix('\u{feff}').unwrap_or(line);
         let start = offset(line, place.column);
         let span = start..start + token(&line[start..]);
-        if is_in_secret(text, at) {
+        if secret {
             return Some(hide(line, span));
         }
-        Some(Self {
+        Some(Excerpt {
             text: line.to_owned(),
             span,
         })
     }
+}
+
+fn mark(lines: &mut [(&str, bool)], secret: bool) {
+    for (_, hidden) in lines {
+        *hidden = secret;
+    }
+}
+
+fn begins_document(line: &str) -> bool {
+    line.strip_prefix("---")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
+}
+
+/// How a PEM block begins in base64.
+const BEGINNING: &str = "LS0tLS1CRUdJTi";
+
+/// A line that makes its document one of a Secret, or of something as delicate.
+fn is_telltale(line: &str) -> bool {
+    const KEYS: [&str; 4] = ["PRIVATE KEY", "tls.key", "key.pem", BEGINNING];
+    (line.contains("kind") && line.contains("Secret")) || KEYS.iter().any(|key| line.contains(key))
 }
 
 /// Byte of a column, which counts characters from 1.
@@ -75,25 +117,6 @@ fn closing(rest: &str) -> usize {
         }
     }
     rest.len()
-}
-
-/// Whether the document around a line holds, or may hold, what nobody should read.
-fn is_in_secret(text: &str, at: usize) -> bool {
-    let begins = |line: &str| {
-        line.strip_prefix("---")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
-    };
-    let mut secret = false;
-    for (number, line) in text.lines().enumerate() {
-        if begins(line) {
-            if number > at {
-                break;
-            }
-            secret = false;
-        }
-        secret |= line.contains("Secret") && line.contains("kind") || line.contains("PRIVATE KEY");
-    }
-    secret
 }
 
 /// The line without its value, unless that is plainly harmless.
@@ -156,7 +179,7 @@ mod tests {
             line,
             column,
         };
-        let excerpt = Excerpt::of(text, &place).unwrap();
+        let excerpt = Source::new(text).excerpt(&place).unwrap();
         let meant = excerpt.text[excerpt.span.clone()].to_owned();
         (excerpt.text, meant)
     }
@@ -189,7 +212,7 @@ mod tests {
             line: 2,
             column: 1,
         };
-        assert_eq!(Excerpt::of("a: 1\n", &place), None);
+        assert_eq!(Source::new("a: 1\n").excerpt(&place), None);
     }
 
     #[test]
