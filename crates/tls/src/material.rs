@@ -67,10 +67,7 @@ pub fn client_identity(
     now: SystemTime,
 ) -> Result<(ClientIdentity, Vec<Finding>), MaterialError> {
     let (identity, mut findings) = identity(chain_pem, key_pem, now)?;
-    if let Ok(leaf) = identity
-        .chain
-        .first()
-        .map_or_else(|| Err(no_certificate(chain_pem)), |der| parse(der))
+    if let Some(leaf) = identity.chain.first().and_then(|der| parse(der).ok())
         && !for_clients(&leaf)
     {
         findings.push(warning(

@@ -67,8 +67,8 @@ fn no_shared_cipher(settings: &TlsSettings) -> &'static str {
         "let the upstream speak an ECDHE suite with AES-GCM or ChaCha20 (RSA key exchange and CBC are not \
          spoken); some servers answer like this when no server name is sent: set spec.sni"
     } else {
-        "let the upstream speak an ECDHE suite with AES-GCM or ChaCha20: servers that only know RSA key \
-         exchange, CBC or TLS 1.1 answer like this, and none of these is spoken"
+        "let the upstream speak an ECDHE suite with AES-GCM or ChaCha20, and one of X25519, P-256 and P-384: \
+         servers that only know RSA key exchange, CBC, TLS 1.1 or another curve answer like this"
     }
 }
 

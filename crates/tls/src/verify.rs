@@ -311,7 +311,7 @@ impl Context<'_> {
             {
                 Flaw::new(
                     Reason::UnknownIssuer,
-                    format!("{leaf} is self-signed and is not among the configured CA certificates"),
+                    format!("{leaf} is self-signed and is not among the trusted CA certificates"),
                 )
             }
             E::UnknownIssuer => Flaw::new(Reason::UnknownIssuer, self.missing_issuer()),
@@ -404,7 +404,7 @@ impl Context<'_> {
             more => format!("the peer sent {more} more certificates"),
         };
         format!(
-            "the chain of {} leads to issuer `{issuer}`, which is not among the configured CA certificates \
+            "the chain of {} leads to issuer `{issuer}`, which is not among the trusted CA certificates \
              ({with})",
             named(self.leaf)
         )

@@ -272,19 +272,44 @@ fn r9_a_session_does_not_outlive_the_certificate_it_came_with() {
         let endpoint = tls.endpoint();
         assert!(!resumes(&endpoint, &Arc::new(server.clone())));
         assert!(resumes(&endpoint, &Arc::new(server.clone())));
-        clock.advance(2 * Clock::HOUR);
-        // The peer would resume, but is asked for its certificate.
-        let late = meet(&endpoint, server.clone());
-        assert_eq!(late.failure().reason, Reason::Expired);
-        // It has a new one, and the same ticket keys.
-        let mut renewed = server;
+        // A peer with a new certificate is asked for it, although it would still resume.
+        let mut renewed = server.clone();
         renewed.cert_resolver = ca.leaf(&["a.test"]).resolver();
-        assert!(!resumes(&endpoint, &Arc::new(renewed.clone())));
-        assert!(resumes(&endpoint, &Arc::new(renewed)));
+        let renewed = Arc::new(renewed);
+        clock.advance(2 * Clock::HOUR);
+        assert!(!resumes(&endpoint, &renewed));
+        assert!(resumes(&endpoint, &renewed));
+        endpoint.forget_sessions();
+        assert_eq!(meet(&endpoint, server).failure().reason, Reason::Expired);
         clock
             .0
             .store(UnixTime::now().as_secs(), std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+#[test]
+fn r9_a_certificate_that_expires_while_its_session_is_resumed_is_refused() {
+    let ca = Authority::new("ca");
+    let now = std::time::SystemTime::now();
+    let clock = Arc::new(Clock(UnixTime::now().as_secs().into()));
+    let mut params = leaf_params(&["a.test"]);
+    params.not_after = (now + std::time::Duration::from_secs(Clock::HOUR)).into();
+    let server = Arc::new(ca.issue(&params).server());
+    let settings = Arc::new(trusting(&ca.pem(), VerifyMode::Chain));
+    let tls = ClientTls::with_clock(&settings, Arc::clone(&clock) as _).expect("settings");
+    let endpoint = tls.endpoint();
+    meet_shared(&endpoint, &server);
+    let client = endpoint.start().expect("a hello");
+    let server = rustls::server::ServerConnection::new(server).expect("a server");
+    let mut meeting = Meeting {
+        client,
+        server,
+        outcome: Ok(()),
+    };
+    clock.advance(2 * Clock::HOUR);
+    meeting.run();
+    assert_eq!(meeting.failure().reason, Reason::Expired);
+    assert!(meeting.report().resumed);
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn v2_a_leaf_without_its_intermediate_is_unknown_issuer() {
         full(&ca),
         &between.leaf(&["a.test"]),
         Reason::UnknownIssuer,
-        "leads to issuer `CN=between`, which is not among the configured CA certificates (the peer sent no",
+        "leads to issuer `CN=between`, which is not among the trusted CA certificates (the peer sent no",
         "spec.ca_secret",
     );
 }
