@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use nuncio_model::{
     Alpn, EndpointStatus, Failure, HandshakeReport, Identity, Outcome, Reason, TlsSettings, UpstreamStatus,
+    VerifyMode,
 };
 use nuncio_tls::{ClientTls, EndpointTls};
 
@@ -166,6 +167,7 @@ impl LiveUpstream {
             counts.handshake_seconds.1 += duration.as_secs_f64();
             if let Outcome::Failed(reason) = report.verify.result
                 && report.outcome == Outcome::Ok
+                && report.verify.mode != VerifyMode::None
             {
                 *counts.would_fail.entry(reason).or_default() += 1;
             }

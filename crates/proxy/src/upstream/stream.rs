@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
 use nuncio_model::{Failure, TlsSettings};
-use nuncio_tls::{Seen, failure_of};
+use nuncio_tls::{Seen, process_established};
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -54,9 +54,7 @@ impl TlsIo {
             }
             if ready!(self.poll_records(cx))? == 0 {
                 // The next fill_buf tells a clean end from a cut one.
-                self.tls
-                    .process_new_packets()
-                    .map_err(|error| self.broken(&error))?;
+                self.process()?;
             }
         }
     }
@@ -71,8 +69,15 @@ impl TlsIo {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
             Err(error) => return Poll::Ready(Err(error)),
         };
-        if let Err(error) = self.tls.process_new_packets() {
-            let error = self.broken(&error);
+        if self.tls.wants_write() {
+            // What waits would be taken for an answer to what came in; if it cannot go, a later write
+            // says why.
+            let _ = self.tls.write_tls(&mut Socket {
+                tcp: &mut self.tcp,
+                cx,
+            });
+        }
+        if let Err(error) = self.process() {
             // Our alert, as far as the socket takes it.
             let _ = self.tls.write_tls(&mut Socket {
                 tcp: &mut self.tcp,
@@ -83,12 +88,14 @@ impl TlsIo {
         Poll::Ready(Ok(n))
     }
 
-    fn broken(&self, error: &rustls::Error) -> io::Error {
-        let failure = failure_of(error, &self.seen, &self.settings, &[]);
+    fn process(&mut self) -> io::Result<()> {
+        let Err(failure) = process_established(&mut self.tls, &self.seen, &self.settings) else {
+            return Ok(());
+        };
         let text = failure.message.clone();
         // Only the first cause is kept.
         let _ = self.cause.set(failure);
-        io::Error::other(text)
+        Err(io::Error::other(text))
     }
 
     fn poll_encrypted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
