@@ -49,6 +49,12 @@ pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) 
     let Some(value) = object.document.get("spec").filter(|value| !value.is_null()) else {
         return decoded;
     };
+    if !value.is_object() {
+        let message = "`spec` must be an object, so nothing of it is read; give it fields".to_owned();
+        problems.error(object, "wrong_type", "spec", message.clone());
+        decoded.broken.push((String::new(), message));
+        return decoded;
+    }
     let mut mended = None;
     while decoded.broken.len() < MOST_WRONG_TYPES {
         let value = mended.as_ref().unwrap_or(value);
@@ -118,13 +124,31 @@ fn attempt<S: DeserializeOwned>(value: &Value) -> Result<(S, Ignored), WrongType
     }
 }
 
+/// In plain words what serde says in those of its own.
 fn wrong_type_message(field: &str, detail: &str) -> String {
-    let hint = if detail.starts_with("invalid type") && detail.ends_with("expected a string") {
-        "; put the value in quotes"
-    } else {
-        "; give it a value of that type"
+    let Some((is, wants)) = detail
+        .strip_prefix("invalid type: ")
+        .and_then(|rest| rest.split_once(", expected "))
+    else {
+        let detail = detail
+            .strip_prefix("expected ")
+            .map_or(detail.to_owned(), |wants| format!("it must be {wants}"));
+        return format!("`{field}` cannot be read: {detail}");
     };
-    format!("`{field}` cannot be read: {detail}{hint}")
+    let is = is
+        .replace("string ", "the text ")
+        .replace("floating point ", "the number ")
+        .replace("integer ", "the number ");
+    let (wants, cure) = match wants {
+        "a string" => ("a text", "put it in quotes"),
+        "a boolean" => ("true or false", "write one of these, without quotes"),
+        "a sequence" => ("a list", "put it in brackets"),
+        "a map" => ("an object", "give it fields"),
+        other if other.starts_with("struct ") => ("an object", "give it fields"),
+        "i64" | "u16" => ("a whole number", "write one, without quotes or unit"),
+        other => (other, "correct it"),
+    };
+    format!("`{field}` is {is} where {wants} is expected; {cure}")
 }
 
 fn dotted(path: &serde_path_to_error::Path) -> String {
@@ -147,6 +171,7 @@ pub(crate) fn join(parent: &str, child: &str) -> String {
     match (parent.is_empty(), child.is_empty()) {
         (_, true) => parent.to_owned(),
         (true, _) => child.to_owned(),
+        _ if child.starts_with('[') => format!("{parent}{child}"),
         _ => format!("{parent}.{child}"),
     }
 }
@@ -302,7 +327,7 @@ mod tests {
         assert!(decoded.broken(&["headers"]).is_some());
         assert!(decoded.broken(&["prefix"]).is_none());
         assert!(
-            problems[2].message.contains("put the value in quotes"),
+            problems[2].message.contains("put it in quotes"),
             "{}",
             problems[2].message
         );

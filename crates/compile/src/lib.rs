@@ -178,6 +178,3 @@ fn certificates(good: &LastGood) -> Vec<LoadedCertificate> {
     certificates.sort_by(|a, b| (&a.from, &a.info.sha256).cmp(&(&b.from, &b.info.sha256)));
     certificates
 }
-
-#[cfg(test)]
-mod tests;

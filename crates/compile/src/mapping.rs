@@ -385,7 +385,12 @@ impl<'d> Draft<'d, '_> {
         host_rewrite: Option<&HeaderValue>,
     ) -> Parts {
         let Destination {
-            placed: Placed { host, namespace },
+            placed:
+                Placed {
+                    host,
+                    namespace,
+                    was_bare,
+                },
             scheme,
             port,
         } = destination;
@@ -394,7 +399,9 @@ impl<'d> Draft<'d, '_> {
         let port = port.unwrap_or(if speaks_tls { 443 } else { 80 });
         let cluster = match &host {
             UpstreamHost::Name(name) => ClusterName::of(name, namespace).filter(|cluster| {
-                cluster.certain || self.around.services.contains(cluster.namespace, cluster.service)
+                cluster.certain
+                    || was_bare
+                    || self.around.services.contains(cluster.namespace, cluster.service)
             }),
             UpstreamHost::Ip(_) => None,
         };

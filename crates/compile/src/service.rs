@@ -192,6 +192,8 @@ pub(crate) struct Placed<'a> {
     pub(crate) host: UpstreamHost,
     /// Namespace that a bare name is looked up in.
     pub(crate) namespace: &'a str,
+    /// It was a bare name, so it means a Service whatever it looks like now.
+    pub(crate) was_bare: bool,
 }
 
 /// Adds the Mapping's namespace to a bare name that is not in the gateway's own (C13, C14).
@@ -201,14 +203,16 @@ pub(crate) fn place<'a>(
     gateway_namespace: &'a str,
     always_gateway_namespace: bool,
 ) -> Placed<'a> {
+    let was_bare = matches!(&host, UpstreamHost::Name(name) if !name.contains('.') && &**name != "localhost");
     if always_gateway_namespace || mapping_namespace == gateway_namespace {
         return Placed {
             host,
             namespace: gateway_namespace,
+            was_bare,
         };
     }
     let host = match host {
-        UpstreamHost::Name(name) if !name.contains('.') && &*name != "localhost" => {
+        UpstreamHost::Name(name) if was_bare => {
             UpstreamHost::Name(format!("{name}.{mapping_namespace}").into())
         }
         other => other,
@@ -216,6 +220,7 @@ pub(crate) fn place<'a>(
     Placed {
         host,
         namespace: mapping_namespace,
+        was_bare,
     }
 }
 

@@ -1,0 +1,15 @@
+//! Manifests in, snapshot and problems out.
+//!
+//! `cases` holds folders of manifests with the expected outcome beside them; the other modules are the
+//! rows of the specification, with certificates that are made on the spot.
+
+mod cases;
+mod contexts;
+mod hosts;
+mod material;
+mod originate;
+mod routes;
+mod secrets;
+mod summary;
+mod world;
+mod yaml;
