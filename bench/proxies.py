@@ -234,14 +234,23 @@ backend upstream
 COMMANDS = {"envoy": envoy, "nginx": nginx, "haproxy": haproxy}
 
 
+# How to ask a program for its version, and where the version is in the answer.
+VERSIONS = {
+    "nuncio": ("--version", r"nuncio (\S+)"),
+    "envoy": ("--version", r"version: \w+/([0-9.]+)"),
+    "nginx": ("-v", r"nginx/(\S+)"),
+    "haproxy": ("-v", r"version (\S+)"),
+    "wrk": ("-v", r"wrk (\S+)"),
+}
+
+
 def versions(names: list[str]) -> dict[str, str]:
     """The version of each program that took part."""
-    asked = {"nuncio": "--version", "envoy": "--version", "nginx": "-v", "haproxy": "-v", "wrk": "-v"}
     found = {}
     for name in [*names, "wrk"]:
+        flag, pattern = VERSIONS[name]
         path = str(nuncio_binary()) if name == "nuncio" else program(name)
-        answer = subprocess.run([path, asked[name]], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
-        text = (answer.stdout + answer.stderr).split("version", 1)[-1]
-        number = re.search(r"\b\d+\.\d+\.\d+\S*", text)
-        found[name] = number.group().split("/")[0] if number else "of unknown version"
+        answer = subprocess.run([path, flag], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        number = re.search(pattern, answer.stdout + answer.stderr)
+        found[name] = number.group(1) if number else "of unknown version"
     return found
