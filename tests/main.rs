@@ -23,3 +23,4 @@ mod gateway;
 // Needs programs that are not ours: `make test-peers`.
 #[cfg(feature = "peers")]
 mod peers;
+mod rows;

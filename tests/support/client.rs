@@ -31,6 +31,28 @@ impl Response {
         self.header("x-nuncio-reason")
     }
 
+    /// An answer of the gateway's own, 503 for this reason, with the body that tells the client nothing.
+    #[track_caller]
+    pub fn assert_refused(&self, reason: &str) {
+        assert_eq!(
+            (self.status, self.reason(), self.text()),
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                reason,
+                "upstream connect error or disconnect/reset before headers"
+            ),
+        );
+    }
+
+    /// 200 `ok`, as upstreams here answer unless told otherwise.
+    #[track_caller]
+    pub fn assert_ok(&self) {
+        assert_eq!(
+            (self.status, self.reason(), self.text()),
+            (StatusCode::OK, "", "ok")
+        );
+    }
+
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }

@@ -33,6 +33,8 @@ const KEPT: usize = 64 * 1024;
 /// What happened on one TCP connection.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
+    /// Who connected.
+    pub from: Option<SocketAddr>,
     /// The first bytes that arrived, before any decryption.
     pub bytes: Vec<u8>,
     /// What the ClientHello said, where there was one.
@@ -152,8 +154,8 @@ impl Upstream {
         let shared = Arc::clone(&records);
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(handle(stream, Record::new(&shared)));
+            while let Ok((stream, from)) = listener.accept().await {
+                connections.spawn(handle(stream, Record::new(&shared, from)));
             }
         });
         Self {
@@ -192,6 +194,21 @@ impl Upstream {
     #[track_caller]
     pub fn request(&self) -> Recorded {
         self.requests().pop().expect("nobody asked for anything")
+    }
+
+    /// Fails if anybody connected so far. Connections arrive in order, so when one of its own has arrived
+    /// there is none before it that is still to come.
+    pub async fn assert_untouched(&self) {
+        let probe = TcpStream::connect(self.address).await.unwrap();
+        let own = probe.local_addr().ok();
+        let before = eventually("a connection of our own", async || {
+            let mut all = self.connections();
+            let own = all.iter().position(|connection| connection.from == own)?;
+            all.truncate(own);
+            Some(all)
+        });
+        let before = before.await;
+        assert!(before.is_empty(), "somebody connected: {before:?}");
     }
 
     /// Waits for a connection of which this is true.
@@ -449,9 +466,12 @@ pub struct Record {
 }
 
 impl Record {
-    fn new(records: &Records) -> Self {
+    fn new(records: &Records, from: SocketAddr) -> Self {
         let mut all = records.lock().unwrap();
-        all.push(Connection::default());
+        all.push(Connection {
+            from: Some(from),
+            ..Connection::default()
+        });
         Self {
             position: all.len() - 1,
             records: Arc::clone(records),

@@ -306,6 +306,11 @@ pub fn tls_context(name: &str, lines: &[&str]) -> String {
     text
 }
 
+/// The same objects in another namespace than `default`.
+pub fn in_namespace(namespace: &str, manifests: &str) -> String {
+    manifests.replace("metadata:\n", &format!("metadata:\n  namespace: {namespace}\n"))
+}
+
 /// A gateway that serves; killed when dropped.
 pub struct Gateway {
     /// Its first port.
@@ -370,6 +375,30 @@ impl Gateway {
         found.unwrap_or_else(|| panic!("no upstream of {mapping} in {all:#}"))
     }
 
+    /// Everything in `/api/v1/problems`.
+    pub async fn problems(&self) -> Vec<Value> {
+        let all = self.admin_json("/api/v1/problems").await;
+        all["problems"].as_array().unwrap().clone()
+    }
+
+    /// The problem of this object (`Mapping m.default`) with this reason.
+    pub async fn problem(&self, object: &str, reason: &str) -> Value {
+        let all = self.problems().await;
+        let found = all
+            .iter()
+            .find(|problem| problem["reason"] == reason && object_of(problem) == object);
+        let found = found.unwrap_or_else(|| panic!("no {reason} of {object} in {all:#?}"));
+        found.clone()
+    }
+
+    /// A sample of `/metrics`, its labels in the order in which they are printed:
+    /// `nuncio_config_problems{severity="error"}`.
+    pub async fn metric(&self, sample: &str) -> Option<f64> {
+        let page = self.admin("/metrics").await;
+        let mut lines = page.text().lines();
+        lines.find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
+    }
+
     /// Waits for an access-log entry with this path.
     pub async fn access_log(&self, path: &str) -> Value {
         eventually("an access-log entry", async || {
@@ -410,6 +439,15 @@ impl Gateway {
             Some(self.get(path).await).filter(&right)
         })
         .await
+    }
+}
+
+/// `Mapping m.default`; empty for a problem of no object.
+pub fn object_of(problem: &Value) -> String {
+    let part = |name: &str| problem["object"][name].as_str();
+    match (part("kind"), part("name"), part("namespace")) {
+        (Some(kind), Some(name), Some(namespace)) => format!("{kind} {name}.{namespace}"),
+        _ => String::new(),
     }
 }
 
