@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use nuncio_compile::{Object, Objects};
+use nuncio_compile::{Document, Object, Objects};
 use nuncio_model::{Problem, Severity};
 
 use crate::fingerprint::Fingerprint;
@@ -334,7 +334,7 @@ impl Shelf {
 }
 
 /// What all objects say but those that are about addresses alone.
-fn routing(objects: &[Object]) -> impl Iterator<Item = &serde_json::Value> {
+fn routing(objects: &[Object]) -> impl Iterator<Item = &Document> {
     objects
         .iter()
         .filter(|object| !matches!(object.kind.as_str(), "Service" | "Endpoints" | "EndpointSlice"))

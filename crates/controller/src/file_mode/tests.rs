@@ -201,6 +201,21 @@ async fn an_emptied_file_and_a_path_that_vanished_keep_what_they_held() {
 }
 
 #[tokio::test]
+async fn a_path_that_vanished_keeps_what_it_held_while_others_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));
+    fs::write(&a, mapping("one")).unwrap();
+    fs::write(&b, mapping("two")).unwrap();
+    let mut running = Running::start(vec![a.clone(), b.clone()]);
+    running.serves(&["one", "two"]).await;
+    fs::remove_file(&a).unwrap();
+    running.until(|snapshot| has(snapshot, "unreadable_path")).await;
+    fs::write(&b, mapping("three")).unwrap();
+    running.serves(&["one", "three"]).await;
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_file_is_not_read_while_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (slow, quick) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));
@@ -265,7 +280,31 @@ async fn addresses_change_without_a_new_snapshot() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(running.snapshot.borrow().as_ref().unwrap().revision, 1);
+    // The compile that followed found nothing new, so the next edit is the second to be published.
+    fs::write(folder.path().join("b.yaml"), mapping("two")).unwrap();
+    let second = running.serves(&["one", "two"]).await;
+    assert_eq!(second.revision, 2);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn files_that_contexts_name_are_read_and_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = folder.path().join("certificates/ca.pem");
+    let context = format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {{name: ctx}}\nspec:\n  cacert_chain_file: {}\n",
+        authority.display()
+    );
+    let mapping = mapping("one").replace("http://one.test", "https://one.test") + "  tls: ctx\n";
+    fs::write(folder.path().join("a.yaml"), mapping + &context).unwrap();
+    let mut running = Running::on(&folder);
+    running.until(|snapshot| has(snapshot, "file_unreadable")).await;
+    // Neither the file nor its folder was there before.
+    fs::create_dir(folder.path().join("certificates")).unwrap();
+    fs::write(&authority, "no certificate").unwrap();
+    running.until(|snapshot| has(snapshot, "no_certificate")).await;
+    fs::remove_file(&authority).unwrap();
+    running.until(|snapshot| has(snapshot, "file_unreadable")).await;
     running.end().await;
 }
 

@@ -163,13 +163,13 @@ warning[unknown_field]: Mapping has no field `spec.timeout_sm`, so it has no eff
 #[test]
 fn a_wrong_type() {
     let expected = "\
-error[wrong_type]: `spec.timeout_ms` cannot be read: invalid type: string \"soon\", expected i64
+error[wrong_type]: `spec.timeout_ms` is the text \"soon\" where a whole number is expected
   --> m.yaml:10:15
    |
 10 |   timeout_ms: soon
    |               ^^^^ in Mapping web.default, spec.timeout_ms
    |
-   = help: give it a value of that type
+   = help: write one, without quotes or unit
 ";
     prints(&Case::new(&format!("{MAPPING}  timeout_ms: soon\n")), 1, expected);
 }
