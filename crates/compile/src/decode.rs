@@ -41,12 +41,13 @@ impl<S> Decoded<S> {
 /// Reads `spec`. Fields of a wrong type are errors and read as absent; unknown fields and fields that
 /// have no effect yet are warnings.
 pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) -> Decoded<S> {
-    warn_of_unknown_root_fields(object, problems);
+    let document = object.document.value();
+    warn_of_unknown_root_fields(object, &document, problems);
     let mut decoded = Decoded {
         spec: S::default(),
         broken: Vec::new(),
     };
-    let Some(value) = object.document.get("spec").filter(|value| !value.is_null()) else {
+    let Some(value) = document.get("spec").filter(|value| !value.is_null()) else {
         return decoded;
     };
     if !value.is_object() {
@@ -85,7 +86,8 @@ pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) 
 /// business. The message on failure holds no value of the document.
 pub(crate) fn document<T: DeserializeOwned>(object: &Object, problems: &mut Problems) -> Option<T> {
     let mut track = serde_path_to_error::Track::new();
-    let deserializer = serde_path_to_error::Deserializer::new(&object.document, &mut track);
+    let mut reader = object.document.reader();
+    let deserializer = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
     match T::deserialize(deserializer) {
         Ok(value) => Some(value),
         Err(_) => {
@@ -220,9 +222,8 @@ fn without(value: &Value, path: &str) -> Option<Value> {
     None
 }
 
-fn warn_of_unknown_root_fields(object: &Object, problems: &mut Problems) {
-    let fields = object
-        .document
+fn warn_of_unknown_root_fields(object: &Object, document: &Value, problems: &mut Problems) {
+    let fields = document
         .as_object()
         .into_iter()
         .flat_map(|document| document.keys());

@@ -47,16 +47,13 @@ pub(crate) fn expand<'a>(objects: &'a [Object], problems: &mut Problems) -> Vec<
             expanded.push(Cow::Borrowed(object));
             continue;
         }
-        for item in object
-            .document
-            .get("items")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            match Object::from_document(item.clone(), object.place.clone()) {
+        let Value::Array(items) = object.document.value()["items"].take() else {
+            continue;
+        };
+        for item in items {
+            match Object::from_document(item, object.place.clone()) {
                 Ok(item) => expanded.push(Cow::Owned(item)),
-                Err(problem) => problems.add(problem),
+                Err(problem) => problems.add(*problem),
             }
         }
     }
@@ -173,7 +170,11 @@ fn not_read_message(object: &Object) -> String {
 /// Whether `ambassador_id` lets this gateway have the object (A16, A17). An explicit empty list is for
 /// nobody (A18).
 fn is_for(object: &Object, id: &str, problems: &mut Problems) -> bool {
-    let spec = object.document.get("spec");
+    if !object.document.mentions("ambassador") {
+        return id == "default";
+    }
+    let document = object.document.value();
+    let spec = document.get("spec");
     let field = |name| {
         spec.and_then(|spec| spec.get(name))
             .filter(|value| !value.is_null())

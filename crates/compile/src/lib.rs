@@ -46,7 +46,7 @@ use crate::problems::Problems;
 use crate::secrets::Materials;
 
 pub use last_good::LastGood;
-pub use object::{Object, Objects};
+pub use object::{Document, Object, Objects};
 pub use options::{Options, ResolveRule, ResolveRuleError};
 
 /// What a compile gives.
@@ -156,7 +156,8 @@ pub fn referenced_files(objects: &[Object]) -> Vec<PathBuf> {
         .map(Cow::as_ref)
         .filter(|object| object.kind == "TLSContext")
     {
-        let spec = object.document.get("spec");
+        let document = object.document.value();
+        let spec = document.get("spec");
         let texts = FIELDS
             .iter()
             .filter_map(|field| spec?.get(field).and_then(Value::as_str));

@@ -164,10 +164,11 @@ impl<'a> Materials<'a> {
     pub(crate) fn validate_all(&mut self, problems: &mut Problems) {
         let secrets: Vec<&Object> = self.secrets.values().copied().collect();
         for object in secrets {
+            let document = object.document.value();
             let holds = |key: &str| {
                 ["data", "stringData"]
                     .iter()
-                    .any(|map| object.document.get(map).and_then(|map| map.get(key)).is_some())
+                    .any(|map| document.get(map).and_then(|map| map.get(key)).is_some())
             };
             let name = SecretName {
                 namespace: object.reference.namespace.to_string(),
@@ -388,7 +389,8 @@ fn in_file(path: &str, error: &MaterialError) -> Unusable {
 
 /// `data.tls.crt` or `stringData.tls.crt`, wherever the value stands.
 fn field_of(object: &Object, key: &str) -> String {
-    let under = |map: &str| object.document.get(map).and_then(|map| map.get(key)).is_some();
+    let document = object.document.value();
+    let under = |map: &str| document.get(map).and_then(|map| map.get(key)).is_some();
     let map = if under("stringData") { "stringData" } else { "data" };
     format!("{map}.{key}")
 }

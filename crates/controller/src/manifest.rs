@@ -159,7 +159,7 @@ impl Manifest {
             };
             match Object::from_document(value, Some(start)) {
                 Ok(object) => self.objects.push(object),
-                Err(problem) => self.problems.push(problem),
+                Err(problem) => self.problems.push(*problem),
             }
         }
         self.problems
