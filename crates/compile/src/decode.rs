@@ -293,7 +293,7 @@ mod tests {
 
     use super::*;
 
-    fn decode<S: Spec + Default>(spec: Value) -> (Decoded<S>, Vec<Problem>) {
+    fn decode<S: Spec + Default>(spec: &Value) -> (Decoded<S>, Vec<Problem>) {
         let document = json!({
             "apiVersion": "getambassador.io/v3alpha1",
             "kind": S::KIND,
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_wrong_type_is_an_error_with_its_path_and_the_rest_is_read() {
         let spec = json!({"prefix": "/", "timeout_ms": "5s", "headers": {"x.a": 1, "x-b": "2"}, "tls": true});
-        let (decoded, problems) = decode::<MappingSpec>(spec);
+        let (decoded, problems) = decode::<MappingSpec>(&spec);
         let fields: Vec<_> = problems
             .iter()
             .map(|p| (p.severity, p.field.clone().unwrap()))
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_unknown_field_names_the_nearest_known_one() {
-        let (_, problems) = decode::<MappingSpec>(json!({"prefx": "/", "prefixRegex": true, "zzz": 1}));
+        let (_, problems) = decode::<MappingSpec>(&json!({"prefx": "/", "prefixRegex": true, "zzz": 1}));
         let messages: Vec<_> = problems.iter().map(|p| p.message.clone()).collect();
         assert!(
             messages[0].contains("did you mean `prefix_regex`?"),
@@ -344,7 +344,7 @@ mod tests {
         );
         assert!(messages[1].contains("did you mean `prefix`?"), "{messages:?}");
         assert!(messages[2].ends_with("remove it"), "{messages:?}");
-        let (_, problems) = decode::<HostSpec>(json!({"requestPolicy": {"insecure": {"acton": "Route"}}}));
+        let (_, problems) = decode::<HostSpec>(&json!({"requestPolicy": {"insecure": {"acton": "Route"}}}));
         assert_eq!(
             problems[0].field.as_deref(),
             Some("spec.requestPolicy.insecure.acton")
@@ -354,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_field_without_effect_yet_is_told_unless_it_is_empty() {
-        let (_, problems) = decode::<MappingSpec>(json!({"cors": {"origins": "*"}, "keepalive": null}));
+        let (_, problems) = decode::<MappingSpec>(&json!({"cors": {"origins": "*"}, "keepalive": null}));
         assert_eq!(problems.len(), 1);
         assert!(
             problems[0].message.contains("`spec.cors` is not supported yet"),
@@ -362,14 +362,14 @@ mod tests {
             problems[0].message
         );
         let (_, problems) =
-            decode::<ModuleSpec>(json!({"config": {"gzip": {}, "defaults": {"stats_name": "a"}}}));
+            decode::<ModuleSpec>(&json!({"config": {"gzip": {}, "defaults": {"stats_name": "a"}}}));
         assert_eq!(problems.len(), 2);
         assert!(problems.iter().all(|p| p.reason == "not_supported_yet"));
     }
 
     #[test]
     fn a_spec_that_is_no_object_is_one_error() {
-        let (decoded, problems) = decode::<MappingSpec>(json!([1]));
+        let (decoded, problems) = decode::<MappingSpec>(&json!([1]));
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].field.as_deref(), Some("spec"));
         assert!(decoded.broken(&["prefix"]).is_some());

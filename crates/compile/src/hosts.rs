@@ -1,6 +1,6 @@
 //! Hosts, and which Mappings belong to them (E18, E19).
 
-use std::cell::OnceCell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -259,7 +259,7 @@ pub(crate) struct Association<'g, 'a> {
     /// All others.
     open: Vec<usize>,
     loose: bool,
-    whole: Vec<OnceCell<Arc<Route>>>,
+    whole: Vec<Option<Arc<Route>>>,
     partial: HashMap<(usize, Vec<usize>), Arc<Route>>,
     /// By the addresses of their routes, which live as long as this does.
     tables: HashMap<Vec<usize>, Arc<RouteTable>>,
@@ -274,7 +274,7 @@ impl<'g, 'a> Association<'g, 'a> {
         for (index, group) in groups.iter().enumerate() {
             match &group.host {
                 HostCondition::Glob(glob) if !glob.contains('*') => {
-                    exact.entry(glob).or_default().push(index)
+                    exact.entry(glob).or_default().push(index);
                 }
                 _ => open.push(index),
             }
@@ -284,7 +284,7 @@ impl<'g, 'a> Association<'g, 'a> {
             exact,
             open,
             loose,
-            whole: groups.iter().map(|_| OnceCell::new()).collect(),
+            whole: groups.iter().map(|_| None).collect(),
             partial: HashMap::new(),
             tables: HashMap::new(),
             reached: groups
@@ -294,7 +294,7 @@ impl<'g, 'a> Association<'g, 'a> {
         }
     }
 
-    /// A Host with its routes in match order.
+    /// A Host with its routes in match order. A Mapping without hostname needs a Host with a selector.
     pub(crate) fn virtual_host(&mut self, host: &Host<'_>) -> Arc<VirtualHost> {
         let mut routes = Vec::new();
         for index in self.candidates(host) {
@@ -330,51 +330,56 @@ impl<'g, 'a> Association<'g, 'a> {
 
     fn route(&mut self, index: usize, host: &Host<'_>) -> Option<Arc<Route>> {
         let group = &self.groups[index];
-        let members: Vec<usize> = (0..group.members.len())
-            .filter(|&member| self.belongs(group, member, host))
+        let by_name = match &group.host {
+            HostCondition::None => None,
+            HostCondition::Regex => Some(true),
+            HostCondition::Glob(glob) => Some(names::globs_meet(glob, &host.hostname)),
+        };
+        let Some(selector) = &host.selector else {
+            return (by_name == Some(true)).then(|| self.whole(index));
+        };
+        let members: Vec<usize> = group
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, member)| self.belongs(by_name, selector, &member.object.labels))
+            .map(|(position, _)| position)
             .collect();
         if members.is_empty() {
             return None;
         }
+        if members.len() == group.members.len() {
+            return Some(self.whole(index));
+        }
         for &member in &members {
             self.reached[index][member] = true;
         }
-        if members.len() == group.members.len() {
-            return Some(Arc::clone(
-                self.whole[index].get_or_init(|| Arc::new(group.route(&members))),
-            ));
-        }
-        let route = self.partial.entry((index, members));
-        Some(match route {
-            std::collections::hash_map::Entry::Occupied(route) => Arc::clone(route.get()),
-            std::collections::hash_map::Entry::Vacant(slot) => {
+        Some(match self.partial.entry((index, members)) {
+            Entry::Occupied(route) => Arc::clone(route.get()),
+            Entry::Vacant(slot) => {
                 let route = Arc::new(group.route(&slot.key().1));
                 Arc::clone(slot.insert(route))
             }
         })
     }
 
-    /// E18 and E19: a Host's selector and a Mapping's hostname must both agree where both are given; a
-    /// Mapping without hostname needs a selector.
-    fn belongs(&self, group: &Group<'_>, member: usize, host: &Host<'_>) -> bool {
-        let by_name = match &group.host {
-            HostCondition::None => None,
-            HostCondition::Regex => Some(true),
-            HostCondition::Glob(glob) => Some(names::globs_meet(glob, &host.hostname)),
-        };
-        let labels = &group.members[member].object.labels;
-        let by_label = host.selector.as_ref().map(|selector| {
-            if self.loose {
-                selector.selects_loosely(labels)
-            } else {
-                selector.selects(labels)
-            }
+    /// The route with every member of a group.
+    fn whole(&mut self, index: usize) -> Arc<Route> {
+        let group = &self.groups[index];
+        let route = self.whole[index].get_or_insert_with(|| {
+            self.reached[index].fill(true);
+            let members: Vec<usize> = (0..group.members.len()).collect();
+            Arc::new(group.route(&members))
         });
-        match (by_label, by_name) {
-            (None, None) => false,
-            (Some(only), None) | (None, Some(only)) => only,
-            (Some(label), Some(name)) if self.loose => label || name,
-            (Some(label), Some(name)) => label && name,
+        Arc::clone(route)
+    }
+
+    /// E18 and E19: a Host's selector and a Mapping's hostname must both agree where both are given.
+    fn belongs(&self, by_name: Option<bool>, selector: &Selector, labels: &BTreeMap<String, String>) -> bool {
+        if self.loose {
+            selector.selects_loosely(labels) || by_name == Some(true)
+        } else {
+            selector.selects(labels) && by_name != Some(false)
         }
     }
 

@@ -40,6 +40,15 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) plain: Arc<ContextTls>,
     /// `--resolve`, by host and port.
     pub(crate) resolve: HashMap<(String, u16), SocketAddr>,
+    fields: Fields,
+}
+
+/// Fields that settings of upstreams come from. One copy of each serves every Mapping.
+struct Fields {
+    service: Arc<str>,
+    tls: Arc<str>,
+    host_rewrite: Arc<str>,
+    grpc: Arc<str>,
 }
 
 impl<'a> Surroundings<'a> {
@@ -49,6 +58,12 @@ impl<'a> Surroundings<'a> {
         contexts: &'a Contexts<'a>,
         services: &'a Services,
     ) -> Self {
+        let fields = Fields {
+            service: "spec.service".into(),
+            tls: "spec.tls".into(),
+            host_rewrite: "spec.host_rewrite".into(),
+            grpc: "spec.grpc".into(),
+        };
         let mut resolve = HashMap::new();
         for rule in &options.resolve {
             let host = match names::dns_name(&rule.host) {
@@ -65,6 +80,7 @@ impl<'a> Surroundings<'a> {
             services,
             plain: Arc::new(ContextTls::plain(gateway)),
             resolve,
+            fields,
         }
     }
 }
@@ -163,10 +179,10 @@ impl<'d> Draft<'d, '_> {
         self.invalid(message)
     }
 
-    fn origin(&self, field: &str) -> Origin {
+    fn origin(&self, field: &Arc<str>) -> Origin {
         Origin::Field {
             object: self.object.reference.clone(),
-            field: field.into(),
+            field: Arc::clone(field),
         }
     }
 
@@ -408,7 +424,7 @@ impl<'d> Draft<'d, '_> {
         let resolve = self.resolve(&host, cluster, port);
         let grpc = self.spec.grpc.map(|value| Sourced {
             value,
-            origin: self.origin("spec.grpc"),
+            origin: self.origin(&self.around.fields.grpc),
         });
         if !speaks_tls {
             let http = if self.spec.grpc == Some(true) {
@@ -426,10 +442,11 @@ impl<'d> Draft<'d, '_> {
         }
         let by_context = scheme != Some(Scheme::Https);
         let (tls, stale) = context.unwrap_or_else(|| (Arc::clone(&self.around.plain), false));
+        let fields = &self.around.fields;
         let wish = Wish {
-            enabled: self.origin(if by_context { "spec.tls" } else { "spec.service" }),
+            enabled: self.origin(if by_context { &fields.tls } else { &fields.service }),
             host: &host,
-            host_origin: self.origin("spec.service"),
+            host_origin: self.origin(&fields.service),
             cluster,
             host_rewrite: self.server_name(host_rewrite, &tls),
             grpc,
@@ -485,7 +502,7 @@ impl<'d> Draft<'d, '_> {
         }
         name.map(|value| Sourced {
             value,
-            origin: self.origin(FIELD),
+            origin: self.origin(&self.around.fields.host_rewrite),
         })
     }
 

@@ -437,17 +437,17 @@ fn describe_all(
     key: &str,
 ) -> Arc<[LoadedCertificate]> {
     let from = format!("Secret {}.{}, {key}", name.name, name.namespace);
-    describe_from(chain, role, from, &name.namespace, &name.name)
+    describe_from(chain, role, &from, &name.namespace, &name.name)
 }
 
 fn describe_file(chain: &[Vec<u8>], role: CertificateRole, path: &str) -> Arc<[LoadedCertificate]> {
-    describe_from(chain, role, path.into(), "", path)
+    describe_from(chain, role, path, "", path)
 }
 
 fn describe_from(
     chain: &[Vec<u8>],
     role: CertificateRole,
-    from: String,
+    from: &str,
     namespace: &str,
     secret: &str,
 ) -> Arc<[LoadedCertificate]> {
@@ -458,7 +458,7 @@ fn describe_from(
         .map(|info| LoadedCertificate {
             role,
             info: Arc::new(info),
-            from: from.clone(),
+            from: from.into(),
             namespace: Arc::clone(&namespace),
             secret: Arc::clone(&secret),
         })

@@ -96,7 +96,7 @@ impl Reader<'_, '_> {
         self.flaw.get_or_insert(message);
     }
 
-    fn refuse_unusable(&mut self, field: &str, unusable: Unusable) {
+    fn refuse_unusable(&mut self, field: &str, unusable: &Unusable) {
         self.refuse(unusable.reason, field, format!("`{field}` {}", unusable.message));
     }
 
@@ -188,7 +188,7 @@ impl Reader<'_, '_> {
         match self.materials.client(&name, self.problems) {
             Ok(loaded) => Some(self.take(loaded, "spec.secret")),
             Err(unusable) => {
-                self.refuse_unusable("spec.secret", unusable);
+                self.refuse_unusable("spec.secret", &unusable);
                 None
             }
         }
@@ -207,7 +207,7 @@ impl Reader<'_, '_> {
                 } else {
                     "spec.private_key_file"
                 };
-                self.refuse_unusable(field, unusable);
+                self.refuse_unusable(field, &unusable);
                 None
             }
         }
@@ -251,7 +251,7 @@ impl Reader<'_, '_> {
         match outcome {
             Ok(loaded) => Some(self.take(loaded, field)),
             Err(unusable) => {
-                self.refuse_unusable(field, unusable);
+                self.refuse_unusable(field, &unusable);
                 None
             }
         }

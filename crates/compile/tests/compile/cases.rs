@@ -28,7 +28,7 @@ fn difference(case: &Path) -> Option<String> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .map(|path| fs::read_to_string(path).expect("a case can be read"))
         .collect();
-    let world = World::new(&manifests.join("\n---\n"), options(), &LastGood::default());
+    let world = World::new(&manifests.join("\n---\n"), &options(), &LastGood::default());
     let mut got = serde_json::to_string_pretty(&summary(&world.output)).expect("JSON can be written");
     got.push('\n');
     let expected = case.join("expected.json");

@@ -293,9 +293,9 @@ fn the_default_mode_comes_from_module_or_environment() {
         verify_mode: Some(VerifyMode::Chain),
         ..options()
     };
-    let by_environment = World::new(&plain, environment.clone(), &LastGood::default()).fine();
+    let by_environment = World::new(&plain, &environment.clone(), &LastGood::default()).fine();
     assert_eq!(by_environment.tls("m").verify.mode, VerifyMode::Chain);
-    let both = World::new(&(module("none") + &plain), environment, &LastGood::default()).fine();
+    let both = World::new(&(module("none") + &plain), &environment, &LastGood::default()).fine();
     assert_eq!(
         (both.tls("m").verify.mode, both.tls("m").verify.roots.system),
         (VerifyMode::None, false)

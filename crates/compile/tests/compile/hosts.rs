@@ -68,7 +68,7 @@ fn e6_without_a_listener_no_port_is_opened_outside_file_mode() {
         open_default_listeners: false,
         ..options()
     };
-    let world = World::new(&mapping("m", "service: svc"), options, &LastGood::default());
+    let world = World::new(&mapping("m", "service: svc"), &options, &LastGood::default());
     assert!(world.output.snapshot.listeners.is_empty());
     world.tells(Severity::Warning, "", "no port is opened");
 }
@@ -158,12 +158,7 @@ fn e18_names_and_labels_pair_hosts_with_mappings() {
     ];
     let own = |list: &[(&str, Vec<&str>)]| -> Vec<(String, Vec<String>)> {
         list.iter()
-            .map(|(host, names)| {
-                (
-                    host.to_string(),
-                    names.iter().map(|name| name.to_string()).collect(),
-                )
-            })
+            .map(|(host, names)| (host.to_string(), names.iter().map(ToString::to_string).collect()))
             .collect()
     };
     assert_eq!(
@@ -175,7 +170,7 @@ fn e18_names_and_labels_pair_hosts_with_mappings() {
         loose_label_selectors: true,
         ..options()
     };
-    let found = World::new(&manifests, loose, &LastGood::default());
+    let found = World::new(&manifests, &loose, &LastGood::default());
     let red = routes(&found)
         .into_iter()
         .find(|(host, _)| host == "b.test")
@@ -364,7 +359,7 @@ fn decision_18_a_host_without_its_secret_keeps_its_cleartext_side() {
         force_secret_validation: true,
         ..options()
     };
-    let disabled = World::new(&manifests, forced, &LastGood::default());
+    let disabled = World::new(&manifests, &forced, &LastGood::default());
     assert!(
         disabled.output.snapshot.listeners[0].hosts.hosts().is_empty(),
         "and no Host of our own stands in"
@@ -400,7 +395,9 @@ fn k13_objects_for_another_gateway_do_not_exist() {
         ambassador_id: "other".into(),
         ..options()
     };
-    let mut order = World::new(&manifests, other, &LastGood::default()).fine().order();
+    let mut order = World::new(&manifests, &other, &LastGood::default())
+        .fine()
+        .order();
     order.sort();
     assert_eq!(order, ["a", "b", "d", "f"]);
     let bad = world(&with_id("m", "{a: b}"));
@@ -429,7 +426,7 @@ fn one_namespace_only() {
     );
     let world = World::new(
         &(mapping("m", "service: svc") + &elsewhere),
-        options,
+        &options,
         &LastGood::default(),
     )
     .fine();

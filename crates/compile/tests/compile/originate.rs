@@ -537,7 +537,7 @@ fn a_resolve_rule_changes_the_address_and_nothing_else() {
         ("A.Test:8443:127.0.0.1:9000", "127.0.0.1:9000"),
         ("a.test:8443:[::1]:9000", "[::1]:9000"),
     ] {
-        let ruled = World::new(&manifests, rule(text), &Default::default()).fine();
+        let ruled = World::new(&manifests, &rule(text), &Default::default()).fine();
         let identity = &ruled.upstream("m").identity;
         assert_eq!(
             identity.resolve,
@@ -546,7 +546,7 @@ fn a_resolve_rule_changes_the_address_and_nothing_else() {
         );
         assert_eq!(identity.tls, plain.upstream("m").identity.tls);
     }
-    let other = World::new(&manifests, rule("a.test:443:127.0.0.1"), &Default::default());
+    let other = World::new(&manifests, &rule("a.test:443:127.0.0.1"), &Default::default());
     assert_eq!(
         other.upstream("m").identity.resolve,
         Resolve::Dns("a.test".into())

@@ -309,7 +309,7 @@ fn what_certificates_say_is_told_once_and_on_the_secret() {
         + &context("two", "secret: s")
         + &mapping("m", "service: https://svc; tls: one")
         + &mapping("n", "service: https://svc; tls: two");
-    let world = World::new(&manifests, expired, &LastGood::default());
+    let world = World::new(&manifests, &expired, &LastGood::default());
     assert_eq!(world.errors(), Vec::<String>::new());
     world.tells(Severity::Warning, "Secret s stringData.tls.crt", "expired");
     assert_eq!(world.forward("m").upstream, world.forward("n").upstream);
@@ -360,7 +360,7 @@ fn k15_unused_secrets_are_looked_at_only_on_demand() {
         force_secret_validation: true,
         ..options()
     };
-    let world = World::new(&manifests, forced, &LastGood::default());
+    let world = World::new(&manifests, &forced, &LastGood::default());
     world.tells(Severity::Error, "Secret unused", "cannot be used");
     world.forward("m");
 }

@@ -109,7 +109,7 @@ fn conditions_of(matches: &RouteMatch) -> String {
         text.push_str(&format!(", header {} {value}", header.name));
     }
     for parameter in query {
-        let value = value_of(&parameter.value, |value| value.to_string());
+        let value = value_of(&parameter.value, ToString::to_string);
         text.push_str(&format!(", query {} {value}", parameter.name));
     }
     text

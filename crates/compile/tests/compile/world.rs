@@ -12,7 +12,7 @@ use crate::yaml;
 
 /// Compiles `manifests` as file mode does.
 pub(crate) fn world(manifests: &str) -> World {
-    World::new(manifests, options(), &LastGood::default())
+    World::new(manifests, &options(), &LastGood::default())
 }
 
 /// What file mode asks for.
@@ -47,8 +47,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(manifests: &str, options: Options, last_good: &LastGood) -> Self {
-        Self::of(&objects(manifests), &options, last_good)
+    pub(crate) fn new(manifests: &str, options: &Options, last_good: &LastGood) -> Self {
+        Self::of(&objects(manifests), options, last_good)
     }
 
     pub(crate) fn of(objects: &Objects, options: &Options, last_good: &LastGood) -> Self {
@@ -59,7 +59,7 @@ impl World {
 
     /// The same process with other manifests.
     pub(crate) fn then(&self, manifests: &str) -> Self {
-        Self::new(manifests, options(), &self.output.last_good)
+        Self::new(manifests, &options(), &self.output.last_good)
     }
 
     pub(crate) fn problems(&self) -> &[Problem] {
