@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use crate::support::certificates::{Certificates, Identity};
-use crate::support::peer::{Tls, Upstream};
+use crate::support::peer::{Tls, Upstream, read_head};
 use crate::support::program::{Gateway, mapping, tls_context};
 use crate::support::waiting::eventually;
 
@@ -74,8 +74,20 @@ async fn d4_a_context_wins_over_http() {
 #[tokio::test]
 async fn d5_port_443_without_https_is_cleartext_and_told() {
     let upstream = any_tls().await;
-    let plan = Gateway::with(mapping("m", "/", "svc:443", &[]));
-    let gateway = plan.resolve("svc:443", upstream.address).start().await;
+    // Some servers send no alert.
+    let closing = Upstream::raw(async |mut stream| {
+        read_head(&mut stream).await;
+    });
+    let closing = closing.await;
+    let manifests = mapping("m", "/", "svc:443", &[]) + &mapping("closing", "/closing/", "closing:443", &[]);
+    let plan = Gateway::with(manifests).resolve("svc:443", upstream.address);
+    let gateway = plan.resolve("closing:443", closing.address).start().await;
+    gateway
+        .get("/closing/")
+        .await
+        .assert_refused("reset_before_response");
+    let entry = gateway.access_log("/closing/").await;
+    assert!(entry["message"].as_str().unwrap().contains("closed"), "{entry:#}");
     let answer = gateway.get("/x").await;
     assert_eq!(
         (answer.status, answer.reason()),

@@ -3,17 +3,16 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
-use hyper_util::rt::TokioIo;
 use nuncio_model::{Alpn, Failure, HandshakeReport, Reason, TlsSettings};
 use nuncio_tls::{Closed, EndpointTls, Handshake};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use super::stream::{FirstCause, Socket, TlsIo, UpstreamIo};
+use super::stream::{FirstCause, PlainIo, Socket, TlsIo, UpstreamIo};
 
 /// A connection that is ready for HTTP.
 pub(crate) struct Connected {
@@ -57,11 +56,11 @@ pub(crate) async fn connect(
 ) -> Result<Connected, ConnectError> {
     let tcp = connect_tcp(address, deadline, limit).await?;
     let Some(tls) = tls else {
-        let io = UpstreamIo::Plain(TokioIo::new(tcp));
+        let cause = FirstCause::default();
         return Ok(Connected {
-            io,
+            io: UpstreamIo::Plain(PlainIo::new(tcp, Arc::clone(&cause))),
             alpn: None,
-            cause: Arc::new(OnceLock::new()),
+            cause,
             report: None,
         });
     };

@@ -81,7 +81,7 @@ struct Idle {
 
 /// What is known of a connection besides its bytes.
 pub(crate) struct Facts {
-    /// What TLS said about its end, if that was the cause.
+    /// What its bytes said about its end, if that was the cause.
     cause: FirstCause,
     /// How TLS began; none for cleartext.
     tls: Option<Arc<HandshakeReport>>,
@@ -444,7 +444,7 @@ impl Lease {
         }
     }
 
-    /// What TLS said about this connection's end, if it was the cause.
+    /// What its bytes said about this connection's end, if that was the cause.
     pub(crate) fn cause(&self) -> Option<&Failure> {
         self.facts().cause.get()
     }

@@ -13,11 +13,14 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
-use nuncio_model::{Failure, TlsSettings};
+use nuncio_model::{Failure, Reason, TlsSettings};
 use nuncio_tls::{Seen, process_established};
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// Most of a cleartext answer that is looked at before HTTP sees it.
+const FIRST_READ: usize = 2048;
 
 /// Why a connection failed, told by whoever knew first.
 pub(crate) type FirstCause = Arc<OnceLock<Failure>>;
@@ -25,9 +28,17 @@ pub(crate) type FirstCause = Arc<OnceLock<Failure>>;
 /// An upstream connection, ready for HTTP.
 pub(crate) enum UpstreamIo {
     /// Without TLS.
-    Plain(TokioIo<TcpStream>),
+    Plain(PlainIo),
     /// With TLS, after the handshake.
     Tls(Box<TlsIo>),
+}
+
+/// The socket alone.
+pub(crate) struct PlainIo {
+    tcp: TokioIo<TcpStream>,
+    cause: FirstCause,
+    /// Nothing has arrived yet.
+    is_new: bool,
 }
 
 /// TLS after the handshake.
@@ -37,6 +48,47 @@ pub(crate) struct TlsIo {
     pub(crate) seen: Seen,
     pub(crate) settings: Arc<TlsSettings>,
     pub(crate) cause: FirstCause,
+}
+
+impl PlainIo {
+    pub(crate) fn new(tcp: TcpStream, cause: FirstCause) -> Self {
+        Self {
+            tcp: TokioIo::new(tcp),
+            cause,
+            is_new: true,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if !self.is_new {
+            return hyper::rt::Read::poll_read(Pin::new(&mut self.tcp), cx, buf);
+        }
+        // A cursor does not show what was read into it, and the first bytes have to be seen.
+        let mut first = [0; FIRST_READ];
+        let room = buf.remaining().min(FIRST_READ);
+        let mut first = ReadBuf::new(&mut first[..room]);
+        ready!(Pin::new(self.tcp.inner_mut()).poll_read(cx, &mut first))?;
+        self.is_new = false;
+        self.note_tls(first.filled());
+        buf.put_slice(first.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// A TLS server that hears cleartext says so with an alert, which HTTP cannot read (row D5).
+    fn note_tls(&self, first: &[u8]) {
+        const ALERT: u8 = 21;
+        const HANDSHAKE: u8 = 22;
+        if let [ALERT | HANDSHAKE, 3, ..] = first {
+            let peer = self.tcp.inner().peer_addr();
+            let peer = peer.map_or_else(|_| "the upstream".to_owned(), |address| address.to_string());
+            // Only the first cause is kept.
+            let _ = self.cause.set(Failure {
+                reason: Reason::UpstreamProtocolError,
+                message: format!("{peer} answered cleartext with a TLS record, so its port speaks TLS"),
+                remedy: "write https:// before the host in spec.service".to_owned(),
+            });
+        }
+    }
 }
 
 impl TlsIo {
@@ -171,7 +223,7 @@ fn would_block(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
 impl hyper::rt::Read for UpstreamIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Plain(io) => io.poll_read(cx, buf),
             Self::Tls(io) => io.poll_plaintext(cx, buf),
         }
     }
@@ -180,7 +232,7 @@ impl hyper::rt::Read for UpstreamIo {
 impl hyper::rt::Write for UpstreamIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Plain(io) => Pin::new(&mut io.tcp).poll_write(cx, buf),
             Self::Tls(io) => {
                 // What an earlier call left over goes first; rustls bounds what it takes.
                 if io.tls.wants_write() {
@@ -197,14 +249,14 @@ impl hyper::rt::Write for UpstreamIo {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
+            Self::Plain(io) => Pin::new(&mut io.tcp).poll_flush(cx),
             Self::Tls(io) => io.poll_encrypted(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Plain(io) => Pin::new(&mut io.tcp).poll_shutdown(cx),
             Self::Tls(io) => {
                 io.tls.send_close_notify();
                 ready!(io.poll_encrypted(cx))?;
@@ -223,7 +275,7 @@ impl hyper::rt::Write for UpstreamIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Plain(io) => Pin::new(&mut io.tcp).poll_write_vectored(cx, bufs),
             tls @ Self::Tls(_) => {
                 let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
                 Pin::new(tls).poll_write(cx, first)
