@@ -12,7 +12,7 @@ use nuncio_tls::{Closed, EndpointTls, Handshake};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use super::stream::{FirstCause, PlainIo, Socket, TlsIo, UpstreamIo};
+use super::stream::{FirstCause, LastBytes, PlainIo, Socket, TlsIo, UpstreamIo};
 
 /// A connection that is ready for HTTP.
 pub(crate) struct Connected {
@@ -169,7 +169,7 @@ impl Attempt {
                 Ok(0) => return Poll::Ready(Err(self.handshake.closed(Closed::Eof, &[]))),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(self.last_words(cx, &error))),
+                Err(error) => return Poll::Ready(Err(self.last_words(&error))),
             }
         }
         Poll::Ready(Ok(()))
@@ -200,12 +200,9 @@ impl Attempt {
     }
 
     /// A write failed: an alert that came before the reset is the cause, not the reset.
-    fn last_words(&mut self, cx: &mut Context<'_>, error: &io::Error) -> Failure {
+    fn last_words(&mut self, error: &io::Error) -> Failure {
         for _ in 0..16 {
-            match self.handshake.read_tls(&mut Socket {
-                tcp: &mut self.tcp,
-                cx,
-            }) {
+            match self.handshake.read_tls(&mut LastBytes(&self.tcp)) {
                 Ok(1..) => {}
                 _ => break,
             }

@@ -159,7 +159,7 @@ impl TlsIo {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(self.last_words(cx, error))),
+                Err(error) => return Poll::Ready(Err(self.last_words(error))),
             }
         }
         Poll::Ready(Ok(()))
@@ -167,15 +167,27 @@ impl TlsIo {
 
     /// A write failed: the peer may have said why before it closed. Reads what is there, at most a
     /// few records, and prefers the alert to the reset.
-    fn last_words(&mut self, cx: &mut Context<'_>, error: io::Error) -> io::Error {
+    fn last_words(&mut self, error: io::Error) -> io::Error {
         for _ in 0..16 {
-            match self.poll_records(cx) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Err(alert)) if self.cause.get().is_some() => return alert,
+            match self.tls.read_tls(&mut LastBytes(&self.tcp)) {
+                Ok(1..) => {}
                 _ => break,
+            }
+            if let Err(alert) = self.process() {
+                return alert;
             }
         }
         error
+    }
+}
+
+/// The rest of what a broken socket holds. The runtime may not know yet that there is something to
+/// read, so the socket itself is asked; it does not block.
+pub(crate) struct LastBytes<'a>(pub(crate) &'a TcpStream);
+
+impl io::Read for LastBytes<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*socket2::SockRef::from(self.0)).read(buf)
     }
 }
 
