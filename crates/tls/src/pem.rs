@@ -7,6 +7,9 @@
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use zeroize::Zeroizing;
 
+/// `TRUSTED CERTIFICATE` and its like are half as long.
+const LONGEST_LABEL: usize = 40;
+
 /// What a block says it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Label {
@@ -137,9 +140,21 @@ fn label(name: &str) -> Label {
         "RSA PRIVATE KEY" => Label::Pkcs1,
         "EC PRIVATE KEY" => Label::Sec1,
         "ENCRYPTED PRIVATE KEY" => Label::EncryptedKey,
-        other if other.ends_with("PRIVATE KEY") => Label::ForeignKey(other.to_owned()),
-        other => Label::Other(other.to_owned()),
+        other if other.ends_with("PRIVATE KEY") => Label::ForeignKey(tellable(other)),
+        other => Label::Other(tellable(other)),
     }
+}
+
+/// A label as messages may tell it. One that is no label of any tool may hold key bytes, such as those
+/// of a key that lost its line breaks (row K16), and is cut down to what it begins like.
+fn tellable(label: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b" .#".contains(&byte);
+    if label.len() <= LONGEST_LABEL && label.bytes().all(plain) {
+        return label.to_owned();
+    }
+    let kinds = ["CERTIFICATE", "PRIVATE KEY"];
+    let kind = kinds.into_iter().find(|kind| label.contains(kind));
+    format!("{}…", kind.unwrap_or_default())
 }
 
 impl Open {

@@ -276,6 +276,26 @@ fn a_trusted_certificate_of_openssl_is_not_passed_over_in_silence() {
 }
 
 #[test]
+fn k16_a_label_that_holds_key_bytes_is_not_told() {
+    let secret = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg";
+    let leaf = Authority::new("root").leaf(&["a.test"]);
+    for label in [
+        format!("PRIVATE KEY{secret}"),
+        format!("CERTIFICATE{secret}"),
+        format!("{secret} PRIVATE KEY"),
+    ] {
+        let text = format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let no_bundle = trust_bundle(text.as_bytes(), now()).expect_err("an error");
+        for error in [no_bundle, identity_error(&text, &text), identity_error(&leaf.pem(), &text)] {
+            assert!(!error.message.contains(&secret[..8]), "{}", error.message);
+        }
+    }
+    let damaged = "-----BEGIN CERTIFICATEMIGHag-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let error = trust_bundle(damaged.as_bytes(), now()).expect_err("an error");
+    assert!(error.message.contains("`CERTIFICATE…` in line 1"), "{}", error.message);
+}
+
+#[test]
 fn a_byte_order_mark_does_no_harm() {
     let ca = Authority::new("ca").pem();
     assert_eq!(bundle(&format!("\u{feff}{ca}")).0, bundle(&ca).0);
