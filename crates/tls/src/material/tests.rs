@@ -286,13 +286,21 @@ fn k16_a_label_that_holds_key_bytes_is_not_told() {
     ] {
         let text = format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
         let no_bundle = trust_bundle(text.as_bytes(), now()).expect_err("an error");
-        for error in [no_bundle, identity_error(&text, &text), identity_error(&leaf.pem(), &text)] {
+        for error in [
+            no_bundle,
+            identity_error(&text, &text),
+            identity_error(&leaf.pem(), &text),
+        ] {
             assert!(!error.message.contains(&secret[..8]), "{}", error.message);
         }
     }
     let damaged = "-----BEGIN CERTIFICATEMIGHag-----\nAAAA\n-----END CERTIFICATE-----\n";
     let error = trust_bundle(damaged.as_bytes(), now()).expect_err("an error");
-    assert!(error.message.contains("`CERTIFICATE…` in line 1"), "{}", error.message);
+    assert!(
+        error.message.contains("`CERTIFICATE…` in line 1"),
+        "{}",
+        error.message
+    );
 }
 
 #[test]
