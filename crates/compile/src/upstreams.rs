@@ -98,6 +98,7 @@ impl Upstreams {
         let sni = tls
             .as_ref()
             .and_then(|tls| tls.sni.as_deref())
+            .filter(|sni| host.to_string().trim_end_matches('.') != *sni)
             .map(|sni| format!(" sni={sni}"));
         let version = match http {
             UpstreamHttp::Http1 => " http/1.1",

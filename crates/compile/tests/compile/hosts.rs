@@ -180,6 +180,26 @@ fn e18_names_and_labels_pair_hosts_with_mappings() {
 }
 
 #[test]
+fn e18_a_wildcard_host_with_a_selector_wants_both() {
+    let plain = |name: &str, hostname: &str| {
+        let spec = format!("service: svc; prefix: /{name}; hostname: {hostname}");
+        labelled(&object("Mapping", name, "default", &spec), "colour: red")
+    };
+    let manifests = host(
+        "h",
+        "hostname: '*.a.test'; mappingSelector: {matchLabels: {colour: red}}",
+    ) + &plain("inside", "x.a.test")
+        + &plain("outside", "x.b.test")
+        + &object(
+            "Mapping",
+            "pale",
+            "default",
+            "service: svc; prefix: /; hostname: x.a.test",
+        );
+    assert_eq!(world(&manifests).order(), ["inside"]);
+}
+
+#[test]
 fn a_mapping_that_no_host_has_is_told() {
     let manifests = host("h", "hostname: a.test")
         + &object(

@@ -253,6 +253,31 @@ fn d16_equal_settings_are_one_upstream_whatever_they_are_called() {
 }
 
 #[test]
+fn upstreams_that_differ_have_names_that_differ() {
+    let manifests = mapping("a", "service: https://svc")
+        + &mapping("b", "service: https://svc; host_rewrite: b.test")
+        + &mapping("c", "service: https://svc; grpc: true")
+        + &mapping("d", "service: svc")
+        + &mapping("e", "service: svc; grpc: true");
+    let world = world(&manifests).fine();
+    let names = ["a", "b", "c", "d", "e"].map(|name| world.upstream(name).name.to_string());
+    let expected = [
+        "https://svc:443",
+        "https://svc:443 sni=b.test",
+        "https://svc:443 h2",
+        "http://svc:80",
+        "http://svc:80 h2",
+    ];
+    assert_eq!(names, expected);
+    let rules = "service: https://svc; host_rewrite: b.test; grpc: true";
+    let more = self::world(
+        &(manifests + &mapping("f", rules) + &mapping("g", "service: https://svc; host_rewrite: B.test:1")),
+    );
+    assert_eq!(&*more.upstream("f").name, "https://svc:443 sni=b.test h2");
+    assert_eq!(more.forward("g").upstream, more.forward("b").upstream);
+}
+
+#[test]
 fn d17_each_member_of_a_canary_group_has_its_own_upstream() {
     let canary = |name: &str, spec: &str| mapping(name, spec).replace(&format!("/{name}/"), "/");
     let manifests = canary("new", "service: https://new; host_rewrite: new.test; weight: 50")

@@ -155,6 +155,12 @@ fn b9_what_can_match_nothing_has_no_route_and_says_so() {
     }
     // A wrong type among the conditions leaves nothing to match either.
     assert!(one("hostname: 5; prefix: /").routes().is_empty());
+    assert!(
+        one("hostname: \"*\"; prefix: /; headers: {x: 1}")
+            .routes()
+            .is_empty(),
+        "it would match more than was meant"
+    );
 }
 
 #[test]
