@@ -365,14 +365,17 @@ impl Gateway {
         self.admin(path).await.json()
     }
 
-    /// The upstream of `/api/v1/upstreams` that this Mapping uses.
+    /// The upstream of `/api/v1/upstreams` that the Mapping of this name uses.
     pub async fn upstream_of(&self, mapping: &str) -> Value {
         let all = self.admin_json("/api/v1/upstreams").await;
-        let list = all["upstreams"].as_array().or(all.as_array()).unwrap().clone();
-        let found = list
-            .into_iter()
-            .find(|upstream| upstream["mappings"].to_string().contains(mapping));
-        found.unwrap_or_else(|| panic!("no upstream of {mapping} in {all:#}"))
+        let used_by = |upstream: &&Value| {
+            let mappings = upstream["mappings"].as_array().unwrap();
+            mappings.iter().any(|user| user["name"] == mapping)
+        };
+        let found = all["upstreams"].as_array().unwrap().iter().find(used_by);
+        found
+            .unwrap_or_else(|| panic!("no upstream of {mapping} in {all:#}"))
+            .clone()
     }
 
     /// Everything in `/api/v1/problems`.
