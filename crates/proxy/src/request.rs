@@ -54,6 +54,9 @@ pub(crate) async fn handle(
     let (parts, body) = request.into_parts();
     begin_entry(&worker, &client, &parts, &mut exchange);
 
+    if parts.version < Version::HTTP_11 && !settings.enable_http10 {
+        return Ok(answer(upgrade_required(), exchange, settings));
+    }
     let Some(head) = Head::read(&client, &parts, settings) else {
         return Ok(answer(bad_request(), exchange, settings));
     };
@@ -224,6 +227,15 @@ fn redirect(parts: &Parts, head: &Head<'_>) -> Response<Bytes> {
 fn bad_request() -> Response<Bytes> {
     let mut response = own(StatusCode::BAD_REQUEST, "bad request");
     // What follows on the connection cannot be trusted either.
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// To a client that speaks HTTP/1.0 where the Module does not let it in.
+fn upgrade_required() -> Response<Bytes> {
+    let mut response = own(StatusCode::UPGRADE_REQUIRED, "");
     response
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
