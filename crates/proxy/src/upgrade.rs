@@ -1,11 +1,17 @@
 //! Connections that change their protocol: from then on, bytes both ways.
 
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
 use http::Response;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use nuncio_model::{HeaderEdits, Settings};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
 use crate::body::ResponseBody;
 use crate::exchange::Exchange;
@@ -31,20 +37,63 @@ pub(crate) fn relay(
     finish_head(&mut parts.headers, &exchange, settings);
     headers::edit(&mut parts.headers, edits);
     exchange.status = parts.status.as_u16();
+    let (sent, received) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    exchange.bytes_in = Some(Rc::clone(&sent));
     tokio::task::spawn_local(async move {
-        if let Some((sent, received)) = connect(client, upstream).await {
-            exchange.bytes_in = Some(std::rc::Rc::new(sent.into()));
-            exchange.bytes_out = received;
-        }
+        connect(client, upstream, sent, Rc::clone(&received)).await;
+        exchange.bytes_out = received.get();
         exchange.complete();
     });
     Response::from_parts(parts, ResponseBody::none())
 }
 
-async fn connect(client: OnUpgrade, upstream: OnUpgrade) -> Option<(u64, u64)> {
-    let upstream = upstream.await.ok()?;
-    let client = client.await.ok()?;
-    copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(upstream))
-        .await
-        .ok()
+/// Passes bytes on until both sides have ended, or one has broken off: many do not say good-bye, and that
+/// is no failure.
+async fn connect(client: OnUpgrade, upstream: OnUpgrade, sent: Rc<Cell<u64>>, received: Rc<Cell<u64>>) {
+    let (Ok(upstream), Ok(client)) = (upstream.await, client.await) else {
+        return;
+    };
+    let mut client = Counted {
+        io: TokioIo::new(client),
+        read: sent,
+        written: received,
+    };
+    let _ = copy_bidirectional(&mut client, &mut TokioIo::new(upstream)).await;
+}
+
+/// A client's side, with a count of what passed, which is known however it ends.
+struct Counted {
+    io: TokioIo<Upgraded>,
+    read: Rc<Cell<u64>>,
+    written: Rc<Cell<u64>>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
+        let new = buf.filled().len() - before;
+        self.read.set(self.read.get() + new as u64);
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let n = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        self.written.set(self.written.get() + n as u64);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
