@@ -27,6 +27,10 @@ pub struct HandshakeReport {
     pub alpn: Option<String>,
     /// Whether a session was resumed.
     pub resumed: bool,
+    /// Whether the peer asked for another hello, for a group that the first held no share of. For the
+    /// metric.
+    #[serde(skip)]
+    pub hello_retried: bool,
     /// From the start of TLS to its end, milliseconds.
     pub duration_ms: f64,
     /// Whether we were asked for a certificate.

@@ -222,6 +222,15 @@ fn handshakes(page: &mut Page, live: &[(&str, Arc<LiveUpstream>)]) {
         "TLS handshakes by upstream, outcome, version and whether a session was resumed.",
         counts,
     );
+    let retries = live.iter().map(|(name, live)| {
+        let retries = lock(&live.counts).hello_retries;
+        (vec![("upstream", *name)], retries)
+    });
+    page.counters(
+        "nuncio_upstream_hello_retries_total",
+        "TLS handshakes that took two hellos, since the upstream wanted another key-exchange group.",
+        retries.filter(|(_, retries)| *retries > 0),
+    );
     let seconds = live
         .iter()
         .filter(|(_, live)| live.identity.tls.is_some())

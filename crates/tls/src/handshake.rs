@@ -235,6 +235,7 @@ impl Handshake {
                 .alpn_protocol()
                 .map(|id| String::from_utf8_lossy(id).into_owned()),
             resumed: self.is_resumed(),
+            hello_retried: self.connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest),
             duration_ms: duration.as_secs_f64() * 1000.0,
             client_certificate: ClientCertificateReport {
                 requested: self.seen.certificate_requested,

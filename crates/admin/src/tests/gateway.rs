@@ -106,6 +106,7 @@ pub(super) fn handshake() -> HandshakeReport {
         group: Some("X25519".into()),
         alpn: None,
         resumed: false,
+        hello_retried: false,
         duration_ms: 3.5,
         client_certificate: ClientCertificateReport {
             requested: true,

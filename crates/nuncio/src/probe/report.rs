@@ -69,6 +69,7 @@ fn without_handshake(identity: &Identity, failure: Option<&Failure>) -> Handshak
         group: None,
         alpn: None,
         resumed: false,
+        hello_retried: false,
         duration_ms: 0.0,
         client_certificate: ClientCertificateReport::default(),
         verify: VerifyReport {

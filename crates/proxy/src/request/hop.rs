@@ -250,6 +250,7 @@ impl Hop<'_> {
         copy: Option<Request<RequestBody>>,
     ) -> (ProxyError, Option<Request<RequestBody>>) {
         let failed = ProxyError::send(lease, &error);
+        lease.note_refusal(&failed.failure);
         let unsent = error.unsent.take().filter(|_| may_retry);
         let again = match failed.fault {
             Fault::StaleConnection => unsent.or(copy),

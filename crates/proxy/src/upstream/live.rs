@@ -46,6 +46,8 @@ struct Tls {
 pub(crate) struct Counts {
     pub(crate) failures: BTreeMap<Reason, u64>,
     pub(crate) would_fail: BTreeMap<Reason, u64>,
+    /// Handshakes in which the peer asked for another hello.
+    pub(crate) hello_retries: u64,
     pub(crate) handshakes: HashMap<HandshakeKey, u64>,
     pub(crate) handshake_seconds: ([u64; BUCKETS_US.len() + 1], f64),
     /// Earliest end of a certificate that the peer showed, seconds since 1970.
@@ -162,6 +164,7 @@ impl LiveUpstream {
         {
             let mut counts = lock(&self.counts);
             *counts.handshakes.entry(key).or_default() += 1;
+            counts.hello_retries += u64::from(report.hello_retried);
             let bucket = BUCKETS_US.partition_point(|bound| *bound < us);
             counts.handshake_seconds.0[bucket] += 1;
             counts.handshake_seconds.1 += duration.as_secs_f64();
@@ -240,6 +243,11 @@ impl LiveEndpoint {
             last_handshake: ArcSwapOption::empty(),
             shards: Mutex::default(),
         }
+    }
+
+    /// Replaces what is told of the last handshake; it was counted already.
+    pub(crate) fn correct_handshake(&self, report: Arc<HandshakeReport>) {
+        self.last_handshake.store(Some(report));
     }
 
     /// Counters for one worker's pool.

@@ -454,6 +454,19 @@ impl Lease {
         self.facts().tls.as_ref()
     }
 
+    /// Under TLS 1.3 a peer refuses our certificate only after the handshake (rows P15, P16). Then that is
+    /// how the handshake ended, whatever was reported of it before.
+    pub(crate) fn note_refusal(&self, failure: &Failure) {
+        let about_us = matches!(
+            failure.reason,
+            Reason::ClientCertRequired | Reason::ClientCertRejected
+        );
+        if let Some(report) = self.tls().filter(|_| about_us) {
+            let report = refused(HandshakeReport::clone(report), failure);
+            self.endpoint().live.correct_handshake(Arc::new(report));
+        }
+    }
+
     fn facts(&self) -> &Facts {
         match self {
             Self::Http1(lease) => &lease.facts,
