@@ -4,4 +4,6 @@ pub mod certificates;
 pub mod client;
 pub mod peer;
 pub mod program;
+pub mod refusal;
 pub mod waiting;
+pub mod tls_bytes;

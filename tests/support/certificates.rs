@@ -31,7 +31,12 @@ impl Certificates {
 
     /// A root called `name`.
     pub fn named(name: &str) -> Self {
-        let issuer = CertifiedIssuer::self_signed(authority(name), key()).unwrap();
+        Self::made_of(authority(name))
+    }
+
+    /// A root of any kind; see [`authority`] for something to start from.
+    pub fn made_of(params: CertificateParams) -> Self {
+        let issuer = CertifiedIssuer::self_signed(params, key()).unwrap();
         Self {
             issuer,
             above: String::new(),

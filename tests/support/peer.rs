@@ -310,7 +310,8 @@ impl Tls {
         .await
     }
 
-    fn config(&self) -> Arc<ServerConfig> {
+    /// What rustls is given.
+    pub fn config(&self) -> Arc<ServerConfig> {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         if let Some(suites) = &self.suites {
             provider
@@ -418,7 +419,8 @@ pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-fn answer_ok() -> Answer {
+/// 200 `ok`, whatever is asked.
+pub fn answer_ok() -> Answer {
     Arc::new(|_| Response::new(Full::from("ok")))
 }
 
