@@ -114,19 +114,18 @@ GET http://a.test/shop/x?y=1
       address               by DNS, new.test
       protocol              HTTP/1.1
       TLS                   [Mapping canary.default, spec.service]
-        sni                 inner.test                               [TLSContext strict.default, spec.sni]
-        verify mode         report                                   [built-in default]
-        verify names        inner.test                               [TLSContext strict.default, spec.sni]
-        roots               the system's                             [built-in default]
-        client certificate  none                                     [built-in default]
-        min version         TLSv1.3                                  [TLSContext strict.default, spec.min_tls_version]
-        max version         TLSv1.3                                  [built-in default]
+        sni                 inner.test           [TLSContext strict.default, spec.sni]
+        verify mode         report               [built-in default]
+        verify names        inner.test           [TLSContext strict.default, spec.sni]
+        roots               the system's         [built-in default]
+        client certificate  none                 [built-in default]
+        min version         TLSv1.3              [TLSContext strict.default, spec.min_tls_version]
+        max version         TLSv1.3              [built-in default]
         cipher suites       TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384,
                             TLS_CHACHA20_POLY1305_SHA256
                             [built-in default]
-        groups              X25519MLKEM768, X25519, secp256r1, secp384r1
-                            [built-in default]
-        alpn                http/1.1                                 [built-in default]
+        groups              X25519MLKEM768, X25519, secp256r1, secp384r1 [built-in default]
+        alpn                http/1.1             [built-in default]
   Mapping                   shop.default, 80 % of such requests
     matches                 prefix /shop/
     path                    /x?y=1

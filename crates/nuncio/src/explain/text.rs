@@ -89,13 +89,16 @@ fn upstream_lines(out: &mut dyn Write, upstream: &Upstream, output: &Output) -> 
     Ok(())
 }
 
-/// Columns of a setting's value; longer ones have their origin below.
-const VALUE: usize = 40;
+/// Columns of a setting's value; an origin that does not fit behind it stands below.
+const VALUE: usize = 20;
+/// Columns of a line.
+const WIDTH: usize = 100;
 
 fn setting(out: &mut dyn Write, setting: &Setting) -> io::Result<()> {
     let name = setting.name.replace('_', " ");
     let origin = format!("[{}]", setting.origin);
-    if setting.shown.chars().count() <= VALUE {
+    let value = setting.shown.chars().count().max(VALUE);
+    if COLUMN + value + 1 + origin.chars().count() <= WIDTH {
         return writeln!(out, "        {name:20}{:VALUE$} {origin}", setting.shown);
     }
     line(out, 8, &name, &setting.shown)?;
