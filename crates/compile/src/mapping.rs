@@ -454,6 +454,7 @@ impl<'d> Draft<'d, '_> {
         };
         let originated = origination::originate(&tls, wish);
         self.tell_protocol(&originated.settings);
+        self.tell_unsent_name(&host, &originated.settings);
         let http = originated.http;
         Parts {
             host,
@@ -511,6 +512,24 @@ impl<'d> Draft<'d, '_> {
             let message = "`spec.grpc` needs h2, which `alpn_protocols` of the TLSContext does not offer, so requests will fail; add h2 there";
             self.problems
                 .warning(self.object, "grpc_without_h2", "spec.grpc", message);
+        }
+    }
+
+    /// A host may be looked up and still be none that TLS can carry, such as `svc.2`.
+    fn tell_unsent_name(&mut self, host: &UpstreamHost, settings: &TlsSettings) {
+        const FIELD: &str = "spec.service";
+        let UpstreamHost::Name(name) = host else { return };
+        let is_asked_for = settings
+            .verify
+            .names
+            .first()
+            .is_some_and(|first| first.to_string() == **name);
+        if settings.sni.is_none() && is_asked_for {
+            let message = format!(
+                "the host `{name}` of `{FIELD}` cannot be sent as a server name, because a part of it begins or ends with a hyphen or its last part is a number, so none is sent; set `sni` in a TLSContext"
+            );
+            self.problems
+                .warning(self.object, "bad_server_name", FIELD, message);
         }
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
+use rustls_pki_types::DnsName;
 
 /// A DNS name as an A-label in lower case; a trailing dot is kept.
 ///
@@ -57,6 +58,12 @@ fn check_labels(name: &str) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// Whether a name as [`dns_name`] gives it, without trailing dot, can be sent as a server name. That
+/// takes more than a look-up does: no hyphen at the edge of a part, and no number as the last part.
+pub(crate) fn is_server_name(name: &str) -> bool {
+    DnsName::try_from(name).is_ok()
 }
 
 /// An authority without its `:port`. Brackets of an IPv6 address go as well.

@@ -44,9 +44,9 @@ pub(crate) fn server_name(authority: &str) -> Option<ServerName> {
     if let Some(ip) = names::ip(host) {
         return Some(ServerName::Ip(ip));
     }
-    names::dns_name(host)
-        .ok()
-        .map(|name| ServerName::Dns(name.trim_end_matches('.').into()))
+    let name = names::dns_name(host).ok()?;
+    let name = name.trim_end_matches('.');
+    names::is_server_name(name).then(|| ServerName::Dns(name.into()))
 }
 
 /// Puts the settings of one upstream together.
@@ -56,8 +56,8 @@ pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
     let (alpn, http, alpn_origin) = protocols(tls, wish.grpc.as_ref());
     let settings = TlsSettings {
         sni: match name {
-            ServerName::Dns(name) => Some(name),
-            ServerName::Ip(_) => None,
+            ServerName::Dns(name) if names::is_server_name(&name) => Some(name),
+            ServerName::Dns(_) | ServerName::Ip(_) => None,
         },
         verify: Verify {
             mode: tls.verify_mode.value,

@@ -558,9 +558,15 @@ impl Reader<'_, '_> {
             self.problems.warning(self.object, "bad_value", FIELD, message);
             return Some(self.sourced(ServerName::Ip(ip), FIELD));
         }
-        match names::dns_name(text) {
-            Ok(name) => Some(self.sourced(ServerName::Dns(name.trim_end_matches('.').into()), FIELD)),
-            Err(why) => {
+        let name = names::dns_name(text).map(|name| name.trim_end_matches('.').to_owned());
+        match name {
+            Ok(name) if names::is_server_name(&name) => {
+                Some(self.sourced(ServerName::Dns(name.into()), FIELD))
+            }
+            bad => {
+                let why = bad
+                    .err()
+                    .unwrap_or("has a hyphen or a number where no server name has one");
                 let message = format!("`{FIELD}` is `{text}`, which {why}; write a DNS name");
                 self.refuse("bad_value", FIELD, message);
                 None

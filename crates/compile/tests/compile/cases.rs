@@ -22,13 +22,25 @@ fn every_case_comes_out_as_expected() {
     );
 }
 
+/// Whatever compile calls TLS settings can be spoken.
+#[test]
+fn the_settings_of_every_case_can_be_spoken() {
+    let mut spoken = 0;
+    for case in sorted(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")) {
+        let world = outcome(&case);
+        for upstream in &world.output.snapshot.upstreams {
+            if let Some(tls) = &upstream.identity.tls {
+                let client = nuncio_tls::ClientTls::new(tls);
+                assert!(client.is_ok(), "{}: {:?}", upstream.name, client.err());
+                spoken += 1;
+            }
+        }
+    }
+    assert!(spoken > 10, "{spoken}");
+}
+
 fn difference(case: &Path) -> Option<String> {
-    let manifests: Vec<String> = sorted(case)
-        .iter()
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
-        .map(|path| fs::read_to_string(path).expect("a case can be read"))
-        .collect();
-    let world = World::new(&manifests.join("\n---\n"), &options(), &LastGood::default());
+    let world = outcome(case);
     let mut got = serde_json::to_string_pretty(&summary(&world.output)).expect("JSON can be written");
     got.push('\n');
     let expected = case.join("expected.json");
@@ -53,6 +65,15 @@ fn difference(case: &Path) -> Option<String> {
         at(&wanted),
         at(&got)
     ))
+}
+
+fn outcome(case: &Path) -> World {
+    let manifests: Vec<String> = sorted(case)
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| fs::read_to_string(path).expect("a case can be read"))
+        .collect();
+    World::new(&manifests.join("\n---\n"), &options(), &LastGood::default())
 }
 
 fn sorted(folder: &Path) -> Vec<PathBuf> {

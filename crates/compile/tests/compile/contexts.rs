@@ -114,6 +114,7 @@ fn sni_that_cannot_be_sent() {
     );
     world.tells(Severity::Warning, "TLSContext ctx spec.sni", "RFC 6066");
     refused("sni: \"a b\"", "spec.sni", "write a DNS name");
+    refused("sni: a-.test", "spec.sni", "write a DNS name");
     refused("sni: \"*.a.test\"", "spec.sni", "write a DNS name");
 }
 

@@ -500,6 +500,22 @@ fn a_host_rewrite_that_is_no_name_is_not_sent_as_one() {
 }
 
 #[test]
+fn a_host_that_tls_cannot_carry_is_not_sent() {
+    for host in ["svc.2", "a-.test", "10.0.0.300"] {
+        let world = served(&format!("service: https://{host}"));
+        assert_eq!(world.sni("m"), None, "{host}");
+        world.tells(
+            Severity::Warning,
+            "Mapping m spec.service",
+            "cannot be sent as a server name",
+        );
+        served(&format!("service: {host}")).fine();
+    }
+    let rewritten = served("service: https://a.test; host_rewrite: svc.2");
+    assert_eq!(rewritten.sni("m").as_deref(), Some("a.test"));
+}
+
+#[test]
 fn p3_grpc_speaks_h2() {
     let world = served("service: https://svc; grpc: true").fine();
     assert_eq!(world.tls("m").alpn[..], [Alpn::H2, Alpn::Http1]);
