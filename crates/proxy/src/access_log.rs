@@ -136,7 +136,9 @@ struct Line<'a> {
 
 #[derive(Serialize)]
 struct UpstreamTls<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<nuncio_model::TlsVersion>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cipher: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,

@@ -217,9 +217,11 @@ impl Hop<'_> {
         let mut last_error = None;
         while let Some(request) = next.take() {
             attempts += 1;
-            let mut lease = self.lease(wanted, attempts > 1, deadline).await?;
             if let Some(entry) = &mut exchange.entry {
                 entry.attempts = attempts;
+            }
+            let mut lease = self.lease(wanted, attempts > 1, deadline, exchange).await?;
+            if let Some(entry) = &mut exchange.entry {
                 entry.endpoint = Some(lease.address());
                 entry.upstream_tls = lease.tls().cloned();
             }
@@ -264,6 +266,7 @@ impl Hop<'_> {
         wanted: Wanted,
         fresh: bool,
         deadline: Option<Instant>,
+        exchange: &mut Exchange,
     ) -> Result<Lease, ProxyError> {
         let limit = self.forward.connect_timeout;
         let now = Instant::now();
@@ -277,11 +280,17 @@ impl Hop<'_> {
             .pool
             .lease(&self.worker.addresses, wanted, fresh, first, limit)
             .await;
-        lease.map_err(|failure| match deadline {
-            Some(deadline) if first == deadline && Instant::now() >= deadline => {
-                ProxyError::timeout(self.forward.timeout.unwrap_or_default())
+        lease.map_err(|error| {
+            if let Some(entry) = &mut exchange.entry {
+                entry.endpoint = error.endpoint;
+                entry.upstream_tls = error.tls;
             }
-            _ => ProxyError::connect(failure),
+            match deadline {
+                Some(deadline) if first == deadline && Instant::now() >= deadline => {
+                    ProxyError::timeout(self.forward.timeout.unwrap_or_default())
+                }
+                _ => ProxyError::connect(error.failure),
+            }
         })
     }
 

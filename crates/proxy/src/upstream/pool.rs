@@ -116,6 +116,25 @@ pub(crate) struct Http2Lease {
     pub(crate) reused: bool,
 }
 
+/// Why there is no connection.
+pub(crate) struct LeaseError {
+    pub(crate) failure: Failure,
+    /// The address that was tried.
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// How far TLS came with it.
+    pub(crate) tls: Option<Arc<HandshakeReport>>,
+}
+
+impl From<Failure> for LeaseError {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failure,
+            endpoint: None,
+            tls: None,
+        }
+    }
+}
+
 impl Pool {
     pub(crate) fn new(live: Arc<LiveUpstream>, codes: Arc<Codes>, grace: Duration) -> Self {
         Self {
@@ -136,7 +155,7 @@ impl Pool {
         fresh: bool,
         deadline: Instant,
         limit: Duration,
-    ) -> Result<Lease, Failure> {
+    ) -> Result<Lease, LeaseError> {
         if self.seen_version.get() != addresses.version.get() {
             self.update_endpoints(addresses, deadline).await?;
         }
@@ -156,7 +175,7 @@ impl Pool {
         // Whoever waits here can share what the one before opens.
         let opening = Rc::clone(&endpoint);
         let Ok(Ok(_permit)) = timeout_at(deadline.into(), opening.opening.acquire()).await else {
-            return Err(waited_too_long(endpoint.live.address, limit));
+            return Err(endpoint.failed(waited_too_long(endpoint.live.address, limit), None));
         };
         match endpoint.stream_unless(fresh) {
             Some(lease) => Ok(lease),
@@ -218,7 +237,7 @@ impl Pool {
         wanted: Wanted,
         deadline: Instant,
         limit: Duration,
-    ) -> Result<Lease, Failure> {
+    ) -> Result<Lease, LeaseError> {
         let permit = self.live.connection_permit().ok_or_else(too_many_connections)?;
         let tls = self.live.endpoint_tls(&endpoint.live, wanted)?;
         let target = tls.map(|(tls, settings)| TlsTarget {
@@ -228,8 +247,9 @@ impl Pool {
         let connected = match connect(endpoint.live.address, target, deadline, limit).await {
             Ok(connected) => connected,
             Err(ConnectError { failure, report }) => {
-                self.record(&endpoint, report.map(Arc::new).as_ref());
-                return Err(failure);
+                let report = report.map(Arc::new);
+                self.record(&endpoint, report.as_ref());
+                return Err(endpoint.failed(failure, report));
             }
         };
         let Connected {
@@ -243,7 +263,7 @@ impl Pool {
             Err(failure) => {
                 let report = report.map(|report| Arc::new(refused(report, &failure)));
                 self.record(&endpoint, report.as_ref());
-                return Err(failure);
+                return Err(endpoint.failed(failure, report));
             }
         };
         let facts = Rc::new(Facts {
@@ -319,6 +339,14 @@ impl EndpointPool {
             tasks: RefCell::default(),
             retired: Cell::new(false),
         })
+    }
+
+    fn failed(&self, failure: Failure, tls: Option<Arc<HandshakeReport>>) -> LeaseError {
+        LeaseError {
+            failure,
+            endpoint: Some(self.live.address),
+            tls,
+        }
     }
 
     fn drive(&self, connection: impl Future<Output = ()> + 'static) {
