@@ -11,7 +11,7 @@ use super::origination;
 use crate::support::certificates::Certificates;
 use crate::support::client::{Client, raw, request};
 use crate::support::peer::{Tls, Upstream, read_head};
-use crate::support::program::Gateway;
+use crate::support::program::{Gateway, mapping};
 use crate::support::refusal::Refusal;
 use crate::support::tls_bytes::{alert, read_record, reset, swallow};
 
@@ -190,4 +190,16 @@ async fn f7_body_that_ends_with_a_close_notify_is_whole() {
     let upstream = upstream.await;
     let gateway = origination(&upstream, &[], &[]).start().await;
     assert_eq!(gateway.get("/").await.text(), "whole");
+}
+
+/// `localhost` is both 127.0.0.1 and ::1, and the upstream listens on the first only.
+#[tokio::test]
+async fn f13_name_with_addresses_of_both_families_is_reached_by_the_one_that_works() {
+    let upstream = Upstream::tls(&Certificates::new().server(&["localhost"])).await;
+    let service = format!("https://localhost:{}", upstream.address.port());
+    let gateway = Gateway::start(mapping("m", "/", &service, &[])).await;
+    gateway.get("/x").await.assert_ok();
+    assert_eq!(upstream.hello().sni.as_deref(), Some("localhost"));
+    let entry = gateway.access_log("/x").await;
+    assert_eq!(entry["endpoint"], upstream.address.to_string(), "{entry:#}");
 }

@@ -265,7 +265,7 @@ fn self_signed(is_ca: IsCa) -> Identity {
 /// The configured CA is the server's own certificate: it is accepted in both modes that refuse, and no
 /// other certificate of the same name is.
 async fn assert_accepts_itself(is_ca: IsCa) {
-    let server = self_signed(is_ca.clone());
+    let server = self_signed(is_ca);
     let upstream = Upstream::tls(&server).await;
     let own = secret("ca", &[("tls.crt", &server.chain)]);
     for mode in ["chain", "full"] {
@@ -278,7 +278,7 @@ async fn assert_accepts_itself(is_ca: IsCa) {
             serde_json::json!({"mode": mode, "result": "ok", "names": ["a.test"]})
         );
 
-        let impostor = Upstream::tls(&self_signed(is_ca.clone())).await;
+        let impostor = Upstream::tls(&self_signed(is_ca)).await;
         let gateway = plan(&impostor, &own, &["ca_secret: ca", &verify]).start().await;
         let refusal = Refusal {
             reason: "unknown_issuer",

@@ -155,6 +155,9 @@ impl Upstream {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, from)) = listener.accept().await {
+                // As servers do. Otherwise an alert may still wait for an acknowledgement when the socket is
+                // closed with something unread in it, and be thrown away for a reset.
+                stream.set_nodelay(true).unwrap();
                 connections.spawn(handle(stream, Record::new(&shared, from)));
             }
         });

@@ -39,6 +39,15 @@ impl Refusal<'_> {
         let handshake = upstream["endpoints"][0]["last_handshake"].clone();
         assert_eq!(handshake["outcome"], self.reason, "{upstream:#}");
         assert_eq!(handshake["message"], entry["message"], "{upstream:#}");
+        assert_eq!(
+            (&entry["endpoint"], &entry["attempts"]),
+            (&upstream["endpoints"][0]["address"], &1.into()),
+            "{entry:#}"
+        );
+        // What was not agreed on is left out.
+        for part in ["version", "cipher", "sni"] {
+            assert_eq!(entry["upstream_tls"][part], handshake[part], "{entry:#}");
+        }
         assert_holds(&handshake["remedy"], self.remedy);
         let counted = upstream["failures"].as_array().unwrap().iter();
         let counted = counted.filter(|failure| failure["reason"] == self.reason).count();
