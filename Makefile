@@ -22,7 +22,7 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 test: ## unit, crate and whole-program tests; needs nothing but Rust
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 
 test-peers: ## against openssl, nginx, HAProxy, Envoy, Caddy, curl and h2load; installs what is missing
 	tests/peers/install

@@ -49,10 +49,20 @@ pub(super) async fn last_handshake(gateway: &Gateway) -> Result<Value> {
 
 /// The sum of the handshake counters whose labels hold `label`.
 pub(super) async fn handshakes(gateway: &Gateway, label: &str) -> Result<f64> {
+    counter(gateway, "nuncio_upstream_handshakes_total{", label).await
+}
+
+/// How many handshakes took two hellos.
+pub(super) async fn hello_retries(gateway: &Gateway) -> Result<f64> {
+    counter(gateway, "nuncio_upstream_hello_retries_total{", "").await
+}
+
+/// The sum of the counters that begin with `name` and hold `label`.
+async fn counter(gateway: &Gateway, name: &str, label: &str) -> Result<f64> {
     let metrics = gateway.admin("/metrics").await;
     let mut sum = 0.0;
     for line in metrics.text().lines() {
-        if line.starts_with("nuncio_upstream_handshakes_total{") && line.contains(label) {
+        if line.starts_with(name) && line.contains(label) {
             sum += line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?;
         }
     }

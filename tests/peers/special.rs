@@ -2,7 +2,7 @@
 
 use super::Result;
 use super::files::Files;
-use super::gateway::{get, in_front_of, last_handshake};
+use super::gateway::{get, hello_retries, in_front_of, last_handshake};
 use super::servers;
 use super::upstreams::verified;
 
@@ -48,6 +48,11 @@ async fn p13_server_that_asks_for_another_key_share_is_given_it() -> Result {
     assert!(
         group.contains("256"),
         "P-256 is all that the server takes: {group}"
+    );
+    assert_eq!(
+        hello_retries(&gateway).await?,
+        1.0,
+        "the first hello offered no P-256 key"
     );
     Ok(())
 }
