@@ -5,5 +5,5 @@ pub mod client;
 pub mod peer;
 pub mod program;
 pub mod refusal;
-pub mod waiting;
 pub mod tls_bytes;
+pub mod waiting;
