@@ -5,12 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Outcome, Reason, Resolve};
+use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Reason, Resolve, TlsVersion};
+use tokio::time::timeout;
 
-use crate::upstream::connector::{TlsTarget, connect};
+use crate::upstream::connector::{Connected, TlsTarget, connect};
 use crate::upstream::dns::Dns;
 use crate::upstream::live::{LiveUpstream, Wanted};
-use crate::upstream::pool::{sockets, speaks_http2};
+use crate::upstream::pool::{refused, sockets, speaks_http2};
+
+/// How long a peer may take to judge our certificate when the handshake is over.
+const VERDICT: Duration = Duration::from_secs(1);
 
 /// How to probe.
 #[derive(Clone, Copy, Debug)]
@@ -97,20 +101,30 @@ async fn probe_endpoint(
         endpoint: tls,
         settings,
     });
-    match connect(address, target, Instant::now() + limit, limit).await {
-        Ok(connected) => {
-            let refused =
-                speaks_http2(live.identity.http, Wanted::Configured, connected.alpn, &endpoint).err();
-            let report = connected.report.map(|mut report| {
-                if let Some(failure) = &refused {
-                    report.outcome = Outcome::Failed(failure.reason);
-                    report.message.clone_from(&failure.message);
-                    report.remedy.clone_from(&failure.remedy);
-                }
-                report
-            });
-            (report, refused)
-        }
-        Err(error) => (error.report, Some(error.failure)),
+    let mut connected = match connect(address, target, Instant::now() + limit, limit).await {
+        Ok(connected) => connected,
+        Err(error) => return (error.report, Some(error.failure)),
+    };
+    let Some(report) = connected.report.take() else {
+        return (None, None);
+    };
+    let http = live.identity.http;
+    let failure = match speaks_http2(http, Wanted::Configured, connected.alpn, &endpoint) {
+        Ok(_) => refusal(&mut connected, &report).await,
+        Err(mismatch) => Some(mismatch),
+    };
+    match failure {
+        Some(failure) => (Some(refused(report, &failure)), Some(failure)),
+        None => (Some(report), None),
     }
+}
+
+/// Under TLS 1.3 a peer judges our certificate when the handshake is over for us (row P16). It says
+/// nothing where it is content and sends no session tickets, so it is given only so much time.
+async fn refusal(connected: &mut Connected, report: &HandshakeReport) -> Option<Failure> {
+    let judged_later = report.version == Some(TlsVersion::V1_3) && report.client_certificate.requested;
+    if judged_later {
+        let _ = timeout(VERDICT, connected.io.first_record()).await;
+    }
+    connected.cause.get().cloned()
 }

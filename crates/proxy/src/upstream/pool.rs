@@ -619,7 +619,8 @@ pub(crate) fn speaks_http2(
     }
 }
 
-fn refused(mut report: HandshakeReport, failure: &Failure) -> HandshakeReport {
+/// The report of a handshake that went well and was of no use.
+pub(crate) fn refused(mut report: HandshakeReport, failure: &Failure) -> HandshakeReport {
     report.outcome = Outcome::Failed(failure.reason);
     report.message.clone_from(&failure.message);
     report.remedy.clone_from(&failure.remedy);

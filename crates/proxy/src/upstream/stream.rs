@@ -6,6 +6,7 @@
 //! buffer is held besides those of rustls.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -229,6 +230,16 @@ fn would_block(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
     match poll {
         Poll::Ready(result) => result,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+impl UpstreamIo {
+    /// Waits for the first that the peer says by TLS after the handshake; an alert becomes the cause.
+    pub(crate) async fn first_record(&mut self) {
+        if let Self::Tls(io) = self {
+            // Whatever came, or that nothing did, is for who asks for the cause.
+            let _ = poll_fn(|cx| io.poll_records(cx)).await;
+        }
     }
 }
 
