@@ -112,7 +112,7 @@ async fn d6_tls_to_a_cleartext_port_is_refused_at_once() {
     let plan = Gateway::with(manifests).resolve("svc:80", upstream.address);
     let gateway = plan.start().await;
     gateway.get("/").await.assert_refused("not_tls");
-    let handshake = &gateway.upstream_of("m").await["endpoints"][0]["last_handshake"];
+    let handshake = gateway.last_handshake("m").await;
     assert_eq!(handshake["outcome"], "not_tls", "{handshake:#}");
     let message = handshake["message"].as_str().unwrap();
     assert!(message.contains("HTTP/1.1 400"), "{handshake:#}");
@@ -165,6 +165,13 @@ async fn d8_a_missing_context_is_no_handshake_without_it() {
     assert_unresolved("https://svc").await;
 }
 
+/// The metric of problems that are errors.
+async fn errors(gateway: &Gateway) -> f64 {
+    gateway
+        .count("nuncio_config_problems", &[("severity", "error")])
+        .await
+}
+
 #[tokio::test]
 async fn d9_a_deleted_context_serves_on_until_the_restart() {
     let ca = Certificates::new();
@@ -184,8 +191,7 @@ async fn d9_a_deleted_context_serves_on_until_the_restart() {
 
     let gateway = plan(&context).start().await;
     gateway.get("/bare/").await.assert_ok();
-    let errors = "nuncio_config_problems{severity=\"error\"}";
-    assert_eq!(gateway.metric(errors).await, Some(0.0));
+    assert_eq!(errors(&gateway).await, 0.0);
     assert_eq!(gateway.upstream_of("bare").await["stale"], false);
 
     gateway.remove("context.yaml");
@@ -210,7 +216,7 @@ async fn d9_a_deleted_context_serves_on_until_the_restart() {
         let problem = gateway.problem(mapping, "stale").await;
         assert_eq!(problem["severity"], "error", "{problem:#}");
     }
-    assert_eq!(gateway.metric(errors).await, Some(2.0));
+    assert_eq!(errors(&gateway).await, 2.0);
 
     let before = upstream.connections().len();
     drop(gateway);
@@ -249,7 +255,7 @@ async fn d11_a_context_of_a_ca_alone_verifies_and_offers_no_certificate() {
     let gateway = plan.resolve("svc:8443", bad.address).start().await;
     gateway.get("/good/").await.assert_ok();
     assert_eq!(good.last().session.unwrap().client, None);
-    let handshake = &gateway.upstream_of("good").await["endpoints"][0]["last_handshake"];
+    let handshake = gateway.last_handshake("good").await;
     let certificate = &handshake["client_certificate"];
     assert_eq!(
         (&certificate["requested"], &certificate["sent"]),

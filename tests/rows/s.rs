@@ -30,11 +30,6 @@ fn sni(upstream: &Upstream) -> Option<String> {
     upstream.hello().sni
 }
 
-/// The last handshake with the one endpoint of a Mapping's upstream.
-async fn handshake(gateway: &Gateway, mapping: &str) -> Value {
-    gateway.upstream_of(mapping).await["endpoints"][0]["last_handshake"].clone()
-}
-
 /// A Mapping at `/name/` whose peer is verified whole against `ca`; `more` are lines of its TLSContext,
 /// which has the same name.
 fn verified(name: &str, service: &str, more: &[&str]) -> String {
@@ -49,7 +44,7 @@ async fn mismatch(gateway: &Gateway, name: &str) -> String {
         .get(&format!("/{name}/"))
         .await
         .assert_refused("name_mismatch");
-    let handshake = handshake(gateway, name).await;
+    let handshake = gateway.last_handshake(name).await;
     assert_eq!(handshake["outcome"], "name_mismatch", "{handshake:#}");
     handshake["message"].as_str().unwrap().to_owned()
 }
@@ -63,7 +58,7 @@ async fn s1_the_host_of_service_is_the_server_name() {
         gateway.authority(),
         "Host is the client's"
     );
-    assert_eq!(handshake(&gateway, "m").await["sni"], "a.test");
+    assert_eq!(gateway.last_handshake("m").await["sni"], "a.test");
 }
 
 #[tokio::test]
@@ -124,7 +119,7 @@ async fn s7_an_international_name_is_sent_and_verified_as_its_a_label() {
     let gateway = plan.resolve("bücher.test:8443", other.address).start().await;
     gateway.get("/good/").await.assert_ok();
     assert_eq!(sni(&upstream).as_deref(), Some("xn--bcher-kva.test"));
-    let handshake = handshake(&gateway, "good").await;
+    let handshake = gateway.last_handshake("good").await;
     assert_eq!(
         handshake["verify"]["names"],
         json!(["xn--bcher-kva.test"]),
@@ -139,7 +134,7 @@ async fn s8_an_address_is_no_server_name() {
     assert_eq!(sni(&upstream), None);
     // Not even an empty extension: 0x0000 is the number of server_name.
     assert!(!extensions(&upstream.last().bytes).contains(&0));
-    assert_eq!(handshake(&gateway, "m").await["sni"], Value::Null);
+    assert_eq!(gateway.last_handshake("m").await["sni"], Value::Null);
 }
 
 /// The numbers of the extensions in a ClientHello, which begins the bytes of a connection.
@@ -179,7 +174,7 @@ async fn s9_sni_names_an_address_that_is_connected_to() {
     for name in ["m", "good"] {
         gateway.get(&format!("/{name}/")).await.assert_ok();
         assert_eq!(sni(&good).as_deref(), Some("a.test"));
-        let verify = &handshake(&gateway, name).await["verify"];
+        let verify = &gateway.last_handshake(name).await["verify"];
         assert_eq!(
             (&verify["result"], &verify["names"]),
             (&"ok".into(), &json!(["a.test"]))
@@ -316,7 +311,7 @@ async fn s13_a_service_is_verified_by_any_of_its_cluster_forms() {
             mismatch(&gateway, &format!("bad{number}-{port}")).await;
         }
     }
-    let names = &handshake(&gateway, "good0-1003").await["verify"]["names"];
+    let names = &gateway.last_handshake("good0-1003").await["verify"]["names"];
     let mut names: Vec<&str> = names
         .as_array()
         .unwrap()

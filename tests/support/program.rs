@@ -394,14 +394,6 @@ impl Gateway {
         found.clone()
     }
 
-    /// A sample of `/metrics`, its labels in the order in which they are printed:
-    /// `nuncio_config_problems{severity="error"}`.
-    pub async fn metric(&self, sample: &str) -> Option<f64> {
-        let page = self.admin("/metrics").await;
-        let mut lines = page.text().lines();
-        lines.find_map(|line| line.strip_prefix(sample)?.trim().parse().ok())
-    }
-
     /// Waits for an access-log entry with this path.
     pub async fn access_log(&self, path: &str) -> Value {
         eventually("an access-log entry", async || {
