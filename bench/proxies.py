@@ -236,7 +236,8 @@ COMMANDS = {"envoy": envoy, "nginx": nginx, "haproxy": haproxy}
 
 # How to ask a program for its version, and where the version is in the answer.
 VERSIONS = {
-    "nuncio": ("--version", r"nuncio (\S+)"),
+    # Its commit: what was measured may be older than what lies here.
+    "nuncio": ("--version", r"\((commit \w+)"),
     "envoy": ("--version", r"version: \w+/([0-9.]+)"),
     "nginx": ("-v", r"nginx/(\S+)"),
     "haproxy": ("-v", r"version (\S+)"),
