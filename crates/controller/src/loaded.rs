@@ -285,6 +285,10 @@ impl Shelf {
 
     fn read_again(&mut self, mut file: SourceFile, objects: Vec<Object>, entry: &Entry) {
         file.fingerprint = entry.fingerprint;
+        if file.problems.is_empty() && Manifest::is_still(&file.path, &file.text) {
+            self.put(file, objects);
+            return;
+        }
         let mut manifest = Manifest::read(&file.path, &file.name);
         if !objects.is_empty() && manifest.problems.is_empty() && manifest.text.trim().is_empty() {
             let message = format!(

@@ -114,6 +114,11 @@ impl Manifest {
         }
     }
 
+    /// Whether the file holds `text`, which costs less to see than to read it as objects.
+    pub(crate) fn is_still(path: &Path, text: &str) -> bool {
+        read_bounded(path, MANIFEST_LIMIT).is_ok_and(|bytes| bytes == text.as_bytes())
+    }
+
     fn not_utf8(bytes: &[u8], at: usize, name: &Arc<str>) -> Self {
         let before = &bytes[..at];
         let line_start = before
