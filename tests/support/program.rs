@@ -12,6 +12,7 @@ use http::{Method, Request};
 use http_body_util::Full;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpSocket;
 
 use super::client::{Client, Response, request};
 use super::waiting::eventually;
@@ -219,7 +220,8 @@ impl Plan {
         let folder = tempfile::tempdir().unwrap();
         let manifests = folder.path().join("manifests");
         std::fs::create_dir(&manifests).unwrap();
-        let port = free_port();
+        let kept = KeptPort::new();
+        let port = kept.number;
         let mut text = self.manifests.replace("$PORT", &port.to_string());
         if !text.contains("kind: Listener") {
             text = format!("{}---\n{text}", listener(port));
@@ -256,6 +258,7 @@ impl Plan {
             admin,
             program,
             folder,
+            _port: kept,
         })
     }
 }
@@ -267,6 +270,27 @@ fn admin_when_ready(log: &[String]) -> Option<SocketAddr> {
         .find_map(|line| line.split_once("admin interface on http://"))?;
     let ready = log.iter().any(|line| line.ends_with(" ready"));
     ready.then(|| rest.trim().parse().unwrap())
+}
+
+/// A port of 127.0.0.1 that nobody else is given for as long as this lives. A gateway can listen on it, since
+/// it shares its ports among its workers; for the same reason two gateways that are given one port would
+/// share it and never notice.
+struct KeptPort {
+    number: u16,
+    _socket: TcpSocket,
+}
+
+impl KeptPort {
+    fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        // Only now: a port that may be shared could be one that is.
+        socket.set_reuseport(true).unwrap();
+        Self {
+            number: socket.local_addr().unwrap().port(),
+            _socket: socket,
+        }
+    }
 }
 
 /// A port of 127.0.0.1 that was free a moment ago.
@@ -319,6 +343,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     pub program: Running,
     folder: TempDir,
+    _port: KeptPort,
 }
 
 impl Gateway {
