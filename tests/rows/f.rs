@@ -15,12 +15,12 @@ use crate::support::program::{Gateway, mapping};
 use crate::support::refusal::Refusal;
 use crate::support::tls_bytes::{alert, read_record, reset, swallow};
 
-/// Short enough not to be waited for long, and far longer than a handshake on this host takes.
-const CONNECT_TIMEOUT: &str = "connect_timeout_ms: 300";
+/// Short enough not to be waited for long, and long enough for a busy host to send the first bytes.
+const CONNECT_TIMEOUT: &str = "connect_timeout_ms: 1000";
 
 async fn assert_took_the_connect_timeout(gateway: &Gateway, path: &str) {
     let entry = gateway.access_log(path).await;
-    assert!(entry["duration_ms"].as_f64().unwrap() >= 300.0, "{entry:#}");
+    assert!(entry["duration_ms"].as_f64().unwrap() >= 1000.0, "{entry:#}");
 }
 
 #[tokio::test]
@@ -32,11 +32,7 @@ async fn f1_silent_upstream_is_handshake_timeout() {
         message: &["accepted the connection and did not answer the TLS hello in time"],
         remedy: &["connect_timeout_ms", "spec.ecdh_curves"],
     };
-    let handshake = refusal.assert_told(&gateway, "m", "/x").await;
-    assert!(
-        handshake["duration_ms"].as_f64().unwrap() >= 200.0,
-        "{handshake:#}"
-    );
+    refusal.assert_told(&gateway, "m", "/x").await;
     assert_took_the_connect_timeout(&gateway, "/x").await;
     assert_eq!(upstream.connections().len(), 1, "a timeout is not tried again");
 }

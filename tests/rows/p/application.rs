@@ -20,7 +20,7 @@ use super::super::origination;
 use super::{offers, server};
 use crate::support::client::{Client, raw};
 use crate::support::peer::{Tls, Upstream, answer_ok, read_head, serve_http};
-use crate::support::program::Gateway;
+use crate::support::program::{Gateway, Plan};
 use crate::support::refusal::Refusal;
 
 /// A gRPC call as a server got it.
@@ -212,20 +212,15 @@ async fn p9_upgrade_takes_a_connection_for_http_1_1_only() {
     assert_eq!(upstream.connections().len(), 2, "HTTP/2 goes on where it was");
 }
 
-/// A gateway in front of an upstream that speaks HTTP/2.
-async fn in_front_of_h2(upstream: &Upstream, http10: bool) -> Gateway {
-    let module = format!(
-        "apiVersion: getambassador.io/v3alpha1\nkind: Module\nmetadata:\n  name: ambassador\nspec:\n  config:\n    \
-         enable_http10: {http10}\n"
-    );
-    let plan = origination(upstream, &[], &["alpn_protocols: h2"]);
-    plan.file("module.yaml", &module).start().await
+/// In front of an upstream that is spoken to in HTTP/2.
+fn in_front_of_h2(upstream: &Upstream) -> Plan {
+    origination(upstream, &[], &["alpn_protocols: h2"])
 }
 
 #[tokio::test]
-async fn p10_http_1_0_clients_are_served_where_they_are_let_in() {
+async fn p10_http_1_0_clients_are_served_unless_they_are_kept_out() {
     let (upstream, calls) = grpc_server(Tls::with(&server())).await;
-    let gateway = in_front_of_h2(&upstream, true).await;
+    let gateway = in_front_of_h2(&upstream).start().await;
     let answer = raw(gateway.address, "GET /a HTTP/1.0\r\nhost: a.test\r\n\r\n").await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
@@ -244,7 +239,10 @@ async fn p10_http_1_0_clients_are_served_where_they_are_let_in() {
         "{entry:#}"
     );
 
-    let gateway = in_front_of_h2(&upstream, false).await;
+    let module = "apiVersion: getambassador.io/v3alpha1\nkind: Module\nmetadata:\n  name: ambassador\nspec:\n  \
+                  config:\n    enable_http10: false\n";
+    let plan = in_front_of_h2(&upstream).file("module.yaml", module);
+    let gateway = plan.start().await;
     let answer = raw(gateway.address, "GET /b HTTP/1.0\r\nhost: a.test\r\n\r\n").await;
     assert!(answer.contains(" 426 Upgrade Required\r\n"), "{answer}");
     assert!(calls.lock().unwrap().is_empty());
@@ -253,7 +251,7 @@ async fn p10_http_1_0_clients_are_served_where_they_are_let_in() {
 #[tokio::test]
 async fn p10_trailers_cross_both_ways() {
     let (upstream, calls) = grpc_server(Tls::with(&server())).await;
-    let gateway = in_front_of_h2(&upstream, false).await;
+    let gateway = in_front_of_h2(&upstream).start().await;
 
     // HTTP/1.1 by the byte: trailers of the request in chunked coding, those of the answer because of `te`.
     let asked = "POST /a HTTP/1.1\r\nhost: a.test\r\nte: trailers\r\nconnection: te, close\r\ntrailer: x-sum\r\n\
@@ -296,7 +294,7 @@ async fn p10_trailers_cross_both_ways() {
 #[tokio::test]
 async fn p10_client_that_waits_for_100_continue_is_told_to() {
     let (upstream, calls) = grpc_server(Tls::with(&server())).await;
-    let gateway = in_front_of_h2(&upstream, false).await;
+    let gateway = in_front_of_h2(&upstream).start().await;
     let mut client = TcpStream::connect(gateway.address).await.unwrap();
     let head = "POST /a HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
     client.write_all(head.as_bytes()).await.unwrap();
@@ -327,7 +325,7 @@ async fn p10_answers_without_a_body_have_none() {
         response.body(Full::default()).unwrap()
     });
     let upstream = tls.start().await;
-    let gateway = in_front_of_h2(&upstream, false).await;
+    let gateway = in_front_of_h2(&upstream).start().await;
     // One connection: a body that is not there, or one byte too many, would spoil what follows.
     let mut client = Client::http1(gateway.address).await;
     for (path, status) in [("/204", 204), ("/304", 304), ("/204", 204), ("/200", 200)] {
