@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nuncio_model::{
-    CertificateInfo, ClientIdentity, EndpointStatus, ObjectRef, Origin, Resolve, Roots, Snapshot, TlsOrigins,
-    TlsSettings, TlsVersion, Upstream, UpstreamHttp, UpstreamIndex, UpstreamStatus, VerifyMode, hex,
+    CertificateInfo, ClientIdentity, CrlSet, EndpointStatus, ObjectRef, Origin, Resolve, Roots, Snapshot,
+    TlsOrigins, TlsSettings, TlsVersion, Upstream, UpstreamHttp, UpstreamIndex, UpstreamStatus, VerifyMode,
+    hex,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -138,6 +139,8 @@ struct TlsView<'a> {
     verify_mode: Sourced<'a, VerifyMode>,
     verify_names: Sourced<'a, Vec<String>>,
     roots: Sourced<'a, RootsView>,
+    crl: Sourced<'a, Option<CrlView>>,
+    pins: Sourced<'a, Vec<String>>,
     client_certificate: Sourced<'a, Option<ClientView<'a>>>,
     min_version: Sourced<'a, TlsVersion>,
     max_version: Sourced<'a, TlsVersion>,
@@ -153,7 +156,9 @@ impl<'a> TlsView<'a> {
             .client
             .as_deref()
             .map(|client| ClientView::of(loaded, client));
-        let client_origin = origins.client_certificate.as_ref().unwrap_or(&Origin::BuiltIn);
+        let pins = settings.verify.pins.iter().map(ToString::to_string).collect();
+        let crl = settings.verify.crls.as_deref().map(CrlView::of);
+        let or_built_in = |origin: &'a Option<Origin>| origin.as_ref().unwrap_or(&Origin::BuiltIn);
         Self {
             enabled: from(&origins.enabled, true),
             context: origins.context.as_ref(),
@@ -161,7 +166,9 @@ impl<'a> TlsView<'a> {
             verify_mode: from(&origins.verify_mode, settings.verify.mode),
             verify_names: from(&origins.verify_names, names),
             roots: from(&origins.roots, RootsView::of(&settings.verify.roots)),
-            client_certificate: from(client_origin, client),
+            crl: from(or_built_in(&origins.crl), crl),
+            pins: from(or_built_in(&origins.pins), pins),
+            client_certificate: from(or_built_in(&origins.client_certificate), client),
             min_version: from(&origins.min_version, settings.min_version),
             max_version: from(&origins.max_version, settings.max_version),
             cipher_suites: from(&origins.cipher_suites, settings.offered_cipher_suites().collect()),
@@ -199,6 +206,23 @@ impl RootsView {
         Self {
             bundle,
             system: roots.system,
+        }
+    }
+}
+
+/// The revocation lists.
+#[derive(Debug, Serialize)]
+struct CrlView {
+    lists: usize,
+    /// Over all of them; equal sets have equal digests.
+    sha256: String,
+}
+
+impl CrlView {
+    fn of(crls: &CrlSet) -> Self {
+        Self {
+            lists: crls.lists.len(),
+            sha256: hex(&crls.digest),
         }
     }
 }

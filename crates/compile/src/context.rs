@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use nuncio_crds::TlsContextSpec;
 use nuncio_model::{
-    AlgorithmName, Alpn, ClientIdentity, LoadedCertificate, ObjectRef, Origin, TlsVersion, TrustBundle,
-    VerifyMode, VerifyName,
+    AlgorithmName, Alpn, ClientIdentity, CrlSet, LoadedCertificate, ObjectRef, Origin, Pin, TlsVersion,
+    TrustBundle, VerifyMode, VerifyName,
 };
 
 use crate::decode;
@@ -62,6 +62,8 @@ pub(crate) struct ContextTls {
     pub(crate) verify_names: Option<Sourced<Arc<[VerifyName]>>>,
     /// The system's roots count; who said so.
     pub(crate) system_roots: Option<Origin>,
+    pub(crate) crls: Option<Sourced<Arc<CrlSet>>>,
+    pub(crate) pins: Option<Sourced<Arc<[Pin]>>>,
     pub(crate) min_version: Sourced<TlsVersion>,
     pub(crate) max_version: Sourced<TlsVersion>,
     pub(crate) cipher_suites: Sourced<Arc<[AlgorithmName]>>,
@@ -86,6 +88,8 @@ impl ContextTls {
             system_roots: (value != VerifyMode::None).then_some(Origin::BuiltIn),
             verify_mode: Sourced { value, origin },
             verify_names: None,
+            crls: None,
+            pins: None,
             min_version: Sourced::built_in(TlsVersion::V1_2),
             max_version: Sourced::built_in(TlsVersion::V1_3),
             cipher_suites: Sourced::built_in(Arc::from([])),

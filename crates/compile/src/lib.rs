@@ -8,7 +8,8 @@
 //!                                             Listeners ──▶ Snapshot
 //! ```
 //!
-//! [`compile`] is total and pure: it reads no clock, no file and no network, and whatever a user
+//! [`compile`] is total and pure: it reads no clock, no file and no network (but for the system's roots, which
+//! the first revocation list that is checked against them loads for the whole process), and whatever a user
 //! wrote becomes either a route or a [`nuncio_model::Problem`], most often both.
 
 mod context;
@@ -131,6 +132,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
             certificates: certificates(&last_good),
             problems: all.into(),
             settings: gateway.settings.clone(),
+            compiled: None,
         },
         endpoints: services.table(),
         last_good,
@@ -148,7 +150,12 @@ pub fn endpoints(objects: &Objects, options: &Options) -> EndpointTable {
 
 /// Files that TLSContexts name; whoever calls [`compile`] reads them into [`Objects::files`].
 pub fn referenced_files(objects: &[Object]) -> Vec<PathBuf> {
-    const FIELDS: [&str; 3] = ["cert_chain_file", "private_key_file", "cacert_chain_file"];
+    const FIELDS: [&str; 4] = [
+        "cert_chain_file",
+        "private_key_file",
+        "cacert_chain_file",
+        "crl_file",
+    ];
     let expanded = inventory::expand(objects, &mut Problems::default());
     let mut files = BTreeSet::new();
     for object in expanded

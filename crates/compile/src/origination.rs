@@ -66,6 +66,11 @@ pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
                 bundle: tls.bundle.as_ref().map(|bundle| Arc::clone(&bundle.value)),
                 system: tls.system_roots.is_some(),
             },
+            crls: tls.crls.as_ref().map(|crls| Arc::clone(&crls.value)),
+            pins: tls
+                .pins
+                .as_ref()
+                .map_or_else(|| Arc::from([]), |pins| Arc::clone(&pins.value)),
         },
         client: tls.client.as_ref().map(|client| Arc::clone(&client.value)),
         min_version: tls.min_version.value,
@@ -82,6 +87,8 @@ pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
         verify_mode: tls.verify_mode.origin.clone(),
         verify_names: names_origin,
         roots: roots_origin(tls),
+        crl: tls.crls.as_ref().map(|crls| crls.origin.clone()),
+        pins: tls.pins.as_ref().map(|pins| pins.origin.clone()),
         client_certificate: tls.client.as_ref().map(|client| client.origin.clone()),
         min_version: tls.min_version.origin.clone(),
         max_version: tls.max_version.origin.clone(),

@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use data_encoding::BASE64;
 use nuncio_crds::Secret;
-use nuncio_model::{CertificateRole, ClientIdentity, LoadedCertificate, TrustBundle};
-use nuncio_tls::{Finding, MaterialError, client_identity, describe, is_ca, trust_bundle};
+use nuncio_model::{CertificateRole, ClientIdentity, CrlSet, Digest, LoadedCertificate, Roots, TrustBundle};
+use nuncio_tls::{Finding, MaterialError, client_identity, crl_set, describe, is_ca, trust_bundle};
 
 use crate::decode;
 use crate::inventory::by_name;
@@ -20,6 +20,9 @@ const TYPES: &[&str] = &["Opaque", "kubernetes.io/tls", "istio.io/key-and-cert"]
 
 /// Keys of a Secret under which a CA stands beside what may be a leaf (decision 11).
 const CA_KEYS: &[&str] = &["ca.crt", "root-cert.pem", "cacert"];
+
+/// Keys of a Secret under which a revocation list stands; the second is how old manifests call it (D.4).
+const CRL_KEYS: &[&str] = &["crl.pem", "user.key"];
 
 /// Which Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +89,16 @@ impl Unusable {
     }
 }
 
+/// Revocation lists that can be used, and what is to be told of them to whoever uses them.
+#[derive(Clone, Debug)]
+pub(crate) struct Revocations {
+    pub(crate) set: Arc<CrlSet>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Lists are checked against roots, so one Secret may be good for some contexts and not for others.
+type CrlKey = (SecretName, Option<Digest>, bool);
+
 type Outcome<T> = Result<Loaded<T>, Unusable>;
 
 /// Everything that certificates are loaded from.
@@ -98,6 +111,7 @@ pub(crate) struct Materials<'a> {
     servers: HashMap<SecretName, Result<(), Unusable>>,
     authorities: HashMap<SecretName, Outcome<TrustBundle>>,
     roots: HashMap<SecretName, Option<Outcome<TrustBundle>>>,
+    crls: HashMap<CrlKey, Result<Revocations, Unusable>>,
 }
 
 /// Decoded values of a Secret by key; empty ones are left out.
@@ -114,6 +128,7 @@ impl<'a> Materials<'a> {
             servers: HashMap::new(),
             authorities: HashMap::new(),
             roots: HashMap::new(),
+            crls: HashMap::new(),
         }
     }
 
@@ -243,6 +258,49 @@ impl<'a> Materials<'a> {
         Ok(Loaded {
             value: Arc::new(bundle),
             certificates,
+        })
+    }
+
+    /// The revocation lists of a Secret, checked against the roots that they are to be used with.
+    pub(crate) fn crls(
+        &mut self,
+        name: &SecretName,
+        roots: &Roots,
+        problems: &mut Problems,
+    ) -> Result<Revocations, Unusable> {
+        let bundle = roots.bundle.as_ref().map(|bundle| bundle.digest);
+        let key = (name.clone(), bundle, roots.system);
+        if let Some(outcome) = self.crls.get(&key) {
+            return outcome.clone();
+        }
+        let outcome = self.load_crls(name, roots, problems);
+        self.crls.insert(key, outcome.clone());
+        outcome
+    }
+
+    fn load_crls(
+        &mut self,
+        name: &SecretName,
+        roots: &Roots,
+        problems: &mut Problems,
+    ) -> Result<Revocations, Unusable> {
+        let contents = self.contents(name, problems)?;
+        let (_, pem) =
+            first(&contents, CRL_KEYS).ok_or_else(|| missing(name, "no revocation list", "crl.pem"))?;
+        let (set, findings) = crl_set(pem, roots, self.now).map_err(|error| unusable(name, &error))?;
+        Ok(Revocations {
+            set: Arc::new(set),
+            findings,
+        })
+    }
+
+    /// The revocation lists of a file, likewise.
+    pub(crate) fn crls_from_file(&self, path: &str, roots: &Roots) -> Result<Revocations, Unusable> {
+        let pem = self.file(path)?;
+        let (set, findings) = crl_set(pem, roots, self.now).map_err(|error| in_file(path, &error))?;
+        Ok(Revocations {
+            set: Arc::new(set),
+            findings,
         })
     }
 

@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use data_encoding::BASE64;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -150,6 +151,35 @@ pub struct TrustBundle {
     pub digest: Digest,
 }
 
+/// A revocation list that one of the trusted CAs signed.
+pub struct Crl {
+    /// DER of the list.
+    pub der: Vec<u8>,
+    /// Content octets of the SubjectPublicKeyInfo whose key signed it. The list speaks of certificates
+    /// that this key signed under the list's issuer name, and of no others.
+    pub signer: Vec<u8>,
+}
+
+/// Revocation lists that are in force: of each issuer and distribution point the newest. Checked: each is
+/// signed by a trusted CA. Compares by content.
+pub struct CrlSet {
+    /// In the order in which they were given.
+    pub lists: Vec<Crl>,
+    /// Over all lists and signers, order included.
+    pub digest: Digest,
+}
+
+/// A public key that a chain must hold: SHA-256 over the DER of its SubjectPublicKeyInfo (RFC 7469 section
+/// 2.4). Displays as it is configured, `sha256/BASE64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pin(pub Digest);
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256/{}", BASE64.encode_display(&self.0))
+    }
+}
+
 macro_rules! compares_by_digest {
     ($type:ty, $name:literal) => {
         impl PartialEq for $type {
@@ -173,6 +203,7 @@ macro_rules! compares_by_digest {
 
 compares_by_digest!(ClientIdentity, "ClientIdentity");
 compares_by_digest!(TrustBundle, "TrustBundle");
+compares_by_digest!(CrlSet, "CrlSet");
 
 /// Lower-case hexadecimal digits of `bytes`.
 pub fn hex(bytes: &[u8]) -> String {
@@ -201,6 +232,11 @@ pub struct Verify {
     pub names: Arc<[VerifyName]>,
     /// What ends a chain.
     pub roots: Roots,
+    /// Which certificates in a chain were revoked; none where no list was given.
+    pub crls: Option<Arc<CrlSet>>,
+    /// Any one suffices, on the leaf or on any certificate of the verified chain up to the CA that ends it;
+    /// empty pins nothing.
+    pub pins: Arc<[Pin]>,
 }
 
 /// All that decides a TLS session with an upstream.
@@ -291,6 +327,10 @@ pub struct TlsOrigins {
     pub verify_names: Origin,
     /// Of the roots.
     pub roots: Origin,
+    /// Of the revocation lists; absent where there are none.
+    pub crl: Option<Origin>,
+    /// Of the pins; absent where there are none.
+    pub pins: Option<Origin>,
     /// Of the client certificate; absent where there is none.
     pub client_certificate: Option<Origin>,
     /// Of the lowest version.

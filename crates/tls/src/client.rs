@@ -6,7 +6,9 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use nuncio_model::{AlgorithmName, ClientIdentity, Digest, Failure, TlsSettings, TlsVersion, VerifyMode};
+use nuncio_model::{
+    AlgorithmName, ClientIdentity, Digest, Failure, Pin, TlsSettings, TlsVersion, Verify, VerifyMode,
+};
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{self, ALL_CIPHER_SUITES, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms};
@@ -23,10 +25,11 @@ use crate::failure::unusable;
 use crate::interned::Interned;
 use crate::key::signing_key;
 use crate::names::{TLS12_SUITES, TLS13_SUITES};
+use crate::revocation::Revocation;
 use crate::roots::Trust;
 use crate::session::Sessions;
 use crate::verifier::{Shown, Verifier};
-use crate::verify::Judge;
+use crate::verify::{Judge, Standards};
 use crate::{Handshake, MaterialError};
 
 /// The crypto provider that everything uses: aws-lc-rs, with the groups and the order of suites that
@@ -128,7 +131,7 @@ static KEYS: Interned<Digest, CertifiedKey> = Interned::new();
 impl ClientTls {
     /// Prepares TLS with these settings. The first call that trusts the system's roots loads them.
     ///
-    /// Fails with `bad_sni`, `no_roots`, `no_cipher_suite`, `no_group`, `bad_settings`, or for a client
+    /// Fails with `bad_sni`, `no_roots`, `no_cipher_suite`, `no_group`, `bad_settings`, `bad_crl`, or for a client
     /// key that cannot be used; settings that compile made from checked material do none of this but
     /// for `bad_sni`.
     pub fn new(settings: &Arc<TlsSettings>) -> Result<Arc<Self>, MaterialError> {
@@ -252,8 +255,30 @@ fn verifier(settings: &TlsSettings) -> Result<Verifier, MaterialError> {
     }
     Ok(Verifier {
         mode: verify.mode,
-        judge: Judge::new(Trust::of(&roots), Arc::clone(&verify.names)),
+        judge: Judge::new(Standards {
+            trust: Trust::of(&roots),
+            names: Arc::clone(&verify.names),
+            revocation: revocation(verify)?,
+            pins: pins(verify),
+        }),
     })
+}
+
+/// The revocation lists; mode `none` asks no questions.
+fn revocation(verify: &Verify) -> Result<Option<Arc<Revocation>>, MaterialError> {
+    let crls = verify.crls.as_ref().filter(|_| verify.mode != VerifyMode::None);
+    let parsed = crls.map(|crls| Revocation::of(crls)).transpose();
+    parsed.map_err(|why| MaterialError {
+        reason: "bad_crl",
+        message: format!("a revocation list {why}"),
+    })
+}
+
+fn pins(verify: &Verify) -> Arc<[Pin]> {
+    match verify.mode {
+        VerifyMode::None => Arc::from([]),
+        VerifyMode::Report | VerifyMode::Chain | VerifyMode::Full => Arc::clone(&verify.pins),
+    }
 }
 
 fn certified_key(identity: &ClientIdentity) -> Result<Arc<CertifiedKey>, MaterialError> {

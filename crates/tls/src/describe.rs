@@ -107,7 +107,7 @@ pub(crate) fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<String
     extension.value.general_names.iter().map(general_name).collect()
 }
 
-fn general_name(name: &GeneralName<'_>) -> String {
+pub(crate) fn general_name(name: &GeneralName<'_>) -> String {
     match name {
         GeneralName::DNSName(name) => format!("DNS:{}", printable(name)),
         GeneralName::URI(uri) => format!("URI:{}", printable(uri)),

@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use nuncio_model::{Alpn, Failure, Roots, TlsSettings, TlsVersion, Verify, VerifyMode, VerifyName};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::server::ServerConnection;
@@ -15,7 +16,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 
-use crate::{ClientTls, EndpointTls, Handshake, client_identity, provider, trust_bundle};
+use crate::{ClientTls, EndpointTls, Handshake, client_identity, crl_set, provider, trust_bundle};
 
 /// About a year.
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -31,8 +32,12 @@ impl Authority {
     }
 
     pub(crate) fn from_params(params: CertificateParams) -> Self {
+        Self::from_params_and_key(params, new_key())
+    }
+
+    pub(crate) fn from_params_and_key(params: CertificateParams, key: KeyPair) -> Self {
         Self {
-            issuer: CertifiedIssuer::self_signed(params, new_key()).expect("a CA"),
+            issuer: CertifiedIssuer::self_signed(params, key).expect("a CA"),
         }
     }
 
@@ -66,6 +71,64 @@ impl Authority {
             key,
         }
     }
+}
+
+/// About a day.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A revocation list with these serial numbers, of yesterday, for a month.
+pub(crate) fn crl_params(serials: &[u64]) -> CertificateRevocationListParams {
+    let revoked = |serial: &u64| RevokedCertParams {
+        serial_number: SerialNumber::from(*serial),
+        revocation_time: (SystemTime::now() - 2 * DAY).into(),
+        reason_code: Some(RevocationReason::KeyCompromise),
+        invalidity_date: None,
+    };
+    CertificateRevocationListParams {
+        this_update: (SystemTime::now() - DAY).into(),
+        next_update: (SystemTime::now() + 30 * DAY).into(),
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    }
+}
+
+/// What a list for one distribution point says of itself.
+pub(crate) fn for_point(point: &str, scope: Option<CrlScope>) -> Option<CrlIssuingDistributionPoint> {
+    Some(CrlIssuingDistributionPoint {
+        distribution_point: CrlDistributionPoint {
+            uris: vec![point.to_owned()],
+        },
+        scope,
+    })
+}
+
+/// A server's certificate for `a.test` with this serial number.
+pub(crate) fn numbered(serial: u64) -> CertificateParams {
+    let mut params = leaf_params(&["a.test"]);
+    params.serial_number = Some(SerialNumber::from(serial));
+    params
+}
+
+impl Authority {
+    /// A revocation list of this CA, PEM.
+    pub(crate) fn crl(&self, params: &CertificateRevocationListParams) -> String {
+        let list = params.signed_by(&self.issuer).expect("a list");
+        to_pem("X509 CRL", list.der())
+    }
+
+    /// A list of this CA with these serial numbers.
+    pub(crate) fn revoking(&self, serials: &[u64]) -> String {
+        self.crl(&crl_params(serials))
+    }
+}
+
+/// `settings` with these lists, which its own roots must have signed.
+pub(crate) fn with_crls(mut settings: TlsSettings, pem: &str) -> TlsSettings {
+    let read = crl_set(pem.as_bytes(), &settings.verify.roots, SystemTime::now());
+    settings.verify.crls = Some(Arc::new(read.expect("lists").0));
+    settings
 }
 
 /// A certificate with its key, and what is sent with it.
@@ -180,7 +243,7 @@ pub(crate) fn new_key() -> KeyPair {
 pub(crate) fn ca_params(name: &str) -> CertificateParams {
     let mut params = named_params(name, &[]);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
 
@@ -219,6 +282,8 @@ pub(crate) fn settings() -> TlsSettings {
                 bundle: None,
                 system: true,
             },
+            crls: None,
+            pins: [].into(),
         },
         client: None,
         min_version: TlsVersion::V1_2,

@@ -161,15 +161,15 @@ impl Handshake {
     /// Reports a handshake that succeeded at `now`, having taken `duration`.
     pub fn report_ok(&self, duration: Duration, now: SystemTime) -> HandshakeReport {
         let judgement = self.judgement(unix_time(now));
-        let flaw = judgement.as_deref().and_then(Judgement::flaw);
+        let flaw = judgement.as_deref().and_then(Judgement::finding);
         let (message, remedy) = match flaw {
             Some(flaw) => {
                 let settings = self.tls.settings();
                 let advice = of_flaw(flaw, &self.seen, settings).remedy;
-                let mode = settings.verify.mode.as_str();
                 (
                     format!(
-                        "connected; mode `{mode}` lets pass what `full` would refuse: {}",
+                        "connected; {}{}",
+                        self.why_passed(judgement.as_deref()),
                         flaw.message
                     ),
                     advice,
@@ -178,6 +178,18 @@ impl Handshake {
             None => ("connected".to_owned(), String::new()),
         };
         self.report(Outcome::Ok, message, remedy, judgement.as_deref(), duration, now)
+    }
+
+    /// Introduces what was found and let pass.
+    fn why_passed(&self, judgement: Option<&Judgement>) -> String {
+        match judgement.and_then(Judgement::flaw) {
+            Some(_) => {
+                let mode = self.tls.settings().verify.mode.as_str();
+                format!("mode `{mode}` lets pass what `full` would refuse: ")
+            }
+            // What no mode refuses speaks for itself.
+            None => String::new(),
+        }
     }
 
     /// Reports a handshake that failed at `now`, having taken `duration`.
@@ -275,7 +287,7 @@ impl Handshake {
 fn verify_report(settings: &TlsSettings, judgement: Option<&Judgement>, outcome: Outcome) -> VerifyReport {
     let result = match judgement {
         Some(judgement) => judgement
-            .flaw()
+            .finding()
             .map_or(Outcome::Ok, |flaw| Outcome::Failed(flaw.reason)),
         None => outcome,
     };

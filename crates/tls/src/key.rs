@@ -66,7 +66,7 @@ fn load(block: &Block) -> Option<Result<LoadedKey, MaterialError>> {
         Label::Sec1 => PrivateKey::Sec1,
         Label::EncryptedKey => return Some(Err(encrypted(block.line))),
         Label::ForeignKey(name) => return Some(Err(foreign(name, block.line))),
-        Label::Certificate | Label::Other(_) => return None,
+        Label::Certificate | Label::Crl | Label::Other(_) => return None,
     };
     if block.encrypted {
         return Some(Err(encrypted(block.line)));

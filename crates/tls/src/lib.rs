@@ -1,10 +1,10 @@
 //! The TLS of nuncio: what users may write about it, what it becomes, and why it failed.
 //!
 //! ```text
-//! Secrets, files ──▶ material ──▶ ClientIdentity, TrustBundle ─┐
-//! names of suites, groups, versions ──▶ names ─────────────────┼──▶ TlsSettings (in nuncio-model)
+//! Secrets, files ──▶ material ──▶ ClientIdentity, TrustBundle, CrlSet ─┐
+//! names of suites, groups, versions ──▶ names ─────────────────────────┼──▶ TlsSettings (in nuncio-model)
 //!                                                              │
-//! ClientTls (one per settings) ◀───────────────────────────────┘
+//! ClientTls (one per settings) ◀───────────────────────────────────────┘
 //!     └─ EndpointTls (one per endpoint: session tickets)
 //!          └─ Handshake (one per connection) ──▶ Established, or a Failure with its remedy
 //! ```
@@ -12,6 +12,7 @@
 //! There are no sockets here: whoever drives a [`Handshake`] moves its bytes.
 
 mod client;
+mod crl;
 mod describe;
 mod failure;
 #[cfg(test)]
@@ -19,18 +20,23 @@ mod fixture;
 mod handshake;
 mod interned;
 mod key;
+mod list;
 mod material;
 mod names;
 mod observe;
 mod pem;
+mod pin;
 mod remedy;
+mod revocation;
 mod roots;
 mod server;
 mod session;
+mod signed;
 mod verifier;
 mod verify;
 
 pub use client::{ClientTls, EndpointTls, provider};
+pub use crl::crl_set;
 pub use describe::describe;
 pub use failure::{Seen, alpn_mismatch, failure_of};
 pub use handshake::{Closed, Established, Handshake, process_established};
@@ -38,4 +44,5 @@ pub use material::{Finding, MaterialError, certificates, client_identity, is_ca,
 pub use names::{
     CipherSuites, UnknownName, VersionBound, alpn_protocol, cipher_suite, cipher_suites, group, version,
 };
+pub use pin::pin;
 pub use server::server_config;

@@ -22,7 +22,8 @@ pub struct Finding {
     pub severity: Severity,
     /// Stable `snake_case` code: `certificate_expired`, `certificate_not_yet_valid`,
     /// `duplicate_certificate`, `unrelated_certificate`, `root_in_chain`, `bad_pem_block`,
-    /// `bad_certificate`, `not_a_ca`, `not_for_clients`, `unexpected_pem_block`.
+    /// `bad_certificate`, `not_a_ca`, `not_for_clients`, `unexpected_pem_block`, `crl_expired`,
+    /// `superseded_crl`.
     pub reason: &'static str,
     /// One sentence.
     pub message: String,
@@ -32,8 +33,9 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaterialError {
     /// Stable `snake_case` code: `no_certificate`, `no_private_key`, `encrypted_key`, `key_mismatch`,
-    /// `unsupported_key`, `bad_private_key`, `bad_certificate`, `bad_pem`, and for settings `bad_sni`,
-    /// `no_roots`, `no_cipher_suite`, `no_group`, `bad_settings`.
+    /// `unsupported_key`, `bad_private_key`, `bad_certificate`, `bad_pem`, `no_crl`, `bad_crl`,
+    /// `unsupported_crl`, `crl_unknown_issuer`, and for settings `bad_sni`, `no_roots`, `no_cipher_suite`,
+    /// `no_group`, `bad_settings`.
     pub reason: &'static str,
     /// One sentence.
     pub message: String,
@@ -183,6 +185,13 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
             "unexpected_pem_block",
             format!(
                 "the `{name}` in line {} is left out: only `CERTIFICATE` is read",
+                block.line
+            ),
+        ))),
+        (Label::Crl, _) => Some(Err(warning(
+            "unexpected_pem_block",
+            format!(
+                "the `X509 CRL` in line {} is left out: put it under `crl.pem` into the Secret of spec.crl_secret",
                 block.line
             ),
         ))),
@@ -344,7 +353,7 @@ pub(crate) fn named(der: &[u8]) -> String {
 }
 
 /// SHA-256 over parts with their lengths, so that no two lists of parts have one digest.
-fn digest_of(parts: &[&[u8]]) -> nuncio_model::Digest {
+pub(crate) fn digest_of(parts: &[&[u8]]) -> nuncio_model::Digest {
     let lengths: Vec<[u8; 8]> = parts
         .iter()
         .map(|part| (part.len() as u64).to_be_bytes())
@@ -357,7 +366,7 @@ fn digest_of(parts: &[&[u8]]) -> nuncio_model::Digest {
     sha256(&all)
 }
 
-fn notice(reason: &'static str, message: String) -> Finding {
+pub(crate) fn notice(reason: &'static str, message: String) -> Finding {
     Finding {
         severity: Severity::Notice,
         reason,
@@ -365,7 +374,7 @@ fn notice(reason: &'static str, message: String) -> Finding {
     }
 }
 
-fn warning(reason: &'static str, message: String) -> Finding {
+pub(crate) fn warning(reason: &'static str, message: String) -> Finding {
     Finding {
         severity: Severity::Warning,
         reason,

@@ -25,6 +25,8 @@ pub(crate) enum Label {
     EncryptedKey,
     /// A key in a form that is not read, such as `OPENSSH PRIVATE KEY`.
     ForeignKey(String),
+    /// `X509 CRL`
+    Crl,
     /// Anything else, such as `EC PARAMETERS`.
     Other(String),
 }
@@ -69,7 +71,7 @@ pub(crate) fn why_nothing_found(text: &[u8]) -> &'static str {
         "it is empty"
     } else if text.starts_with(b"LS0tLS1") {
         "it is base64 of PEM text: decode it once more"
-    } else if text.starts_with(&[0x30, 0x82]) {
+    } else if matches!(text, [0x30, length, ..] if *length >= 0x80) {
         "it is DER: convert it to PEM"
     } else {
         "no `-----BEGIN` line stands in it"
@@ -140,6 +142,7 @@ fn label(name: &str) -> Label {
         "RSA PRIVATE KEY" => Label::Pkcs1,
         "EC PRIVATE KEY" => Label::Sec1,
         "ENCRYPTED PRIVATE KEY" => Label::EncryptedKey,
+        "X509 CRL" => Label::Crl,
         other if other.ends_with("PRIVATE KEY") => Label::ForeignKey(tellable(other)),
         other => Label::Other(tellable(other)),
     }
@@ -198,6 +201,7 @@ impl Open {
             // A body that is encrypted is base64 of something that is no DER.
             _ if self.encrypted => return Ok(Zeroizing::default()),
             Label::Certificate => "CERTIFICATE",
+            Label::Crl => "X509 CRL",
             Label::Pkcs8 | Label::Pkcs1 | Label::Sec1 => "PRIVATE KEY",
             Label::EncryptedKey | Label::ForeignKey(_) | Label::Other(_) => return Ok(Zeroizing::default()),
         };

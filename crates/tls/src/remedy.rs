@@ -128,6 +128,18 @@ fn of_verification(reason: Reason, settings: &TlsSettings) -> String {
             "set spec.verify.names (or spec.sni) to a name that the certificate carries, or spec.verify.mode to \
              `chain`"
         }
+        Reason::Revoked => {
+            "let the upstream use a certificate that was not revoked, from a CA that was not either"
+        }
+        Reason::CrlUnknown => {
+            "add the list for its distribution point to the Secret of spec.crl_secret, or one for all certificates \
+             of its issuer"
+        }
+        Reason::CrlExpired => "put the newest revocation list into the Secret of spec.crl_secret",
+        Reason::PinMismatch => {
+            "if the upstream changed its key on purpose, add the pin of the new one to spec.verify.pins; if not, \
+             find out who answers"
+        }
         Reason::BadPurpose => {
             "let the upstream use a certificate that is no CA and is meant for servers, or put that very \
              certificate into the Secret of spec.ca_secret"

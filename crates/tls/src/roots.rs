@@ -7,6 +7,7 @@ use nuncio_model::{Digest, Roots, TrustBundle};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::anchor_from_trusted_cert;
 
+use crate::crl::may_sign_lists;
 use crate::describe::{parse, sha256};
 use crate::interned::Interned;
 use crate::is_ca;
@@ -29,6 +30,10 @@ pub(crate) struct AnchorFacts {
     pub(crate) validity: Option<(i64, i64)>,
     /// Its key is RSA of too few bits to verify a signature with.
     pub(crate) weak_key: bool,
+    /// Its key usage, where it has one, allows it to sign revocation lists.
+    pub(crate) may_sign_lists: bool,
+    /// The certificate; none where only name and key are known.
+    pub(crate) der: Option<Box<[u8]>>,
 }
 
 static TRUSTS: Interned<(Option<Digest>, bool), Trust> = Interned::new();
@@ -80,6 +85,8 @@ impl Trust {
                 self.facts.push(AnchorFacts {
                     validity: None,
                     weak_key: false,
+                    may_sign_lists: true,
+                    der: None,
                 });
             }
         }
@@ -97,6 +104,8 @@ impl Trust {
         self.facts.push(AnchorFacts {
             validity: Some((validity.not_before.timestamp(), validity.not_after.timestamp())),
             weak_key: crate::key::is_weak(&parsed),
+            may_sign_lists: may_sign_lists(&parsed),
+            der: Some(der.into()),
         });
         self.anchors.push(anchor.to_owned());
     }

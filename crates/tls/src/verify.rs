@@ -5,10 +5,11 @@
 //! be valid: a new connection to a peer that was met before costs one hash instead of a path search.
 //! The signature of each handshake is verified all the same, see `verifier`.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nuncio_model::{CertificateInfo, Digest, Reason, VerifyMode, VerifyName};
+use nuncio_model::{CertificateInfo, Digest, Pin, Reason, VerifyMode, VerifyName};
 use rustls::CertificateError;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
@@ -20,7 +21,9 @@ use crate::client::algorithms;
 use crate::describe::{alternative_names, describe, distinguished_name, parse, rfc3339, seconds, sha256};
 use crate::key::{MIN_RSA_BITS, is_weak};
 use crate::material::{is_self_issued, named};
-use crate::roots::Trust;
+use crate::pin::{pin_of, pin_of_content};
+use crate::revocation::{Revocation, links};
+use crate::roots::{AnchorFacts, Trust};
 
 /// Why a peer's certificate would be, or was, refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ impl Flaw {
             Reason::NameMismatch => CertificateError::NotValidForName,
             Reason::BadPurpose => CertificateError::InvalidPurpose,
             Reason::Revoked => CertificateError::Revoked,
+            Reason::CrlUnknown => CertificateError::UnknownRevocationStatus,
+            Reason::PinMismatch => CertificateError::ApplicationVerificationFailure,
             _ => CertificateError::BadEncoding,
         }
     }
@@ -52,7 +57,10 @@ impl Flaw {
 #[derive(Debug)]
 pub(crate) struct Judgement {
     chain: Option<Flaw>,
+    pin: Option<Flaw>,
     name: Option<Flaw>,
+    /// What no mode refuses and somebody must hear of.
+    alarm: Option<Flaw>,
     /// The chain in words, leaf first.
     pub(crate) peer: Vec<CertificateInfo>,
     /// First and last second for which this holds.
@@ -64,7 +72,7 @@ impl Judgement {
     pub(crate) fn refusal(&self, mode: VerifyMode) -> Option<&Flaw> {
         match mode {
             VerifyMode::None | VerifyMode::Report => None,
-            VerifyMode::Chain => self.chain.as_ref(),
+            VerifyMode::Chain => self.chain.as_ref().or(self.pin.as_ref()),
             VerifyMode::Full => self.flaw(),
         }
     }
@@ -76,7 +84,12 @@ impl Judgement {
 
     /// What `full` would refuse it for.
     pub(crate) fn flaw(&self) -> Option<&Flaw> {
-        self.chain.as_ref().or(self.name.as_ref())
+        self.chain.as_ref().or(self.pin.as_ref()).or(self.name.as_ref())
+    }
+
+    /// What is to be told of it: what `full` would refuse it for, else what needs attention all the same.
+    pub(crate) fn finding(&self) -> Option<&Flaw> {
+        self.flaw().or(self.alarm.as_ref())
     }
 }
 
@@ -84,18 +97,24 @@ impl Judgement {
 /// an upstream show different ones.
 const REMEMBERED: usize = 8;
 
+/// What chains are judged by.
+pub(crate) struct Standards {
+    pub(crate) trust: Arc<Trust>,
+    pub(crate) names: Arc<[VerifyName]>,
+    pub(crate) revocation: Option<Arc<Revocation>>,
+    pub(crate) pins: Arc<[Pin]>,
+}
+
 /// Judges the chains of one upstream.
 pub(crate) struct Judge {
-    trust: Arc<Trust>,
-    names: Arc<[VerifyName]>,
+    standards: Standards,
     memory: Mutex<Vec<(Digest, Arc<Judgement>)>>,
 }
 
 impl Judge {
-    pub(crate) fn new(trust: Arc<Trust>, names: Arc<[VerifyName]>) -> Self {
+    pub(crate) fn new(standards: Standards) -> Self {
         Self {
-            trust,
-            names,
+            standards,
             memory: Mutex::new(Vec::new()),
         }
     }
@@ -138,11 +157,19 @@ impl Judge {
         now: UnixTime,
     ) -> Judgement {
         let all = || std::iter::once(leaf).chain(intermediates);
+        let standards = &self.standards;
+        let (chain, alarm, keys) = match check_chain(standards, leaf, intermediates, now) {
+            Ok(Found { alarm, keys }) => (None, alarm, keys),
+            // Nobody but the leaf has proven to be part of the chain.
+            Err(flaw) => (Some(flaw), None, pin_of(leaf).into_iter().collect()),
+        };
         Judgement {
-            chain: check_chain(&self.trust, leaf, intermediates, now).err(),
-            name: check_name(leaf, &self.names).err(),
+            chain,
+            pin: check_pins(leaf, &keys, &standards.pins).err(),
+            name: check_name(leaf, &standards.names).err(),
+            alarm,
             peer: all().filter_map(|der| describe(der).ok()).collect(),
-            holds: holds(all(), &self.trust, seconds(now)),
+            holds: holds(all(), standards, seconds(now)),
         }
     }
 }
@@ -155,13 +182,23 @@ fn chain_digest(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>])
     sha256(&parts)
 }
 
-/// The seconds around `now` in which no certificate of the chain or the roots begins or ends.
-fn holds<'a>(chain: impl Iterator<Item = &'a CertificateDer<'a>>, trust: &Trust, now: i64) -> (i64, i64) {
+/// The seconds around `now` in which no certificate of the chain or the roots begins or ends, and no
+/// revocation list.
+fn holds<'a>(
+    chain: impl Iterator<Item = &'a CertificateDer<'a>>,
+    standards: &Standards,
+    now: i64,
+) -> (i64, i64) {
     let of_chain = chain.filter_map(|der| parse(der).ok().map(|certificate| validity(&certificate)));
-    let of_roots = trust.facts.iter().filter_map(|facts| facts.validity);
+    let of_roots = standards.trust.facts.iter().filter_map(|facts| facts.validity);
+    let lists = standards
+        .revocation
+        .iter()
+        .flat_map(|revocation| revocation.changes());
     of_chain
         .chain(of_roots)
         .flat_map(|(begin, end)| [begin, end.saturating_add(1)])
+        .chain(lists)
         .fold((i64::MIN, i64::MAX), |(from, until), change| {
             if change <= now {
                 (from.max(change), until)
@@ -176,15 +213,44 @@ fn validity(certificate: &X509Certificate<'_>) -> (i64, i64) {
     (validity.not_before.timestamp(), validity.not_after.timestamp())
 }
 
-/// Whether the chain ends at a trusted root and may be used by a server now.
+/// A chain that is good.
+struct Found {
+    alarm: Option<Flaw>,
+    /// Pins of its keys: of the leaf, of the intermediates that were needed, of the CA that ends it. Looked
+    /// for only where pins are configured.
+    keys: Vec<Pin>,
+}
+
+impl Found {
+    fn of(path: &VerifiedPath<'_>, standards: &Standards, now: UnixTime) -> Self {
+        let mut keys = Vec::new();
+        if !standards.pins.is_empty() {
+            let links = links(path);
+            keys.extend(links.first().and_then(|leaf| pin_of(&leaf.certificate)));
+            keys.extend(links.iter().map(|link| pin_of_content(&link.issuer_key)));
+        }
+        let revocation = standards.revocation.as_ref();
+        Self {
+            alarm: revocation.and_then(|revocation| revocation.alarm(path, now)),
+            keys,
+        }
+    }
+}
+
+/// Whether the chain ends at a trusted root, was not revoked, and may be used by a server now.
 fn check_chain(
-    trust: &Trust,
+    standards: &Standards,
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     now: UnixTime,
-) -> Result<(), Flaw> {
+) -> Result<Found, Flaw> {
+    let (trust, revocation) = (&*standards.trust, standards.revocation.as_deref());
     if trust.holds(&sha256(&[leaf])) {
-        return check_pinned(leaf, now);
+        check_configured(leaf, revocation, now)?;
+        return Ok(Found {
+            alarm: None,
+            keys: pin_of(leaf).into_iter().collect(),
+        });
     }
     let context = Context {
         trust,
@@ -192,7 +258,13 @@ fn check_chain(
         intermediates,
         now,
     };
-    let in_time = |path: &VerifiedPath<'_>| anchor_in_time(trust, path, now);
+    // What `webpki` only has a code for is kept in words.
+    let revoked = RefCell::new(None);
+    let usable = |path: &VerifiedPath<'_>| {
+        let checked = revocation.map_or(Ok(()), |revocation| revocation.check(path));
+        checked.map_err(|flaw| not_good(flaw, &revoked))?;
+        anchor_usable(trust, revocation, path, now, &revoked)
+    };
     let entity = EndEntityCert::try_from(leaf).map_err(|error| context.explain(&error))?;
     entity
         .verify_for_usage(
@@ -202,22 +274,53 @@ fn check_chain(
             now,
             KeyUsage::server_auth(),
             None,
-            Some(&in_time),
+            Some(&usable),
         )
-        .map(|_| ())
-        .map_err(|error| context.explain(&error))
+        .map(|path| Found::of(&path, standards, now))
+        .map_err(|error| match (&error, revoked.take()) {
+            (webpki::Error::CertRevoked | webpki::Error::UnknownRevocationStatus, Some(flaw)) => flaw,
+            _ => context.explain(&error),
+        })
 }
 
-/// `webpki` takes anchors for granted; one that has expired ends no chain here (row V5).
-fn anchor_in_time(trust: &Trust, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), webpki::Error> {
+/// Keeps a flaw and turns it into the error that lets `webpki` look for another path.
+fn not_good(flaw: Flaw, kept: &RefCell<Option<Flaw>>) -> webpki::Error {
+    let error = match flaw.reason {
+        Reason::CrlUnknown => webpki::Error::UnknownRevocationStatus,
+        _ => webpki::Error::CertRevoked,
+    };
+    kept.replace(Some(flaw));
+    error
+}
+
+/// `webpki` takes anchors for granted; one that has expired (row V5) or was revoked by another ends no chain
+/// here.
+fn anchor_usable(
+    trust: &Trust,
+    revocation: Option<&Revocation>,
+    path: &VerifiedPath<'_>,
+    now: UnixTime,
+    kept: &RefCell<Option<Flaw>>,
+) -> Result<(), webpki::Error> {
     let mut outcome = Ok(());
     for facts in trust.facts_of(path.anchor()) {
-        outcome = in_time(facts.validity, now);
+        outcome = in_time(facts.validity, now).and_then(|()| {
+            let good = revocation.map_or(Ok(()), |revocation| anchor_good(facts, revocation));
+            good.map_err(|flaw| not_good(flaw, kept))
+        });
         if outcome.is_ok() {
             break;
         }
     }
     outcome
+}
+
+fn anchor_good(facts: &AnchorFacts, revocation: &Revocation) -> Result<(), Flaw> {
+    let Some(der) = &facts.der else { return Ok(()) };
+    let Ok(certificate) = parse(der) else {
+        return Ok(());
+    };
+    revocation.check_configured(&certificate, &format!("the configured CA {}", named(der)))
 }
 
 fn in_time(validity: Option<(i64, i64)>, now: UnixTime) -> Result<(), webpki::Error> {
@@ -246,9 +349,16 @@ fn unix_time(seconds: i64) -> UnixTime {
 }
 
 /// A certificate that was configured itself needs no issuer, and may be a CA (rows V9, V10).
-fn check_pinned(leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Flaw> {
+fn check_configured(
+    leaf: &CertificateDer<'_>,
+    revocation: Option<&Revocation>,
+    now: UnixTime,
+) -> Result<(), Flaw> {
     let certificate = parse(leaf).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
     in_time(Some(validity(&certificate)), now).map_err(|error| untimely(&named(leaf), &error))?;
+    if let Some(revocation) = revocation {
+        revocation.check_configured(&certificate, &named(leaf))?;
+    }
     match certificate.extended_key_usage() {
         Ok(Some(usage)) if !usage.value.server_auth && !usage.value.any => Err(not_for_servers(leaf)),
         _ => Ok(()),
@@ -432,6 +542,18 @@ impl Context<'_> {
             .or_else(|| used.first().map(|oid| format!("algorithm {oid}")))
             .unwrap_or_default()
     }
+}
+
+/// Whether one of these keys is pinned, where any is.
+fn check_pins(leaf: &CertificateDer<'_>, keys: &[Pin], pins: &[Pin]) -> Result<(), Flaw> {
+    if pins.is_empty() || keys.iter().any(|key| pins.contains(key)) {
+        return Ok(());
+    }
+    let own = pin_of(leaf).map_or_else(String::new, |pin| format!("; the pin of its own key is {pin}"));
+    Err(Flaw::new(
+        Reason::PinMismatch,
+        format!("no key in the verified chain of {} is pinned{own}", named(leaf)),
+    ))
 }
 
 /// Whether the certificate is for one of the names. Only subject alternative names count (row V12).

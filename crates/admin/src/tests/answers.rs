@@ -143,6 +143,11 @@ async fn upstreams_tell_each_tls_setting_with_its_origin() {
             "value": { "bundle": { "certificates": 2, "sha256": "ab".repeat(32) }, "system": false },
             "origin": field("spec.ca_secret")
         },
+        "crl": { "value": { "lists": 1, "sha256": "ef".repeat(32) }, "origin": field("spec.crl_secret") },
+        "pins": {
+            "value": ["sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="],
+            "origin": field("spec.verify.pins")
+        },
         "client_certificate": {
             "value": { "subject": "CN=client", "not_after": "2027-01-01T00:00:00Z", "sha256": LEAF, "chain": 2 },
             "origin": field("spec.secret")

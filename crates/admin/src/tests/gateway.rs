@@ -154,6 +154,14 @@ fn settings() -> TlsSettings {
                 })),
                 system: false,
             },
+            crls: Some(Arc::new(CrlSet {
+                lists: vec![Crl {
+                    der: vec![3],
+                    signer: vec![4],
+                }],
+                digest: [0xef; 32],
+            })),
+            pins: [Pin([0; 32])].into(),
         },
         client: Some(Arc::new(ClientIdentity {
             chain: vec![b"leaf".to_vec(), b"intermediate".to_vec()],
@@ -185,6 +193,8 @@ fn origins() -> TlsOrigins {
         verify_mode: Origin::Environment("NUNCIO_UPSTREAM_VERIFY_MODE".into()),
         verify_names: field("spec.verify.names"),
         roots: field("spec.ca_secret"),
+        crl: Some(field("spec.crl_secret")),
+        pins: Some(field("spec.verify.pins")),
         client_certificate: Some(field("spec.secret")),
         min_version: field("spec.min_tls_version"),
         max_version: Origin::BuiltIn,
@@ -368,6 +378,7 @@ pub(super) fn snapshot() -> Snapshot {
         ]
         .into(),
         settings: Settings::default(),
+        compiled: None,
     }
 }
 

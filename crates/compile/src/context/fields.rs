@@ -1,5 +1,7 @@
 //! The fields of a TLSContext, one by one.
 
+mod revocation;
+
 use std::sync::Arc;
 
 use nuncio_crds::{TlsContextSpec, VerifySpec};
@@ -37,13 +39,13 @@ pub(crate) fn read(
         certificates: Vec::new(),
     };
     reader.tell_hosts(spec);
-    reader.refuse_crl(spec);
     let client = reader.client(spec);
     let bundle = reader.bundle(spec);
     let verify = reader.verify_spec(spec);
-    reader.refuse_pins(&verify);
     let verify_mode = reader.verify_mode(&verify, bundle.is_some(), gateway);
     let system_roots = reader.system_roots(&verify, bundle.is_some(), verify_mode.value);
+    let crls = reader.crls(spec, &verify, bundle.as_ref(), &verify_mode);
+    let pins = reader.pins(&verify, &verify_mode);
     let verify_names = reader.verify_names(&verify);
     let (mut min_version, max_version) = reader.versions(spec);
     let cipher_suites = reader.cipher_suites(spec, &mut min_version, max_version.value);
@@ -60,6 +62,8 @@ pub(crate) fn read(
             verify_mode,
             verify_names,
             system_roots,
+            crls,
+            pins,
             min_version,
             max_version,
             cipher_suites,
@@ -124,30 +128,6 @@ impl Reader<'_, '_> {
             let message = "`spec.hosts` has no effect yet, because nuncio does not terminate TLS so far; what is said about upstreams works";
             self.problems
                 .notice(self.object, "not_supported_yet", "spec.hosts", message);
-        }
-    }
-
-    /// Fails closed: a check that was asked for and is not made must not let anything through.
-    fn refuse_crl(&mut self, spec: &TlsContextSpec) {
-        for (name, value) in [("crl_secret", &spec.crl_secret), ("crl_file", &spec.crl_file)] {
-            if value.as_ref().is_some_and(|value| !value.is_empty()) {
-                let field = format!("spec.{name}");
-                let message = format!(
-                    "`{field}` asks for revocation checks, which are not supported yet, so nothing is sent; remove it to go without them"
-                );
-                self.refuse("not_supported_yet", &field, message);
-            }
-        }
-    }
-
-    fn refuse_pins(&mut self, verify: &Verify) {
-        if let Some((pins, field)) = &verify.pins
-            && !pins.is_empty()
-        {
-            let message = format!(
-                "`{field}` asks for pinned keys, which are not supported yet, so nothing is sent; remove it to go without them"
-            );
-            self.refuse("not_supported_yet", field, message);
         }
     }
 

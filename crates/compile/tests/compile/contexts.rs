@@ -215,17 +215,6 @@ fn annotations_say_what_fields_say() {
 }
 
 #[test]
-fn pins_and_crls_fail_closed() {
-    refused(
-        "verify: {pins: [sha256/AAAA]}",
-        "spec.verify.pins",
-        "not supported yet",
-    );
-    refused("crl_secret: crl", "spec.crl_secret", "not supported yet");
-    refused("crl_file: /crl.pem", "spec.crl_file", "not supported yet");
-}
-
-#[test]
 fn d_2_fields_that_belong_together() {
     refused(
         "cert_chain_file: /a.pem",

@@ -14,6 +14,7 @@ mod contexts;
 mod hosts;
 mod material;
 mod originate;
+mod revocation;
 mod routes;
 mod secrets;
 mod summary;

@@ -1,6 +1,9 @@
 //! Certificates and Secrets for tests.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+    RevokedCertParams, SerialNumber,
+};
 
 /// A CA that can issue.
 pub(crate) struct Authority {
@@ -27,6 +30,26 @@ pub(crate) fn authority(name: &str) -> Authority {
 }
 
 impl Authority {
+    /// A revocation list with these serial numbers that is good until the end of this day.
+    pub(crate) fn crl(&self, serials: &[u64], until: (i32, u8, u8)) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: rcgen::date_time_ymd(2026, 2, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 3, 1),
+            next_update: rcgen::date_time_ymd(until.0, until.1, until.2),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.issuer).expect("lists can be made");
+        list.pem().expect("lists can be written")
+    }
+
     /// A leaf for one name.
     pub(crate) fn leaf(&self, name: &str) -> Pair {
         let key = KeyPair::generate().expect("keys can be made");

@@ -233,6 +233,13 @@ fn tls_of(tls: &TlsSettings, origins: &TlsOrigins) -> Value {
         "versions": format!("{} ({}) to {} ({})", tls.min_version.as_str(), origins.min_version, tls.max_version.as_str(), origins.max_version),
         "alpn": format!("{} ({})", alpn.join(" "), origins.alpn),
     });
+    if let (Some(crls), Some(origin)) = (&tls.verify.crls, &origins.crl) {
+        summary["crl"] = format!("{} lists ({origin})", crls.lists.len()).into();
+    }
+    if let Some(origin) = &origins.pins {
+        let pins: Vec<String> = tls.verify.pins.iter().map(ToString::to_string).collect();
+        summary["pins"] = format!("{} ({origin})", pins.join(" ")).into();
+    }
     if let Some(origin) = &origins.client_certificate {
         summary["client certificate"] = origin.to_string().into();
     }

@@ -118,6 +118,8 @@ GET http://a.test/shop/x?y=1
         verify mode         report               [built-in default]
         verify names        inner.test           [TLSContext strict.default, spec.sni]
         roots               the system's         [built-in default]
+        crl                 none                 [built-in default]
+        pins                none                 [built-in default]
         client certificate  none                 [built-in default]
         min version         TLSv1.3              [TLSContext strict.default, spec.min_tls_version]
         max version         TLSv1.3              [built-in default]

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use nuncio_model::{
-    Alpn, CertificateInfo, ClientIdentity, EndpointTable, Origin, Resolve, Roots, TlsOrigins, TlsSettings,
-    Upstream, UpstreamHttp, hex,
+    Alpn, CertificateInfo, ClientIdentity, CrlSet, EndpointTable, Origin, Resolve, Roots, TlsOrigins,
+    TlsSettings, Upstream, UpstreamHttp, hex,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +44,7 @@ fn names(tls: &TlsSettings, origins: &TlsOrigins) -> Vec<Setting> {
     let sni = tls.sni.as_deref();
     let mode = tls.verify.mode.as_str();
     let expected: Vec<String> = tls.verify.names.iter().map(ToString::to_string).collect();
+    let pins: Vec<String> = tls.verify.pins.iter().map(ToString::to_string).collect();
     let client = tls.client.as_deref().and_then(leaf);
     let shown = match (&tls.client, &client) {
         (None, _) => "none".to_owned(),
@@ -69,6 +70,22 @@ fn names(tls: &TlsSettings, origins: &TlsOrigins) -> Vec<Setting> {
             roots_value(&tls.verify.roots),
             roots_shown(&tls.verify.roots),
             &origins.roots,
+        ),
+        setting(
+            "crl",
+            crl_value(tls.verify.crls.as_deref()),
+            crl_shown(tls.verify.crls.as_deref()),
+            origins.crl.as_ref().unwrap_or(&Origin::BuiltIn),
+        ),
+        setting(
+            "pins",
+            json!(pins),
+            if pins.is_empty() {
+                "none".to_owned()
+            } else {
+                pins.join(", ")
+            },
+            origins.pins.as_ref().unwrap_or(&Origin::BuiltIn),
         ),
         Setting {
             name: "client_certificate",
@@ -151,6 +168,18 @@ fn roots_shown(roots: &Roots) -> String {
 
 fn also(system: bool) -> &'static str {
     if system { " and the system's" } else { "" }
+}
+
+fn crl_value(crls: Option<&CrlSet>) -> Value {
+    json!(crls.map(|crls| json!({ "lists": crls.lists.len(), "sha256": hex(&crls.digest) })))
+}
+
+fn crl_shown(crls: Option<&CrlSet>) -> String {
+    match crls.map_or(0, |crls| crls.lists.len()) {
+        0 => "none".to_owned(),
+        1 => "1 revocation list".to_owned(),
+        many => format!("{many} revocation lists"),
+    }
 }
 
 /// How the upstream's host becomes addresses.

@@ -27,6 +27,15 @@ fn assert_accepted(settings: TlsSettings, leaf: &Leaf) -> HandshakeReport {
     report
 }
 
+fn judge_of(roots: &Roots, names: Arc<[VerifyName]>) -> Judge {
+    Judge::new(Standards {
+        trust: Trust::of(roots),
+        names,
+        revocation: None,
+        pins: [].into(),
+    })
+}
+
 fn full(ca: &Authority) -> TlsSettings {
     trusting(&ca.pem(), VerifyMode::Full)
 }
@@ -412,7 +421,7 @@ fn judged(ca: &str, leaf: &str) -> Arc<Judgement> {
         bundle: Some(Arc::new(bundle)),
         system: false,
     };
-    let judge = Judge::new(Trust::of(&roots), [dns("a.test")].into());
+    let judge = judge_of(&roots, [dns("a.test")].into());
     let leaf = crate::certificates(leaf.as_bytes()).0.remove(0);
     judge.judge(&CertificateDer::from(leaf), &[], UnixTime::since_unix_epoch(THEN))
 }
@@ -528,10 +537,7 @@ fn judgements_are_remembered_until_a_certificate_begins_or_ends() {
     params.not_after = (now + YEAR).into();
     let leaf = CertificateDer::from(ca.issue(&params).chain.remove(0));
     let settings = full(&ca);
-    let judge = Judge::new(
-        Trust::of(&settings.verify.roots),
-        Arc::clone(&settings.verify.names),
-    );
+    let judge = judge_of(&settings.verify.roots, Arc::clone(&settings.verify.names));
     let at = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         judge.judge(&leaf, &[], UnixTime::since_unix_epoch(since))
@@ -552,10 +558,7 @@ fn judgements_are_remembered_until_a_certificate_begins_or_ends() {
 fn no_more_than_a_few_judgements_are_remembered() {
     let ca = Authority::new("ca");
     let settings = full(&ca);
-    let judge = Judge::new(
-        Trust::of(&settings.verify.roots),
-        Arc::clone(&settings.verify.names),
-    );
+    let judge = judge_of(&settings.verify.roots, Arc::clone(&settings.verify.names));
     for _ in 0..REMEMBERED * 2 {
         let leaf = CertificateDer::from(ca.leaf(&["a.test"]).chain.remove(0));
         judge.judge(&leaf, &[], UnixTime::now());
@@ -572,4 +575,95 @@ fn f14_a_chain_of_many_strangers_ends_soon() {
         .fold(Authority::new("ca").leaf(&["a.test"]), Leaf::with);
     let report = met(full(&ca), &leaf);
     assert!(matches!(report.outcome, Outcome::Failed(_)), "{}", report.message);
+}
+
+/// Settings with pins of these keys.
+fn pinned(mut settings: TlsSettings, keys: &[&rcgen::KeyPair]) -> TlsSettings {
+    settings.verify.pins = keys
+        .iter()
+        .map(|key| Pin(sha256(&[&rcgen::PublicKeyData::subject_public_key_info(*key)])))
+        .collect();
+    settings
+}
+
+#[test]
+fn a_pin_may_be_of_any_key_in_the_verified_chain() {
+    let root = Authority::new("root");
+    let between = root.intermediate("between");
+    let leaf = between.leaf(&["a.test"]).with(&between);
+    for key in [&leaf.key, between.issuer.key(), root.issuer.key()] {
+        assert_accepted(pinned(full(&root), &[&new_key(), key]), &leaf);
+    }
+}
+
+#[test]
+fn a_chain_without_pinned_key_is_refused_by_modes_that_refuse() {
+    let ca = Authority::new("ca");
+    let leaf = ca.leaf(&["a.test"]);
+    for mode in [VerifyMode::Chain, VerifyMode::Full] {
+        let settings = pinned(trusting(&ca.pem(), mode), &[&new_key(), &new_key()]);
+        let own = Pin(sha256(&[&rcgen::PublicKeyData::subject_public_key_info(
+            &leaf.key,
+        )]));
+        assert_refused(
+            settings,
+            &leaf,
+            Reason::PinMismatch,
+            &format!("the pin of its own key is {own}"),
+            "spec.verify.pins",
+        );
+    }
+    let settings = pinned(trusting(&ca.pem(), VerifyMode::Report), &[&new_key()]);
+    let report = assert_accepted(settings, &leaf);
+    assert_eq!(report.verify.result, Outcome::Failed(Reason::PinMismatch));
+    let settings = pinned(trusting(&ca.pem(), VerifyMode::None), &[&new_key()]);
+    assert_eq!(assert_accepted(settings, &leaf).verify.result, Outcome::Ok);
+}
+
+#[test]
+fn a_pinned_certificate_that_is_only_sent_along_does_not_count() {
+    let (ca, pinned_ca) = (Authority::new("ca"), Authority::new("pinned"));
+    let stranger = pinned_ca.intermediate("between");
+    let leaf = ca.leaf(&["a.test"]).with(&stranger);
+    let settings = pinned(full(&ca), &[stranger.issuer.key(), pinned_ca.issuer.key()]);
+    assert_refused(
+        settings,
+        &leaf,
+        Reason::PinMismatch,
+        "no key in the verified chain",
+        "spec.verify.pins",
+    );
+}
+
+#[test]
+fn without_a_verified_chain_only_the_leaf_may_be_pinned() {
+    let (ca, stranger) = (Authority::new("ca"), Authority::new("stranger"));
+    let leaf = stranger.leaf(&["a.test"]).with(&stranger);
+    let judged = |key: &rcgen::KeyPair| {
+        let settings = pinned(trusting(&ca.pem(), VerifyMode::Report), &[key]);
+        let tls = crate::ClientTls::new(&Arc::new(settings)).expect("settings");
+        let chain: Vec<CertificateDer<'_>> = leaf.chain.iter().map(|der| der.as_slice().into()).collect();
+        let now = UnixTime::now();
+        tls.verifier
+            .judge
+            .judge(&chain[0], &chain[1..], now)
+            .pin
+            .is_none()
+    };
+    assert!(judged(&leaf.key));
+    assert!(!judged(stranger.issuer.key()));
+}
+
+#[test]
+fn a_configured_leaf_has_pins_as_well() {
+    let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
+    let settings = trusting(&leaf.pem(), VerifyMode::Full);
+    assert_accepted(pinned(settings.clone(), &[&leaf.key]), &leaf);
+    assert_refused(
+        pinned(settings, &[&new_key()]),
+        &leaf,
+        Reason::PinMismatch,
+        "CN=a.test",
+        "spec.verify.pins",
+    );
 }
