@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nuncio_compile::{LastGood, Options, Output};
-use nuncio_model::{EndpointTable, Problem, Severity, Snapshot};
+use nuncio_model::{Compiled, EndpointTable, Problem, Severity, Snapshot};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
@@ -217,13 +217,18 @@ impl Desk {
     fn compile(&mut self, revision: u64) -> Output {
         self.options.revision = revision;
         self.options.now = SystemTime::now();
-        let output = crate::compile(&self.loaded, &self.options, &self.last_good);
+        let begun = Instant::now();
+        let mut output = crate::compile(&self.loaded, &self.options, &self.last_good);
         self.last_good = output.last_good.clone();
+        output.snapshot.compiled = Some(Compiled {
+            at: SystemTime::now(),
+            took: begun.elapsed(),
+        });
         output
     }
 }
 
-/// Whether two snapshots are equal but for their revision.
+/// Whether two snapshots are equal but for their revision and their making.
 fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
     let Snapshot {
         revision: _,
@@ -232,6 +237,7 @@ fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
         certificates,
         problems,
         settings,
+        compiled: _,
     } = a;
     *listeners == b.listeners
         && *upstreams == b.upstreams

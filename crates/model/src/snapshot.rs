@@ -1,7 +1,7 @@
 //! The whole configuration at one moment.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::{HostTable, LoadedCertificate, ObjectRef, Problem, RouteTable, Upstream, UpstreamIndex};
 
@@ -20,6 +20,17 @@ pub struct Snapshot {
     pub problems: Arc<[Problem]>,
     /// What applies to every request.
     pub settings: Settings,
+    /// When and how it was made; none until whoever had it compiled says so, for compiling knows no clock.
+    pub compiled: Option<Compiled>,
+}
+
+/// The making of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// When it was complete.
+    pub at: SystemTime,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl Snapshot {
