@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method};
 use nuncio_model::{HandshakeReport, Reason};
@@ -29,6 +29,8 @@ pub enum AccessLog {
 
 /// Batches that may wait for the writer.
 const QUEUE: usize = 256;
+/// When the program ends, so long is waited for a reader that is slow, or gone.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Where workers hand their lines to.
 #[derive(Clone)]
@@ -38,7 +40,7 @@ pub(crate) struct LogSender {
 }
 
 impl LogSender {
-    /// Starts the writer. It ends when the last sender is gone and all is written.
+    /// Starts the writer.
     pub(crate) fn start() -> io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (batches, queue) = sync_channel(QUEUE);
         let writer = std::thread::Builder::new()
@@ -53,6 +55,17 @@ impl LogSender {
         ))
     }
 
+    /// Lets the writer end once it has written what is there; within limits, waits for that.
+    pub(crate) fn end(&self, writer: &std::thread::JoinHandle<()>) {
+        let deadline = Instant::now() + LAST_WORDS;
+        let mut told = false;
+        while !writer.is_finished() && Instant::now() < deadline {
+            // An empty batch is the end. There may be no room for it yet.
+            told = told || self.batches.try_send(Vec::new()).is_ok();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Hands over whole lines.
     pub(crate) fn send(&self, batch: Vec<u8>) {
         let lines = memchr::memchr_iter(b'\n', &batch).count();
@@ -64,7 +77,7 @@ impl LogSender {
 
 fn write(queue: &Receiver<Vec<u8>>) {
     let mut out = io::stdout().lock();
-    for batch in queue {
+    for batch in queue.iter().take_while(|batch| !batch.is_empty()) {
         // Nobody reads the log any more: that must not stop the gateway.
         if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
             return;
@@ -103,6 +116,7 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     request_id: &'a str,
     client: SocketAddr,
+    #[serde(skip_serializing_if = "str::is_empty")]
     listener: &'a str,
     protocol: &'a str,
     method: &'a str,

@@ -1,6 +1,5 @@
 //! Bodies as they pass: counted, timed, never buffered.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,14 +11,24 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::exchange::Exchange;
+use crate::patience::{STREAM_IDLE, Upload};
 use crate::upstream::pool::Lease;
 
 /// A request's body on its way to the upstream.
 pub(crate) enum RequestBody {
     /// There is none.
     Empty,
-    /// The client's, with a count of its bytes.
-    Client(Incoming, Rc<Cell<u64>>),
+    /// The client's, and how far it has come.
+    Client(Incoming, Rc<Upload>),
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        // An upstream that has answered may not want the rest.
+        if let Self::Client(_, upload) = self {
+            upload.ended();
+        }
+    }
 }
 
 impl Body for RequestBody {
@@ -32,10 +41,14 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body, count) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
+            Self::Client(body, upload) => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 if let Some(Ok(frame)) = &frame {
-                    count.set(count.get() + frame.data_ref().map_or(0, Bytes::len) as u64);
+                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    upload.bytes.set(upload.bytes.get() + bytes);
+                }
+                if frame.is_none() || body.is_end_stream() {
+                    upload.ended();
                 }
                 Poll::Ready(frame)
             }
@@ -74,6 +87,7 @@ struct Streaming {
     body: Incoming,
     /// Given back at the end; dropped earlier, the connection closes.
     lease: Option<Lease>,
+    /// None for no limit but that it must not stand still.
     deadline: Option<Instant>,
     /// Made when the body has to be waited for.
     timer: Option<Pin<Box<Sleep>>>,
@@ -170,6 +184,9 @@ impl Body for ResponseBody {
             Some(Ok(frame)) => {
                 if streaming.body.is_end_stream() {
                     streaming.finish();
+                } else if streaming.deadline.is_none() {
+                    // It moves: it may stand still as long again.
+                    streaming.timer = None;
                 }
                 this.count(frame.data_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(Ok(frame)))
@@ -228,12 +245,10 @@ impl Streaming {
     }
 
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else {
-            return Poll::Pending;
-        };
+        let until = || self.deadline.unwrap_or_else(|| Instant::now() + STREAM_IDLE);
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+            .get_or_insert_with(|| Box::pin(sleep_until(until().into())));
         timer.as_mut().poll(cx)
     }
 }

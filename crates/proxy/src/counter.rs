@@ -35,7 +35,11 @@ pub(crate) struct Codes {
 }
 
 impl Codes {
+    /// Code 0 is for requests whose client went away before there was an answer.
     pub(crate) fn add(&self, code: u16) {
+        if code == 0 {
+            return self.other.add(1);
+        }
         for (slot, count) in &self.slots {
             match slot.load(Ordering::Relaxed) {
                 0 => slot.store(code, Ordering::Relaxed),
@@ -107,6 +111,14 @@ mod tests {
         assert_eq!(counts.len(), CODES + 1);
         assert_eq!(counts[0], (200, 2));
         assert_eq!(counts[CODES], (0, 8));
+    }
+
+    #[test]
+    fn no_answer_takes_no_slot() {
+        let codes = Codes::default();
+        codes.add(0);
+        codes.add(200);
+        assert_eq!(codes.counts().collect::<Vec<_>>(), [(200, 1), (0, 1)]);
     }
 
     #[test]

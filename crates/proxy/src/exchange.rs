@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nuncio_model::{Failure, Reason, Target};
 
 use crate::access_log::Entry;
-use crate::client::connection::Client;
+use crate::client::connection::{Client, Tunnel};
 use crate::counter::Codes;
 use crate::failure::ProxyError;
 use crate::serving::LiveTarget;
@@ -90,6 +90,15 @@ impl Exchange {
         self.failed(&ProxyError::timeout(self.started.elapsed()));
     }
 
+    /// The client broke off its own request: that is nobody's failure but its own.
+    pub(crate) fn client_broke_off(&mut self, error: ProxyError) {
+        self.flags = "DC";
+        self.upstream = None;
+        if let Some(entry) = &mut self.entry {
+            entry.message = error.failure.message;
+        }
+    }
+
     /// The upstream broke off in the middle of its response.
     pub(crate) fn cut_short(mut self, lease: Option<&Lease>, error: &hyper::Error) {
         self.completed = true;
@@ -102,6 +111,11 @@ impl Exchange {
         if let (Some(entry), None) = (&mut self.entry, &self.failure) {
             entry.message = format!("the upstream broke off its response: {error}");
         }
+    }
+
+    /// Keeps a drain waiting for the connection that this exchange has become.
+    pub(crate) fn tunnel(&self) -> Tunnel {
+        Tunnel::new(&self.worker)
     }
 
     /// From the start of the request.

@@ -133,6 +133,8 @@ impl ProxyError {
                 .insert("x-nuncio-reason", HeaderValue::from_static(reason.code()));
         }
         if grpc {
+            // All is said in the head; a body would be taken for a message.
+            *response.body_mut() = Bytes::new();
             grpc_status(response.headers_mut(), reason, body);
         }
         response
@@ -153,11 +155,11 @@ pub(crate) fn own(status: StatusCode, body: &'static str) -> Response<Bytes> {
 
 /// gRPC clients read the status from these headers of a response without messages.
 fn grpc_status(headers: &mut HeaderMap, reason: Reason, message: &'static str) {
-    // 14 UNAVAILABLE, 4 DEADLINE_EXCEEDED: gRPC's codes.
-    let code = if reason == Reason::ResponseTimeout {
-        "4"
-    } else {
-        "14"
+    // gRPC's codes: DEADLINE_EXCEEDED, UNIMPLEMENTED, UNAVAILABLE.
+    let code = match reason {
+        Reason::ResponseTimeout => "4",
+        Reason::NoRoute => "12",
+        _ => "14",
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from_static(code));

@@ -8,19 +8,26 @@
 //! that loses its way can only refuse.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Says whether the connection sent something ambiguous. Shared by the guard and the request path.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ambiguous(Arc<AtomicBool>);
+/// Says from which request on the connection cannot be trusted. Shared by the guard and the request path.
+#[derive(Clone, Debug)]
+pub(crate) struct Ambiguous(Arc<AtomicU32>);
+
+impl Default for Ambiguous {
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(u32::MAX)))
+    }
+}
 
 impl Ambiguous {
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Whether the connection's request of this number, counted from one, or one before it was ambiguous.
+    pub(crate) fn concerns(&self, request: u32) -> bool {
+        request >= self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    fn set(&self, request: u32) {
+        self.0.store(request, Ordering::Relaxed);
     }
 }
 
@@ -34,6 +41,8 @@ pub(crate) struct Guard {
     length: usize,
     last: u8,
     head: Head,
+    /// Heads that are complete.
+    heads: u32,
 }
 
 const LINE: usize = 48;
@@ -70,6 +79,7 @@ impl Guard {
             length: 0,
             last: 0,
             head: Head::default(),
+            heads: 0,
         }
     }
 
@@ -78,8 +88,13 @@ impl Guard {
         self.state == State::Head && (self.head.begun || self.length > 0)
     }
 
+    /// Whether the client may be in the middle of sending something.
+    pub(crate) fn expects_more(&self) -> bool {
+        self.state != State::Head || self.in_head()
+    }
+
     /// How many bytes may pass unwatched.
-    pub(crate) fn unwatched(&self) -> usize {
+    fn unwatched(&self) -> usize {
         match self.state {
             State::Body(left) | State::Chunk(left) => usize::try_from(left).unwrap_or(usize::MAX),
             State::Off => usize::MAX,
@@ -88,7 +103,7 @@ impl Guard {
     }
 
     /// `n` of the unwatched bytes passed.
-    pub(crate) fn passed(&mut self, n: usize) {
+    fn passed(&mut self, n: usize) {
         match &mut self.state {
             State::Body(left) | State::Chunk(left) => {
                 *left = left.saturating_sub(n as u64);
@@ -141,30 +156,36 @@ impl Guard {
         if last != b'\r' {
             return self.refuse();
         }
-        let line = self.line;
+        let (line, whole) = (self.line, length <= LINE);
         let line = &line[..(length - 1).min(LINE)];
         match self.state {
             State::Head if length == 1 => self.head_ended(),
-            State::Head => self.head_line(line),
+            State::Head => self.head_line(line, whole),
             State::ChunkSize => self.chunk_size(line),
             State::Trailers if length == 1 => self.state = State::Head,
             _ => {}
         }
     }
 
-    fn head_line(&mut self, line: &[u8]) {
-        if std::mem::replace(&mut self.head.begun, true) {
-            if line.starts_with(b" ") || line.starts_with(b"\t") {
-                self.refuse();
-            } else if header(line, b"transfer-encoding").is_some() {
-                self.head.chunked = true;
-            } else if let Some(value) = header(line, b"content-length") {
-                match number(value, 10) {
-                    Some(n) if self.head.content_length.is_none_or(|before| before == n) => {
-                        self.head.content_length = Some(n);
-                    }
-                    _ => self.refuse(),
+    /// `whole` is false where only the line's beginning was kept.
+    fn head_line(&mut self, line: &[u8], whole: bool) {
+        if !std::mem::replace(&mut self.head.begun, true) {
+            return;
+        }
+        if line.starts_with(b" ") || line.starts_with(b"\t") {
+            self.refuse();
+        } else if let Some(value) = header(line, b"transfer-encoding") {
+            // We take off what we understand, which is this and nothing else.
+            if self.head.chunked || !whole || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                return self.refuse();
+            }
+            self.head.chunked = true;
+        } else if let Some(value) = header(line, b"content-length") {
+            match number(value, 10).filter(|_| whole) {
+                Some(n) if self.head.content_length.is_none_or(|before| before == n) => {
+                    self.head.content_length = Some(n);
                 }
+                _ => self.refuse(),
             }
         }
     }
@@ -173,12 +194,16 @@ impl Guard {
         if !self.head.begun {
             return;
         }
+        if let Head {
+            chunked: true,
+            content_length: Some(_),
+            ..
+        } = self.head
+        {
+            return self.refuse();
+        }
+        self.heads = self.heads.saturating_add(1);
         self.state = match self.head {
-            Head {
-                chunked: true,
-                content_length: Some(_),
-                ..
-            } => return self.refuse(),
             Head { chunked: true, .. } => State::ChunkSize,
             Head {
                 content_length: Some(1..),
@@ -200,7 +225,13 @@ impl Guard {
     }
 
     fn refuse(&mut self) {
-        self.ambiguous.set();
+        // The head that is being read, or the one whose body is.
+        let request = if self.state == State::Head {
+            self.heads.saturating_add(1)
+        } else {
+            self.heads
+        };
+        self.ambiguous.set(request);
         self.state = State::Off;
     }
 }
@@ -231,13 +262,14 @@ mod tests {
         bytes
             .iter()
             .for_each(|byte| guard.watch(std::slice::from_ref(byte)));
+        let last = u32::MAX - 1;
         assert_eq!(
-            whole.is_set(),
-            single.is_set(),
+            whole.concerns(last),
+            single.concerns(last),
             "{}",
             String::from_utf8_lossy(bytes)
         );
-        whole.is_set()
+        whole.concerns(last)
     }
 
     #[test]
@@ -278,6 +310,45 @@ mod tests {
             b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n"
         ));
         assert!(refused(b"POST / HTTP/1.1\r\ncontent-length: +3\r\n\r\n"));
+    }
+
+    #[test]
+    fn only_what_can_be_taken_off_is_a_coding() {
+        for coding in [
+            "gzip",
+            "gzip, chunked",
+            "xchunked",
+            "chunked\r\nTransfer-Encoding: chunked",
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            assert!(refused(head.as_bytes()), "{coding}");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_what_is_kept_of_a_line_is_refused() {
+        let zeros = "0".repeat(LINE);
+        assert!(refused(
+            format!("POST / HTTP/1.1\r\ncontent-length: {zeros}5\r\n\r\n").as_bytes()
+        ));
+    }
+
+    #[test]
+    fn requests_before_an_ambiguous_one_are_not_concerned() {
+        let good = b"GET / HTTP/1.1\r\n\r\n";
+        let ambiguous = Ambiguous::default();
+        let mut guard = Guard::new(ambiguous.clone());
+        guard.watch(good);
+        guard.watch(b"GET / HTTP/1.1\n\r\n");
+        assert!(!ambiguous.concerns(1));
+        assert!(ambiguous.concerns(2) && ambiguous.concerns(3));
+
+        let ambiguous = Ambiguous::default();
+        let mut guard = Guard::new(ambiguous.clone());
+        guard.watch(good);
+        guard.watch(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n");
+        assert!(!ambiguous.concerns(1));
+        assert!(ambiguous.concerns(2), "the request whose body it is");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, Version};
 use nuncio_model::{HeaderEdits, Settings};
@@ -22,13 +23,30 @@ static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// Headers of ours that a client may not set.
-static OURS: [&str; 4] = [
-    "x-envoy-internal",
-    "x-envoy-external-address",
+/// Headers by which a gateway tells an upstream, or is told by one it trusts, what to do. A client may
+/// set none of them. Sorted.
+static OURS: [&str; 18] = [
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
     "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-external-address",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
     "x-envoy-original-path",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
 ];
+/// Who the client is by its certificate: only who terminated its TLS may say so.
+static X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Where a request came from.
 pub(crate) struct Origin<'a> {
@@ -47,7 +65,10 @@ pub(crate) fn sanitise_request(headers: &mut HeaderMap, upgrade: Option<&HeaderV
         .get(TE)
         .is_some_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
     // The client is told to continue by us, as soon as the upstream takes the body.
-    let ours = |name: &HeaderName| name.as_str().starts_with("x-envoy-") && OURS.contains(&name.as_str());
+    let ours = |name: &HeaderName| {
+        let text = name.as_str();
+        text.starts_with("x-") && (OURS.binary_search(&text).is_ok() || *name == X_FORWARDED_CLIENT_CERT)
+    };
     remove_hop_by_hop(headers, |name| *name == EXPECT || ours(name));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -65,6 +86,10 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Takes off what concerned the upstream's connection only.
 pub(crate) fn sanitise_response(headers: &mut HeaderMap) {
+    // RFC 9112 section 6.3: the coding overrides the length, which must not go on.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers, |_| false);
 }
 
@@ -258,6 +283,11 @@ mod tests {
             headers,
             map(&[("host", "a.test"), ("x-kept", "1"), ("te", "trailers")])
         );
+    }
+
+    #[test]
+    fn what_a_client_may_not_set_can_be_searched() {
+        assert!(OURS.is_sorted());
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod framing;
 mod headers;
 mod metrics;
 mod path;
+mod patience;
 mod probe;
 mod proxy;
 mod request;

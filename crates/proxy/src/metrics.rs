@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use nuncio_model::{Severity, Snapshot, VerifyMode};
 use prometheus::TextEncoder;
@@ -318,5 +319,19 @@ fn configuration(page: &mut Page, snapshot: &Snapshot) {
         "nuncio_config_revision",
         "Revision of the configuration that is served.",
         [(Vec::new(), float(snapshot.revision))].into_iter(),
+    );
+    let compiled = snapshot.compiled.as_ref();
+    page.gauges(
+        "nuncio_config_compile_seconds",
+        "How long the configuration that is served took to compile.",
+        compiled
+            .map(|compiled| (Vec::new(), compiled.took.as_secs_f64()))
+            .into_iter(),
+    );
+    let at = compiled.and_then(|compiled| compiled.at.duration_since(SystemTime::UNIX_EPOCH).ok());
+    page.gauges(
+        "nuncio_config_last_success_seconds",
+        "When the configuration that is served was compiled, in seconds since 1970.",
+        at.map(|at| (Vec::new(), at.as_secs_f64())).into_iter(),
     );
 }

@@ -85,7 +85,9 @@ impl Proxy {
             log,
             drain_time: options.drain_time,
             registry: Default::default(),
+            workers: options.workers.max(1),
             unbound: Default::default(),
+            bound: Default::default(),
         });
         let (drain, draining) = watch::channel(false);
         let mut proxy = Self {
@@ -167,6 +169,7 @@ impl Proxy {
             shared: Arc::clone(&self.shared),
             stats: self.stats.clone(),
             served: self.served.clone(),
+            drain: self.drain.subscribe(),
         })
     }
 
@@ -176,10 +179,11 @@ impl Proxy {
         let threads = std::mem::take(&mut self.threads);
         let log_writer = self.log_writer.take();
         let joined = tokio::task::spawn_blocking(move || {
-            let ended = threads.into_iter().all(|thread| thread.join().is_ok());
-            // The log writer ends with the last sender, which `self` below still holds.
-            drop(self);
-            ended & log_writer.is_none_or(|writer| writer.join().is_ok())
+            let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+            if let (Some(log), Some(writer)) = (&self.shared.log, log_writer) {
+                log.end(&writer);
+            }
+            ended.iter().all(Result::is_ok)
         });
         if !joined.await.unwrap_or(false) {
             tracing::error!("a worker ended in a panic");
@@ -191,6 +195,7 @@ struct LiveProxy {
     shared: Arc<Shared>,
     stats: Vec<Arc<WorkerStats>>,
     served: Vec<watch::Receiver<Option<u64>>>,
+    drain: watch::Receiver<bool>,
 }
 
 impl Live for LiveProxy {
@@ -230,6 +235,11 @@ impl Live for LiveProxy {
                 place: None,
             })
             .collect()
+    }
+
+    fn alive(&self) -> bool {
+        // A worker holds its sender as long as it runs; once it drains it may end.
+        *self.drain.borrow() || self.served.iter().all(|served| served.has_changed().is_ok())
     }
 
     fn ready(&self) -> bool {

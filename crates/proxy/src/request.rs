@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, SERVER, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use nuncio_model::{
-    Action, Forward, InsecureAction, Listener, RequestHead, SecurityModel, Settings, Target, VirtualHost,
+    Action, Forward, HeaderEdits, InsecureAction, Listener, RequestHead, SecurityModel, Settings, Target,
+    VirtualHost,
 };
 
 use self::hop::{Hop, Sent};
@@ -24,7 +25,7 @@ use crate::access_log::{AccessLog, Entry};
 use crate::body::ResponseBody;
 use crate::client::connection::Client;
 use crate::exchange::Exchange;
-use crate::failure::{ProxyError, own};
+use crate::failure::{Fault, ProxyError, own};
 use crate::headers;
 use crate::serving::Serving;
 use crate::upgrade;
@@ -37,6 +38,10 @@ const SCHEME: &str = "http";
 const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
 
 /// Answers one request.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the path of a request reads from top to bottom in one place"
+)]
 pub(crate) async fn handle(
     worker: Rc<Worker>,
     client: Rc<Client>,
@@ -62,7 +67,10 @@ pub(crate) async fn handle(
     };
     let (listener, target) = match find(&serving, &client, &parts, &head) {
         Found::Target(listener, target) => (listener, target),
-        Found::Redirect => return Ok(answer(redirect(&parts, &head), exchange, settings)),
+        Found::Redirect(target) => {
+            exchange.mapped(target, &serving.target(target, &worker.stats));
+            return Ok(answer(redirect(&parts, &head), exchange, settings));
+        }
         Found::Nothing(why) => {
             let grpc = headers::is_grpc(&parts.headers);
             return Ok(fail(false, &ProxyError::no_route(why), grpc, exchange, settings));
@@ -106,8 +114,24 @@ pub(crate) async fn handle(
             lease,
             deadline,
         }) => relay(response, lease, deadline, forward, exchange, settings),
-        Ok(Sent::Upgraded { response, upgrade }) => {
-            upgrade::relay(response, upgrade, &forward.response_headers, exchange, settings)
+        Ok(Sent::Upgraded {
+            response,
+            lease,
+            upgrade,
+        }) => {
+            client.wire.upgrade();
+            upgrade::relay(
+                response,
+                lease,
+                upgrade,
+                &forward.response_headers,
+                exchange,
+                settings,
+            )
+        }
+        Err(error) if error.fault == Fault::Client => {
+            exchange.client_broke_off(error);
+            answer(bad_request(), exchange, settings)
         }
         Err(error) => fail(worker.shared.expose_reasons, &error, grpc, exchange, settings),
     })
@@ -124,21 +148,27 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     /// None for a request that must be refused.
     fn read(client: &Client, parts: &'a Parts, settings: &Settings) -> Option<Self> {
-        if client.ambiguous.is_set() {
+        if client.is_ambiguous() {
             return None;
         }
         let mut hosts = parts.headers.get_all(HOST).iter();
         let host = hosts.next();
-        if hosts.next().is_some() {
+        if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
             return None;
         }
         let authority = match (parts.uri.authority(), host) {
             (Some(authority), _) => authority.as_str(),
             (None, Some(host)) => host.to_str().ok()?,
-            (None, None) if parts.version == Version::HTTP_11 => return None,
             (None, None) => "",
         };
-        let authority = if authority.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        let mut upper = false;
+        for byte in authority.bytes() {
+            upper |= byte.is_ascii_uppercase();
+            if !is_of_authority(byte) {
+                return None;
+            }
+        }
+        let authority = if upper {
             Cow::Owned(authority.to_ascii_lowercase())
         } else {
             Cow::Borrowed(authority)
@@ -148,11 +178,17 @@ impl<'a> Head<'a> {
     }
 }
 
+/// Whether a byte may stand in a host and port (RFC 3986 section 3.2). There is no user in HTTP's, and
+/// what two readers take for the end of the host in different places must not go on.
+fn is_of_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&byte)
+}
+
 /// Where a request goes.
 enum Found<'a> {
     Target(&'a Arc<Listener>, &'a Target),
     /// To the same place, by https.
-    Redirect,
+    Redirect(&'a Target),
     Nothing(&'static str),
 }
 
@@ -160,6 +196,9 @@ fn find<'a>(serving: &'a Serving, client: &Client, parts: &Parts, head: &Head<'_
     let Some(listener) = serving.listener(client.port) else {
         return Found::Nothing("its Listener is gone");
     };
+    if parts.method == Method::CONNECT {
+        return Found::Nothing("CONNECT asks for a tunnel, which no Mapping makes");
+    }
     let mut authority = &*head.authority;
     if serving.snapshot.settings.strip_matching_host_port
         && let Some((host, port)) = authority.rsplit_once(':')
@@ -182,7 +221,7 @@ fn find<'a>(serving: &'a Serving, client: &Client, parts: &Parts, head: &Head<'_
     };
     match insecure_action(listener, host, parts, &head.path) {
         InsecureAction::Route => Found::Target(listener, target),
-        InsecureAction::Redirect => Found::Redirect,
+        InsecureAction::Redirect => Found::Redirect(target),
         InsecureAction::Reject => Found::Nothing("the Host rejects insecure requests"),
     }
 }
@@ -253,8 +292,7 @@ fn relay(
 ) -> Response<ResponseBody> {
     let (mut parts, body) = response.into_parts();
     headers::sanitise_response(&mut parts.headers);
-    finish_head(&mut parts.headers, &exchange, settings);
-    headers::edit(&mut parts.headers, &forward.response_headers);
+    finish_head(&mut parts.headers, &forward.response_headers, &exchange, settings);
     parts.version = Version::HTTP_11;
     parts.extensions = http::Extensions::new();
     exchange.status = parts.status.as_u16();
@@ -264,9 +302,13 @@ fn relay(
     )
 }
 
-/// What every answer of an upstream gets.
-pub(crate) fn finish_head(headers: &mut HeaderMap, exchange: &Exchange, settings: &Settings) {
-    headers.insert(SERVER, settings.server_name.clone());
+/// What every answer of an upstream gets. The gateway's own name comes last: it is no Mapping's to edit.
+pub(crate) fn finish_head(
+    headers: &mut HeaderMap,
+    edits: &HeaderEdits,
+    exchange: &Exchange,
+    settings: &Settings,
+) {
     if !settings.suppress_envoy_headers {
         let milliseconds = u64::try_from(exchange.elapsed().as_millis()).unwrap_or(u64::MAX);
         headers.insert(
@@ -274,6 +316,8 @@ pub(crate) fn finish_head(headers: &mut HeaderMap, exchange: &Exchange, settings
             HeaderValue::from(milliseconds),
         );
     }
+    headers::edit(headers, edits);
+    headers.insert(SERVER, settings.server_name.clone());
 }
 
 /// An answer of the gateway's own.

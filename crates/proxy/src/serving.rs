@@ -4,7 +4,6 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderValue;
 use nuncio_model::{Action, Identity, Listener, Snapshot, Target, UpstreamIndex};
@@ -12,14 +11,14 @@ use nuncio_model::{Action, Identity, Listener, Snapshot, Target, UpstreamIndex};
 use crate::counter::Codes;
 use crate::stats::WorkerStats;
 use crate::upstream::live::Registry;
-use crate::upstream::pool::Pool;
+use crate::upstream::pool::{Limits, Pool};
 
 /// Loaded once by a request, at its start.
 pub(crate) struct Serving {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Made when first used, one an upstream.
     pools: Vec<OnceCell<Rc<Pool>>>,
-    grace: Duration,
+    limits: Limits,
     /// By target; the key is the target's address in the snapshot, which this value keeps alive.
     targets: RefCell<HashMap<usize, Rc<LiveTarget>>>,
 }
@@ -34,8 +33,8 @@ pub(crate) struct LiveTarget {
 
 impl Serving {
     /// Serves `snapshot`, with the pools of `before` whose upstream did not change. The others retire
-    /// within `grace`.
-    pub(crate) fn new(snapshot: Arc<Snapshot>, before: Option<&Self>, grace: Duration) -> Self {
+    /// within the grace of `limits`.
+    pub(crate) fn new(snapshot: Arc<Snapshot>, before: Option<&Self>, limits: Limits) -> Self {
         let mut known: HashMap<&Arc<Identity>, &Rc<Pool>> = HashMap::new();
         if let Some(before) = before {
             known.extend(before.pools().map(|pool| (&pool.live.identity, pool)));
@@ -48,11 +47,11 @@ impl Serving {
                 None => OnceCell::new(),
             })
             .collect();
-        known.values().for_each(|pool| pool.retire(grace));
+        known.values().for_each(|pool| pool.retire());
         Self {
             snapshot,
             pools,
-            grace,
+            limits,
             targets: RefCell::default(),
         }
     }
@@ -67,7 +66,7 @@ impl Serving {
         self.pools[index.0 as usize].get_or_init(|| {
             let upstream = self.snapshot.upstream(index);
             let live = registry.upstream(&upstream.identity);
-            Rc::new(Pool::new(live, stats.upstream(&upstream.name), self.grace))
+            Rc::new(Pool::new(live, stats.upstream(&upstream.name), self.limits))
         })
     }
 

@@ -16,12 +16,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use crate::body::ResponseBody;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::patience::STREAM_IDLE;
 use crate::request::finish_head;
+use crate::upstream::pool::Lease;
 
 /// Sends the upstream's 101 on and connects the two sides once it is out. The exchange lasts as
 /// long as they are connected.
 pub(crate) fn relay(
     mut response: Response<Incoming>,
+    lease: Lease,
     client: OnUpgrade,
     edits: &HeaderEdits,
     mut exchange: Box<Exchange>,
@@ -34,17 +37,33 @@ pub(crate) fn relay(
     if let Some(protocol) = protocol {
         headers::set_upgrade(&mut parts.headers, protocol);
     }
-    finish_head(&mut parts.headers, &exchange, settings);
-    headers::edit(&mut parts.headers, edits);
+    finish_head(&mut parts.headers, edits, &exchange, settings);
     exchange.status = parts.status.as_u16();
     let (sent, received) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
     exchange.bytes_in = Some(Rc::clone(&sent));
-    tokio::task::spawn_local(async move {
-        connect(client, upstream, sent, Rc::clone(&received)).await;
+    let tunnel = exchange.tunnel();
+    // Among the endpoint's connections: it counts as one, and ends with them when their time is over.
+    let endpoint = Rc::clone(lease.endpoint());
+    endpoint.drive(async move {
+        let _lease = lease;
+        tokio::select! {
+            () = stands_still(Rc::clone(&sent), Rc::clone(&received)) => {}
+            () = connect(client, upstream, sent, Rc::clone(&received)) => {}
+        }
         exchange.bytes_out = received.get();
         exchange.complete();
+        drop(tunnel);
     });
     Response::from_parts(parts, ResponseBody::none())
+}
+
+/// Waits until nothing has passed for as long as a stream may stand still.
+async fn stands_still(sent: Rc<Cell<u64>>, received: Rc<Cell<u64>>) {
+    let mut seen = None;
+    while seen != Some((sent.get(), received.get())) {
+        seen = Some((sent.get(), received.get()));
+        tokio::time::sleep(STREAM_IDLE).await;
+    }
 }
 
 /// Passes bytes on until both sides have ended, or one has broken off: many do not say good-bye, and that

@@ -3,7 +3,7 @@
 //! Nothing on a request's way is shared with another worker but values that nobody writes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use nuncio_model::{EndpointTable, Snapshot};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::access_log::{AccessLog, Entry, LogSender};
 use crate::client::connection::{Clients, serve};
 use crate::serving::Serving;
 use crate::stats::WorkerStats;
 use crate::upstream::dns::Dns;
-use crate::upstream::live::{Registry, lock};
-use crate::upstream::pool::Addresses;
+use crate::upstream::live::{MAX_CONNECTIONS, Registry, lock};
+use crate::upstream::pool::{Addresses, Limits};
 
 /// What all workers have in common.
 pub(crate) struct Shared {
@@ -30,9 +30,35 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     pub(crate) log: Option<LogSender>,
     pub(crate) drain_time: Duration,
+    /// How many workers there are.
+    pub(crate) workers: usize,
     pub(crate) registry: Registry,
     /// Ports that could not be opened, and why.
     pub(crate) unbound: Mutex<HashMap<u16, String>>,
+    /// How many workers listen on each port.
+    pub(crate) bound: Mutex<HashMap<u16, usize>>,
+}
+
+impl Shared {
+    /// Opens a port for one worker. The first of them makes sure that no other program has it: sockets
+    /// that share a port do so with any program of the same user, another nuncio for one.
+    fn bind(&self, port: u16) -> io::Result<TcpListener> {
+        let address = SocketAddr::new(self.bind, port);
+        let mut bound = lock(&self.bound);
+        if bound.get(&port).is_none_or(|workers| *workers == 0) {
+            listen(address, false)?;
+        }
+        let listener = TcpListener::from_std(listen(address, true)?)?;
+        *bound.entry(port).or_default() += 1;
+        Ok(listener)
+    }
+
+    /// A worker has closed its socket.
+    fn release(&self, port: u16) {
+        if let Some(workers) = lock(&self.bound).get_mut(&port) {
+            *workers = workers.saturating_sub(1);
+        }
+    }
 }
 
 /// One worker.
@@ -45,8 +71,12 @@ pub(crate) struct Worker {
     /// Seconds since the start; coarse time for sweeps.
     pub(crate) second: Cell<u64>,
     serving: RefCell<Option<Rc<Serving>>>,
+    /// The registry may hold upstreams that are no longer configured.
+    stale: Cell<bool>,
     listening: RefCell<HashMap<u16, Rc<Notify>>>,
     log_buffer: RefCell<Vec<u8>>,
+    /// The runtime is about to end, and takes no more tasks.
+    ended: Cell<bool>,
 }
 
 /// What the rest of the program tells a worker.
@@ -63,8 +93,9 @@ pub(crate) struct Orders {
 const LOG_BATCH: usize = 32 * 1024;
 /// A connection without a request is closed this long after draining began.
 const QUIET: Duration = Duration::from_millis(250);
-/// A port that could not be opened is tried again after this many seconds.
-const BIND_RETRY: u64 = 5;
+/// A port that could not be opened is tried again, and what nobody uses any more forgotten, each time
+/// so many seconds have passed.
+const RETRY: u64 = 5;
 
 impl Worker {
     pub(crate) fn new(shared: Arc<Shared>, stats: Arc<WorkerStats>) -> Rc<Self> {
@@ -80,8 +111,10 @@ impl Worker {
             draining: Cell::new(false),
             second: Cell::new(0),
             serving: RefCell::default(),
+            stale: Cell::new(false),
             listening: RefCell::default(),
             log_buffer: RefCell::default(),
+            ended: Cell::new(false),
         })
     }
 
@@ -128,8 +161,13 @@ impl Worker {
         };
         let revision = snapshot.revision;
         let before = self.serving();
-        let serving = Rc::new(Serving::new(snapshot, before.as_deref(), self.shared.drain_time));
+        let limits = Limits {
+            grace: self.shared.drain_time,
+            most_idle: (MAX_CONNECTIONS / self.shared.workers).max(1),
+        };
+        let serving = Rc::new(Serving::new(snapshot, before.as_deref(), limits));
         *self.serving.borrow_mut() = Some(serving);
+        self.stale.set(true);
         self.open_ports();
         orders.served.send_replace(Some(revision));
     }
@@ -143,17 +181,18 @@ impl Worker {
         serving.pools().for_each(|pool| pool.sweep(now));
         self.clients
             .sweep(second, serving.snapshot.settings.client_idle_timeout);
-        if second.is_multiple_of(BIND_RETRY) && !lock(&self.shared.unbound).is_empty() {
+        if second.is_multiple_of(RETRY) && self.listening.borrow().len() < serving.snapshot.listeners.len() {
             self.open_ports();
         }
-        if second.is_multiple_of(BIND_RETRY) {
-            let current: std::collections::HashSet<_> = serving
+        if second.is_multiple_of(RETRY) && self.stale.get() {
+            let current: HashSet<_> = serving
                 .snapshot
                 .upstreams
                 .iter()
                 .map(|upstream| &upstream.identity)
                 .collect();
-            self.shared.registry.keep(|identity| current.contains(identity));
+            let left = self.shared.registry.keep(|identity| current.contains(identity));
+            self.stale.set(left > 0);
         }
     }
 
@@ -171,6 +210,7 @@ impl Worker {
             let keep = wanted.contains(port);
             if !keep {
                 close.notify_one();
+                self.clients.leave_port(*port);
             }
             keep
         });
@@ -179,7 +219,7 @@ impl Worker {
             if listening.contains_key(&port) {
                 continue;
             }
-            match bind(SocketAddr::new(self.shared.bind, port)) {
+            match self.shared.bind(port) {
                 Ok(listener) => {
                     lock(&self.shared.unbound).remove(&port);
                     let close = Rc::new(Notify::new());
@@ -207,10 +247,16 @@ impl Worker {
                 () = close.notified() => break,
             }
         }
-        // The kernel has completed these; closing the socket would reset them.
-        while let Some((tcp, peer)) = accept_waiting(&listener).await {
-            self.serve(tcp, peer, port);
+        // The kernel has completed these; closing the socket would reset them. It is asked itself, for the
+        // runtime need not know of them yet.
+        if let Ok(listener) = listener.into_std() {
+            while let Ok((tcp, peer)) = listener.accept() {
+                if let Ok(tcp) = taken_over(tcp) {
+                    self.serve(tcp, peer, port);
+                }
+            }
         }
+        self.shared.release(port);
     }
 
     fn serve(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr, port: u16) {
@@ -230,8 +276,13 @@ impl Worker {
         if timeout_at(quiet.into(), self.clients.emptied()).await.is_err() {
             // Still there, and no request came: there is nothing to wait for.
             self.clients.end_idle();
-            let _ = timeout_at(deadline.into(), self.clients.emptied()).await;
+            if timeout_at(deadline.into(), self.clients.emptied()).await.is_err() {
+                self.clients.cut_all();
+                // What is cut is recorded, which takes its tasks a moment.
+                let _ = timeout(QUIET, self.clients.emptied()).await;
+            }
         }
+        self.ended.set(true);
         self.flush_log();
     }
 
@@ -242,7 +293,7 @@ impl Worker {
         entry.write(self.shared.access_log, &mut buffer);
         let full = buffer.len() >= LOG_BATCH;
         drop(buffer);
-        if full {
+        if full || self.ended.get() {
             self.flush_log();
         } else if first {
             let worker = Rc::clone(self);
@@ -261,23 +312,23 @@ impl Worker {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     // Each worker listens for itself; the kernel spreads the connections.
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(4096)?;
-    TcpListener::from_std(socket.into())
+    if shared {
+        socket.listen(4096)?;
+    }
+    Ok(socket.into())
 }
 
-async fn accept_waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    tokio::time::timeout(Duration::ZERO, listener.accept())
-        .await
-        .ok()?
-        .ok()
+fn taken_over(tcp: std::net::TcpStream) -> io::Result<TcpStream> {
+    tcp.set_nonblocking(true)?;
+    TcpStream::from_std(tcp)
 }
 
 fn is_exhausted(error: &io::Error) -> bool {

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::io::GuardedIo;
+use super::io::{GuardedIo, Wire};
 use crate::executor::LocalExecutor;
 use crate::framing::{Ambiguous, Guard};
 use crate::request;
@@ -30,6 +29,8 @@ use crate::worker::Worker;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client may take to say its first bytes, or to finish a head that it began.
 const HEAD_TIMEOUT: u64 = 30;
+/// The first and the longest pause while the rest of an HTTP/2 preface is waited for.
+const PEEK_PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(320)];
 /// Streams that a client may have open at once.
 const MAX_STREAMS: u32 = 256;
 
@@ -41,9 +42,14 @@ pub(crate) struct Client {
     pub(crate) peer_value: HeaderValue,
     /// Port of the listener that it came in on.
     pub(crate) port: u16,
-    pub(crate) ambiguous: Ambiguous,
-    in_head: Arc<AtomicBool>,
+    ambiguous: Ambiguous,
+    pub(crate) wire: Arc<Wire>,
+    /// The worker's second in which a sweep first found it in a head.
+    head_since: Cell<Option<u64>>,
+    /// Requests under way.
     requests: Cell<u32>,
+    /// All requests so far.
+    begun: Cell<u32>,
     /// The worker's second in which something last began or ended.
     active_at: Cell<u64>,
     ending: Cell<Ending>,
@@ -63,11 +69,22 @@ enum Ending {
 impl Client {
     pub(crate) fn begin_request(&self) {
         self.requests.set(self.requests.get() + 1);
+        self.begun.set(self.begun.get().saturating_add(1));
     }
 
     pub(crate) fn end_request(&self, worker: &Worker) {
         self.requests.set(self.requests.get().saturating_sub(1));
         self.active_at.set(worker.second.get());
+    }
+
+    /// Whether the request that began last cannot be told from what stands around it.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        self.ambiguous.concerns(self.begun.get())
+    }
+
+    /// Closes the connection at once, whatever it is about.
+    pub(crate) fn cut(&self) {
+        self.end(Ending::Now);
     }
 
     fn end(&self, ending: Ending) {
@@ -83,7 +100,28 @@ impl Client {
 pub(crate) struct Clients {
     open: RefCell<HashMap<u64, Rc<Client>>>,
     next: Cell<u64>,
+    /// Connections that changed their protocol; hyper has let go of them.
+    tunnels: Cell<usize>,
     empty: Notify,
+}
+
+/// A connection that changed its protocol, for as long as it lasts.
+pub(crate) struct Tunnel(Rc<Worker>);
+
+impl Tunnel {
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        let clients = &worker.clients;
+        clients.tunnels.set(clients.tunnels.get() + 1);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let clients = &self.0.clients;
+        clients.tunnels.set(clients.tunnels.get() - 1);
+        clients.tell_if_empty();
+    }
 }
 
 impl Clients {
@@ -97,8 +135,10 @@ impl Clients {
                 .unwrap_or(HeaderValue::from_static("unknown")),
             port,
             ambiguous: Ambiguous::default(),
-            in_head: Arc::default(),
+            wire: Arc::default(),
+            head_since: Cell::new(None),
             requests: Cell::new(0),
+            begun: Cell::new(0),
             active_at: Cell::new(second),
             ending: Cell::new(Ending::No),
             waker: RefCell::default(),
@@ -108,16 +148,23 @@ impl Clients {
     }
 
     fn remove(&self, client: &Client) {
-        let mut open = self.open.borrow_mut();
-        open.remove(&client.id);
-        if open.is_empty() {
+        self.open.borrow_mut().remove(&client.id);
+        self.tell_if_empty();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.open.borrow().is_empty() && self.tunnels.get() == 0
+    }
+
+    fn tell_if_empty(&self) {
+        if self.is_empty() {
             self.empty.notify_one();
         }
     }
 
     /// Waits until no connection is left.
     pub(crate) async fn emptied(&self) {
-        while !self.open.borrow().is_empty() {
+        while !self.is_empty() {
             self.empty.notified().await;
         }
     }
@@ -125,11 +172,22 @@ impl Clients {
     /// Ends every connection that carries no request and no part of one.
     pub(crate) fn end_idle(&self) {
         let open = self.open.borrow();
-        let idle =
-            |client: &&Rc<Client>| client.requests.get() == 0 && !client.in_head.load(Ordering::Relaxed);
+        let idle = |client: &&Rc<Client>| client.requests.get() == 0 && !client.wire.in_head();
         open.values()
             .filter(idle)
             .for_each(|client| client.end(Ending::Now));
+    }
+
+    /// Asks the connections of a port that is no longer served to end after their requests.
+    pub(crate) fn leave_port(&self, port: u16) {
+        let open = self.open.borrow();
+        let of_port = open.values().filter(|client| client.port == port);
+        of_port.for_each(|client| client.end(Ending::Gracefully));
+    }
+
+    /// Ends every connection, whatever it is about.
+    pub(crate) fn cut_all(&self) {
+        self.open.borrow().values().for_each(|client| client.cut());
     }
 
     /// Asks every connection to end after the requests that are under way.
@@ -146,14 +204,17 @@ impl Clients {
             if client.requests.get() > 0 {
                 continue;
             }
-            let waited = second.saturating_sub(client.active_at.get());
-            let limit = if client.in_head.load(Ordering::Relaxed) {
-                HEAD_TIMEOUT
+            let (since, limit) = if client.wire.in_head() {
+                // The head may have begun after an hour of silence.
+                let since = client.head_since.get().unwrap_or(second);
+                client.head_since.set(Some(since));
+                (since, HEAD_TIMEOUT)
             } else {
-                idle.as_secs()
+                client.head_since.set(None);
+                (client.active_at.get(), idle.as_secs())
             };
-            if waited > limit {
-                client.end(Ending::Now);
+            if second.saturating_sub(since) > limit {
+                client.cut();
             }
         }
     }
@@ -173,9 +234,10 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, 
 async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let limit = Duration::from_secs(HEAD_TIMEOUT);
-    let http2 = timeout(limit, speaks_http2(&tcp))
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
+    let Some(http2) = unless_ended(client, timeout(limit, speaks_http2(&tcp))).await else {
+        return Ok(());
+    };
+    let http2 = http2.map_err(|_| io::ErrorKind::TimedOut)??;
     let service = service_fn(|request| request::handle(Rc::clone(worker), Rc::clone(client), request));
     if http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
@@ -187,7 +249,7 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
         drive(client, connection, http2::Connection::graceful_shutdown).await;
     } else {
         let guard = Guard::new(client.ambiguous.clone());
-        let io = GuardedIo::new(tcp, guard, Arc::clone(&client.in_head));
+        let io = GuardedIo::new(tcp, guard, Arc::clone(&client.wire));
         let mut builder = http1::Builder::new();
         builder.half_close(true).max_header_size(header_limit(worker));
         let connection = pin!(builder.serve_connection(io, service).with_upgrades());
@@ -229,10 +291,24 @@ async fn drive<C: Future>(client: &Client, mut connection: Pin<&mut C>, shut_dow
     .await;
 }
 
+/// Waits for `future`; None where the connection is to end at once.
+async fn unless_ended<F: Future>(client: &Client, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        if client.ending.get() == Ending::Now {
+            return Poll::Ready(None);
+        }
+        *client.waker.borrow_mut() = Some(cx.waker().clone());
+        future.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
 /// Looks at the first bytes without taking them.
 async fn speaks_http2(tcp: &TcpStream) -> io::Result<bool> {
     let mut first = [0; PREFACE.len()];
     let mut seen = 0;
+    let [mut pause, longest] = PEEK_PAUSES;
     loop {
         let n = tcp.peek(&mut first).await?;
         if n == PREFACE.len() || first[..n] != PREFACE[..n] {
@@ -243,7 +319,8 @@ async fn speaks_http2(tcp: &TcpStream) -> io::Result<bool> {
             if n == 0 {
                 return Ok(false);
             }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(pause).await;
+            pause = longest.min(pause * 2);
         }
         seen = n;
     }

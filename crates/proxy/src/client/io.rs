@@ -6,37 +6,84 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 use crate::framing::Guard;
 
 /// Most bytes that are read in one go.
 const SCRATCH: usize = 64 * 1024;
+/// A client that was answered before it had sent all is listened to for so long. Closing at once would
+/// reset the connection, and the client would lose the answer.
+const LINGER: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// One buffer a worker: bytes stay in it only for the time of a read.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
+/// What a client's socket and those who look after its connection tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    /// Part of a request's head is there and the rest is not.
+    in_head: AtomicBool,
+    /// What comes is no HTTP any more.
+    upgraded: AtomicBool,
+}
+
+impl Wire {
+    pub(crate) fn in_head(&self) -> bool {
+        self.in_head.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Relaxed)
+    }
+}
+
 /// The socket of a client that speaks HTTP/1.1.
 pub(crate) struct GuardedIo {
     socket: TokioIo<TcpStream>,
     guard: Guard,
-    in_head: Arc<AtomicBool>,
+    wire: Arc<Wire>,
+    /// Runs since our side was closed.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 impl GuardedIo {
-    /// `in_head` follows whether part of a request's head is there and the rest is not.
-    pub(crate) fn new(tcp: TcpStream, guard: Guard, in_head: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(tcp: TcpStream, guard: Guard, wire: Arc<Wire>) -> Self {
         Self {
             socket: TokioIo::new(tcp),
             guard,
-            in_head,
+            wire,
+            linger: None,
         }
+    }
+
+    /// Reads and drops what the client still sends, to its end or that of its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let linger = self.linger.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            loop {
+                let mut bytes = ReadBuf::new(buffer);
+                ready!(Pin::new(self.socket.inner_mut()).poll_read(cx, &mut bytes))?;
+                if bytes.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        })
     }
 }
 
@@ -47,14 +94,17 @@ impl Read for GuardedIo {
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.wire.is_upgraded() {
+            return Pin::new(&mut this.socket).poll_read(cx, buf);
+        }
         BUFFER.with_borrow_mut(|buffer| {
             let room = buf.remaining().min(buffer.len());
             let mut bytes = ReadBuf::new(&mut buffer[..room]);
             ready!(Pin::new(this.socket.inner_mut()).poll_read(cx, &mut bytes))?;
             this.guard.watch(bytes.filled());
             let in_head = this.guard.in_head();
-            if in_head != this.in_head.load(Ordering::Relaxed) {
-                this.in_head.store(in_head, Ordering::Relaxed);
+            if in_head != this.wire.in_head() {
+                this.wire.in_head.store(in_head, Ordering::Relaxed);
             }
             buf.put_slice(bytes.filled());
             Poll::Ready(Ok(()))
@@ -72,7 +122,14 @@ impl Write for GuardedIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+        }
+        if this.guard.expects_more() && !this.wire.is_upgraded() {
+            ready!(this.poll_linger(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,7 +1,6 @@
 //! The way of a request from its route to the upstream: edit the head, pick a connection, send, and
 //! send once more where that is safe.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,6 @@ use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use nuncio_model::{Failure, Forward, Listener, Reason, Rewrite, Settings};
-use tokio::time::timeout_at;
 
 use super::{Head, SCHEME};
 use crate::body::RequestBody;
@@ -21,6 +19,7 @@ use crate::client::connection::Client;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
 use crate::headers::{self, Origin};
+use crate::patience::{Patience, STREAM_IDLE, Upload};
 use crate::serving::LiveTarget;
 use crate::upstream::live::Wanted;
 use crate::upstream::pool::{Lease, Pool, SendError};
@@ -59,6 +58,7 @@ pub(super) enum Sent {
     },
     Upgraded {
         response: Response<Incoming>,
+        lease: Lease,
         upgrade: OnUpgrade,
     },
 }
@@ -69,7 +69,7 @@ impl Hop<'_> {
         let upgrade = self.upgrade(&parts.headers)?;
         Ok(Plan {
             upgrade,
-            path: self.path(parts, head),
+            path: self.path(parts, head)?,
             authority: self.authority(parts, head),
         })
     }
@@ -94,31 +94,34 @@ impl Hop<'_> {
         if let (Some(entry), Some(id)) = (&mut exchange.entry, parts.headers.get(&headers::X_REQUEST_ID)) {
             entry.request_id = id.clone();
         }
-        let body = if body.is_end_stream() {
-            RequestBody::Empty
-        } else {
-            let count = Rc::new(Cell::new(0));
-            exchange.bytes_in = Some(Rc::clone(&count));
-            RequestBody::Client(body, count)
+        let upload = (!body.is_end_stream()).then(Rc::<Upload>::default);
+        exchange.bytes_in = upload.as_ref().map(|upload| Rc::clone(&upload.bytes));
+        let body = match &upload {
+            Some(upload) => RequestBody::Client(body, Rc::clone(upload)),
+            None => RequestBody::Empty,
         };
         let wanted = if upgrade.is_some() {
             Wanted::Http1
         } else {
             Wanted::Configured
         };
-        let deadline = self.forward.timeout.map(|timeout| exchange.started + timeout);
+        let patience = Patience::new(self.forward.timeout, exchange.started, upload);
         let request = Request::from_parts(parts, body);
-        let (response, lease) = self.send(request, authority, wanted, deadline, exchange).await?;
+        let (response, lease) = self.send(request, authority, wanted, &patience, exchange).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match on_upgrade {
-                Some(upgrade) => Ok(Sent::Upgraded { response, upgrade }),
+                Some(upgrade) => Ok(Sent::Upgraded {
+                    response,
+                    lease,
+                    upgrade,
+                }),
                 None => Err(unasked_upgrade(&lease)),
             };
         }
         Ok(Sent::Answered {
             response,
             lease,
-            deadline,
+            deadline: patience.deadline(),
         })
     }
 
@@ -143,17 +146,22 @@ impl Hop<'_> {
         }
     }
 
-    fn path(&self, parts: &Parts, head: &Head<'_>) -> Option<PathAndQuery> {
+    /// The path to send where it is not the one that came; refuses a request that a regex rewrites to
+    /// what is no path, for the path that came is not the one that was meant.
+    fn path(&self, parts: &Parts, head: &Head<'_>) -> Result<Option<PathAndQuery>, StatusCode> {
         let path = self.forward.rewrite.apply(&head.path);
         let changed = path.as_ref() != parts.uri.path();
         if !changed {
-            return None;
+            return Ok(None);
         }
         let path_and_query = match parts.uri.query() {
             Some(query) => format!("{path}?{query}"),
             None => path.into_owned(),
         };
-        PathAndQuery::from_maybe_shared(Bytes::from(path_and_query)).ok()
+        match PathAndQuery::from_maybe_shared(Bytes::from(path_and_query)) {
+            Ok(path_and_query) => Ok(Some(path_and_query)),
+            Err(_) => Err(StatusCode::BAD_REQUEST),
+        }
     }
 
     fn authority(&self, parts: &Parts, head: &Head<'_>) -> HeaderValue {
@@ -209,7 +217,7 @@ impl Hop<'_> {
         request: Request<RequestBody>,
         authority: HeaderValue,
         wanted: Wanted,
-        deadline: Option<Instant>,
+        patience: &Patience,
         exchange: &mut Exchange,
     ) -> Result<(Response<Incoming>, Lease), ProxyError> {
         let mut next = Some(request);
@@ -220,7 +228,9 @@ impl Hop<'_> {
             if let Some(entry) = &mut exchange.entry {
                 entry.attempts = attempts;
             }
-            let mut lease = self.lease(wanted, attempts > 1, deadline, exchange).await?;
+            let mut lease = self
+                .lease(wanted, attempts > 1, patience.deadline(), exchange)
+                .await?;
             if let Some(entry) = &mut exchange.entry {
                 entry.endpoint = Some(lease.address());
                 entry.upstream_tls = lease.tls().cloned();
@@ -228,9 +238,9 @@ impl Hop<'_> {
             let may_retry = attempts < MAX_ATTEMPTS && lease.reused();
             let request = self.address(request, &authority, &lease)?;
             let copy = may_retry.then(|| replayable(&request)).flatten();
-            let sent = within(deadline, lease.send(request)).await;
+            let sent = patience.wait(lease.send(request)).await;
             match sent {
-                None => return Err(ProxyError::timeout(self.forward.timeout.unwrap_or_default())),
+                None => return Err(ProxyError::timeout(self.forward.timeout.unwrap_or(STREAM_IDLE))),
                 Some(Ok(response)) => return Ok((response, lease)),
                 Some(Err(error)) => {
                     let (failed, again) = self.failed(&lease, error, may_retry, copy);
@@ -339,14 +349,6 @@ fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
     Some(copy)
-}
-
-/// None when the deadline came first.
-async fn within<F: Future>(deadline: Option<Instant>, future: F) -> Option<F::Output> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline.into(), future).await.ok(),
-        None => Some(future.await),
-    }
 }
 
 fn unasked_upgrade(lease: &Lease) -> ProxyError {

@@ -116,10 +116,11 @@ impl LiveUpstream {
         )
     }
 
-    /// Forgets endpoints that are not among `addresses` and carry no connection.
+    /// Forgets endpoints that are not among `addresses` and that no worker's pool knows any more; DNS may
+    /// have told another worker otherwise.
     pub(crate) fn keep_endpoints(&self, addresses: &[SocketAddr]) {
         lock(&self.endpoints)
-            .retain(|address, endpoint| addresses.contains(address) || endpoint.connections() != (0, 0));
+            .retain(|address, endpoint| addresses.contains(address) || Arc::strong_count(endpoint) > 1);
     }
 
     /// TLS towards `endpoint`; none for cleartext.
@@ -307,9 +308,18 @@ impl Registry {
         lock(&self.upstreams).get(identity).cloned()
     }
 
-    /// Forgets upstreams that only the registry still knows and `is_current` does not name.
-    pub(crate) fn keep(&self, is_current: impl Fn(&Arc<Identity>) -> bool) {
-        lock(&self.upstreams)
-            .retain(|identity, upstream| is_current(identity) || Arc::strong_count(upstream) > 1);
+    /// Forgets upstreams that only the registry still knows and `is_current` does not name. Says how many
+    /// it does not name are left.
+    pub(crate) fn keep(&self, is_current: impl Fn(&Arc<Identity>) -> bool) -> usize {
+        let mut left = 0;
+        lock(&self.upstreams).retain(|identity, upstream| {
+            if is_current(identity) {
+                return true;
+            }
+            let used = Arc::strong_count(upstream) > 1;
+            left += usize::from(used);
+            used
+        });
+        left
     }
 }

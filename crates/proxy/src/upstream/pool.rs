@@ -19,7 +19,7 @@ use tokio::time::timeout_at;
 
 use super::connector::{ConnectError, Connected, TlsTarget, connect};
 use super::dns::Dns;
-use super::live::{ConnectionCounts, LiveEndpoint, LiveUpstream, Wanted};
+use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream, Wanted};
 use super::stream::FirstCause;
 use crate::body::RequestBody;
 use crate::counter::Codes;
@@ -50,8 +50,7 @@ pub(crate) struct Pool {
     pub(crate) live: Arc<LiveUpstream>,
     /// Responses by status code, for the metric.
     pub(crate) codes: Arc<Codes>,
-    /// How long a connection to an endpoint that is gone may finish its requests.
-    grace: Duration,
+    limits: Limits,
     endpoints: RefCell<Vec<Rc<EndpointPool>>>,
     seen_version: Cell<u64>,
     next: Cell<usize>,
@@ -71,6 +70,17 @@ pub(crate) struct EndpointPool {
     tasks: RefCell<Vec<AbortHandle>>,
     /// Set when the endpoint or the whole identity is gone: nothing is kept any more.
     retired: Cell<bool>,
+    limits: Limits,
+}
+
+/// What a worker's pools keep to.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// How long a connection to an endpoint that is gone may finish its requests.
+    pub(crate) grace: Duration,
+    /// HTTP/1.1 connections to one endpoint that may wait for a request: this worker's share of all that
+    /// may be open, so that what is idle here never keeps another worker from connecting.
+    pub(crate) most_idle: usize,
 }
 
 struct Idle {
@@ -85,6 +95,8 @@ pub(crate) struct Facts {
     cause: FirstCause,
     /// How TLS began; none for cleartext.
     tls: Option<Arc<HandshakeReport>>,
+    /// Held as long as the connection is, upgraded or not.
+    _permit: Rc<ConnectionPermit>,
 }
 
 /// An HTTP/2 connection.
@@ -92,6 +104,10 @@ struct Shared {
     sender: RefCell<http2::SendRequest<RequestBody>>,
     facts: Rc<Facts>,
     streams: Cell<usize>,
+    /// It can be picked for a request.
+    pooled: Cell<bool>,
+    /// When its last stream ended.
+    idle_since: Cell<Instant>,
 }
 
 /// The use of a connection for one request.
@@ -136,11 +152,11 @@ impl From<Failure> for LeaseError {
 }
 
 impl Pool {
-    pub(crate) fn new(live: Arc<LiveUpstream>, codes: Arc<Codes>, grace: Duration) -> Self {
+    pub(crate) fn new(live: Arc<LiveUpstream>, codes: Arc<Codes>, limits: Limits) -> Self {
         Self {
             live,
             codes,
-            grace,
+            limits,
             endpoints: RefCell::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
@@ -220,13 +236,14 @@ impl Pool {
         let old = std::mem::take(&mut *endpoints);
         for address in addresses {
             let known = old.iter().find(|endpoint| endpoint.live.address == *address);
-            endpoints.push(known.map_or_else(|| EndpointPool::new(self.live.endpoint(*address)), Rc::clone));
+            let new = || EndpointPool::new(self.live.endpoint(*address), self.limits);
+            endpoints.push(known.map_or_else(new, Rc::clone));
         }
         for gone in old
             .iter()
             .filter(|endpoint| !addresses.contains(&endpoint.live.address))
         {
-            gone.retire(self.grace);
+            gone.retire();
         }
         self.live.keep_endpoints(addresses);
     }
@@ -239,6 +256,7 @@ impl Pool {
         limit: Duration,
     ) -> Result<Lease, LeaseError> {
         let permit = self.live.connection_permit().ok_or_else(too_many_connections)?;
+        let permit = Rc::new(permit);
         let tls = self.live.endpoint_tls(&endpoint.live, wanted)?;
         let target = tls.map(|(tls, settings)| TlsTarget {
             endpoint: tls,
@@ -269,6 +287,7 @@ impl Pool {
         let facts = Rc::new(Facts {
             cause,
             tls: report.map(Arc::new),
+            _permit: Rc::clone(&permit),
         });
         self.record(&endpoint, facts.tls.as_ref());
         endpoint
@@ -311,10 +330,10 @@ impl Pool {
         }
     }
 
-    /// Closes what waits and lets what works finish, for `grace` at most; nothing is kept from now on.
-    pub(crate) fn retire(&self, grace: Duration) {
+    /// Closes what waits and lets what works finish, for the grace at most; nothing is kept from now on.
+    pub(crate) fn retire(&self) {
         for endpoint in self.endpoints.borrow().iter() {
-            endpoint.retire(grace);
+            endpoint.retire();
         }
     }
 
@@ -327,7 +346,7 @@ impl Pool {
 }
 
 impl EndpointPool {
-    fn new(live: Arc<LiveEndpoint>) -> Rc<Self> {
+    fn new(live: Arc<LiveEndpoint>, limits: Limits) -> Rc<Self> {
         let counts = live.shard();
         Rc::new(Self {
             live,
@@ -338,6 +357,7 @@ impl EndpointPool {
             counts,
             tasks: RefCell::default(),
             retired: Cell::new(false),
+            limits,
         })
     }
 
@@ -349,7 +369,13 @@ impl EndpointPool {
         }
     }
 
-    fn drive(&self, connection: impl Future<Output = ()> + 'static) {
+    /// Runs what drives a connection; it is cut when the endpoint has been retired for long enough.
+    pub(crate) fn drive(&self, connection: impl Future<Output = ()> + 'static) {
+        if self.retired.get() {
+            // A request that began before still comes here.
+            tokio::task::spawn_local(tokio::time::timeout(self.limits.grace, connection));
+            return;
+        }
         let mut tasks = self.tasks.borrow_mut();
         tasks.retain(|task| !task.is_finished());
         tasks.push(tokio::task::spawn_local(connection).abort_handle());
@@ -380,14 +406,19 @@ impl EndpointPool {
         if shared.is_empty() {
             return None;
         }
-        shared.retain(|connection| !connection.sender.borrow().is_closed());
+        shared.retain(|connection| self.is_usable(connection, None));
         let free = shared.iter().find(|connection| connection.has_room())?;
         Some(self.stream(free, true))
     }
 
     fn stream(self: &Rc<Self>, shared: &Rc<Shared>, reused: bool) -> Lease {
-        shared.streams.set(shared.streams.get() + 1);
-        self.counts.active.add(1);
+        let before = shared.streams.replace(shared.streams.get() + 1);
+        if before == 0 {
+            self.counts.active.add(1);
+            if shared.pooled.get() && reused {
+                self.counts.idle.subtract(1);
+            }
+        }
         Lease::Http2(Http2Lease {
             shared: Rc::clone(shared),
             endpoint: Rc::clone(self),
@@ -400,15 +431,36 @@ impl EndpointPool {
             sender: RefCell::new(sender),
             facts,
             streams: Cell::new(0),
+            pooled: Cell::new(!self.retired.get()),
+            idle_since: Cell::new(Instant::now()),
         });
-        if !self.retired.get() {
+        if shared.pooled.get() {
             self.shared.borrow_mut().push(Rc::clone(&shared));
         }
         self.stream(&shared, false)
     }
 
+    /// Whether an HTTP/2 connection is alive and, at `now`, has not waited for too long. One that is not
+    /// is counted off.
+    fn is_usable(&self, connection: &Shared, now: Option<Instant>) -> bool {
+        let idle = connection.streams.get() == 0;
+        let waited = |now| now - connection.idle_since.get() >= IDLE_TIMEOUT;
+        let over = idle && now.is_some_and(waited);
+        if !connection.sender.borrow().is_closed() && !over {
+            return true;
+        }
+        self.unpool(connection);
+        false
+    }
+
+    fn unpool(&self, connection: &Shared) {
+        if connection.pooled.replace(false) && connection.streams.get() == 0 {
+            self.counts.idle.subtract(1);
+        }
+    }
+
     fn keep(&self, sender: http1::SendRequest<RequestBody>, facts: Rc<Facts>) {
-        if !self.retired.get() {
+        if !self.retired.get() && self.idle.borrow().len() < self.limits.most_idle {
             self.counts.idle.add(1);
             self.idle.borrow_mut().push(Idle {
                 sender,
@@ -418,9 +470,12 @@ impl EndpointPool {
         }
     }
 
-    fn retire(&self, grace: Duration) {
+    fn retire(&self) {
+        let grace = self.limits.grace;
         self.retired.set(true);
-        self.shared.borrow_mut().clear();
+        for connection in self.shared.borrow_mut().drain(..) {
+            self.unpool(&connection);
+        }
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.counts.idle.subtract(idle.len() as u64);
         let busy = std::mem::take(&mut *self.tasks.borrow_mut());
@@ -439,7 +494,7 @@ impl EndpointPool {
         self.counts.idle.subtract((before - idle.len()) as u64);
         self.shared
             .borrow_mut()
-            .retain(|connection| !connection.sender.borrow().is_closed());
+            .retain(|connection| self.is_usable(connection, Some(now)));
     }
 }
 
@@ -557,8 +612,16 @@ impl Drop for Http1Lease {
 
 impl Drop for Http2Lease {
     fn drop(&mut self) {
-        self.shared.streams.set(self.shared.streams.get() - 1);
+        let left = self.shared.streams.get() - 1;
+        self.shared.streams.set(left);
+        if left > 0 {
+            return;
+        }
+        self.shared.idle_since.set(Instant::now());
         self.endpoint.counts.active.subtract(1);
+        if self.shared.pooled.get() {
+            self.endpoint.counts.idle.add(1);
+        }
     }
 }
 

@@ -1,0 +1,161 @@
+//! How long a request may take.
+//!
+//! The time of `timeout_ms` runs from the end of the request to the end of the response, as it does
+//! in Envoy: a client may take its time to send a large body. Where no limit is set, and while a
+//! body is on its way, nothing may stand still for longer than [`STREAM_IDLE`].
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::timeout_at;
+
+/// The longest time without a byte either way, as in Envoy unless told otherwise.
+pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(300);
+
+/// A request's body as far as it has come.
+#[derive(Default)]
+pub(crate) struct Upload {
+    /// Bytes that were passed on.
+    pub(crate) bytes: Rc<Cell<u64>>,
+    ended: Cell<Option<Instant>>,
+    end: Notify,
+}
+
+impl Upload {
+    /// The body is complete, or will not be.
+    pub(crate) fn ended(&self) {
+        if self.ended.get().is_none() {
+            self.ended.set(Some(Instant::now()));
+            self.end.notify_one();
+        }
+    }
+}
+
+/// The time limit of one request.
+pub(crate) struct Patience {
+    limit: Option<Duration>,
+    idle: Duration,
+    started: Instant,
+    /// None where the request has no body.
+    upload: Option<Rc<Upload>>,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Option<Duration>, started: Instant, upload: Option<Rc<Upload>>) -> Self {
+        Self {
+            limit,
+            idle: STREAM_IDLE,
+            started,
+            upload,
+        }
+    }
+
+    /// When the response must be complete; none while the request is not, or where there is no limit.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let from = match &self.upload {
+            Some(upload) => upload.ended.get()?,
+            None => self.started,
+        };
+        Some(from + self.limit?)
+    }
+
+    /// What `future` gives; none when it took too long.
+    pub(crate) async fn wait<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        loop {
+            let seen = self.passed();
+            let until = self.deadline().unwrap_or_else(|| Instant::now() + self.idle);
+            let Some(upload) = self.upload.as_ref().filter(|upload| upload.ended.get().is_none()) else {
+                return timeout_at(until.into(), future).await.ok();
+            };
+            tokio::select! {
+                output = &mut future => return Some(output),
+                () = upload.end.notified() => {}
+                () = tokio::time::sleep_until(until.into()) => {
+                    if self.passed() == seen {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn passed(&self) -> u64 {
+        self.upload.as_ref().map_or(0, |upload| upload.bytes.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+    use std::task::Poll;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn patience(limit: Option<Duration>, upload: Option<&Rc<Upload>>) -> Patience {
+        let mut patience = Patience::new(limit, Instant::now(), upload.cloned());
+        patience.idle = Duration::ZERO;
+        patience
+    }
+
+    #[tokio::test]
+    async fn the_limit_of_a_request_without_a_body_runs_from_its_start() {
+        let short = patience(Some(Duration::ZERO), None);
+        assert_eq!(short.deadline(), Some(short.started));
+        assert_eq!(short.wait(pending::<()>()).await, None);
+        assert_eq!(patience(Some(HOUR), None).wait(async { 7 }).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_nothing_may_stand_still() {
+        let patience = patience(None, None);
+        assert_eq!(patience.deadline(), None);
+        assert_eq!(patience.wait(pending::<()>()).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_limit_of_a_request_with_a_body_runs_from_its_end() {
+        let upload = Rc::new(Upload::default());
+        let patience = patience(Some(Duration::ZERO), Some(&upload));
+        assert_eq!(patience.deadline(), None);
+        upload.ended();
+        assert_eq!(patience.deadline(), upload.ended.get());
+        assert_eq!(patience.wait(pending::<()>()).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_body_starts_the_clock_of_who_waits_already() {
+        let upload = Rc::new(Upload::default());
+        let mut patience = patience(Some(Duration::ZERO), Some(&upload));
+        patience.idle = HOUR;
+        let end = async {
+            tokio::task::yield_now().await;
+            upload.ended();
+        };
+        assert_eq!(tokio::join!(patience.wait(pending::<()>()), end), (None, ()));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_moves_may_take_longer_than_one_that_stands_still() {
+        let upload = Rc::new(Upload::default());
+        let patience = patience(Some(Duration::ZERO), Some(&upload));
+        let mut polls = 0;
+        let moving = poll_fn(|cx| {
+            polls += 1;
+            upload.bytes.set(polls);
+            cx.waker().wake_by_ref();
+            if polls == 100 {
+                Poll::Ready("done")
+            } else {
+                Poll::Pending
+            }
+        });
+        assert_eq!(patience.wait(moving).await, Some("done"));
+        assert_eq!(patience.wait(pending::<()>()).await, None);
+    }
+}
