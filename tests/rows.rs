@@ -1,5 +1,6 @@
 //! The rows of the case table: one test a row, by its number, through the running gateway.
 
+mod c;
 mod d;
 mod f;
 mod k;

@@ -3,8 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationList, CertificateRevocationListParams,
+    CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -81,6 +81,16 @@ impl Certificates {
             chain: format!("{}{}", certificate.pem(), self.above),
             key: key.serialize_pem(),
         }
+    }
+
+    /// The authority's key.
+    pub fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
+    /// A revocation list of this authority.
+    pub fn crl(&self, params: &CertificateRevocationListParams) -> CertificateRevocationList {
+        params.signed_by(&self.issuer).unwrap()
     }
 
     /// A Secret that holds the authority under `tls.crt`, as `ca_secret` reads it.
