@@ -106,10 +106,19 @@ impl Gateway {
 
     /// Waits until the first configuration serves on all its ports.
     pub(crate) async fn opened(&mut self) -> Result<(), NotOpened> {
-        tokio::select! {
-            opened = self.proxy.opened() => opened.map_err(NotOpened::Proxy),
-            ended = &mut self.controller => Err(NotOpened::Controller(sentence_of(ended))),
+        let failed = tokio::select! {
+            opened = self.proxy.opened() => match opened {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            ended = &mut self.controller => return Err(NotOpened::Controller(sentence_of(ended))),
+        };
+        // Workers end when nobody is left who could publish: then the controller knows the cause.
+        if self.snapshot.has_changed().is_err() {
+            let ended = (&mut self.controller).await;
+            return Err(NotOpened::Controller(sentence_of(ended)));
         }
+        Err(NotOpened::Proxy(failed))
     }
 
     /// The configuration in force; none before [`Gateway::opened`].
