@@ -88,7 +88,13 @@ fn bad_usage_exits_with_2_and_says_what_to_do() {
         (&["run"][..], "--config PATH"),
         (&["run", "--kubernetes"], "not in this build yet"),
         (
-            &["run", "--admin", "127.0.0.1:0", "--config", "/nonexistent/manifests"],
+            &[
+                "run",
+                "--admin",
+                "127.0.0.1:0",
+                "--config",
+                "/nonexistent/manifests",
+            ],
             "/nonexistent/manifests",
         ),
         (
