@@ -73,7 +73,8 @@ fn overdue(list: &List, now: i64) -> Option<Finding> {
 pub(crate) fn named(list: &List) -> String {
     match list.points() {
         [] => format!("the revocation list of `{}`", list.name),
-        points => format!("the revocation list of `{}` for {}", list.name, points.join(", ")),
+        [point] => format!("the revocation list of `{}` for {point}", list.name),
+        [point, ..] => format!("the revocation list of `{}` for {point} and others", list.name),
     }
 }
 

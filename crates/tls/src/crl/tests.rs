@@ -294,3 +294,49 @@ fn a_list_among_certificates_is_told() {
     assert_eq!(reasons(&findings), ["unexpected_pem_block"]);
     assert!(findings[0].message.contains("spec.crl_secret"));
 }
+
+/// What `openssl ca -gencrl` makes with the configuration that comes with it: a list of version 1, without a
+/// single extension. It has serial number 1.
+const VERSION_1: &str = "\
+-----BEGIN X509 CRL-----
+MIGuMFcwCgYIKoZIzj0EAwIwEzERMA8GA1UEAwwIdjEgbGlzdHMXDTI2MTEyMzA1
+MzkzN1oYDzIxMjUwNjE3MDUzOTM3WjAUMBICAQEXDTI2MTEyMzA1MzkzN1owCgYI
+KoZIzj0EAwIDRwAwRAIgJ8a/CY4W8DOeR3dUtqbGtIeBhXPjP29tzPQrAphEJ0IC
+ICDpZ6PSnaoMLvufjGLctQC2S+rIjubGSrjV9Fcvco7H
+-----END X509 CRL-----
+";
+
+/// The CA of that list.
+const ITS_CA: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBfTCCASOgAwIBAgIUeDHMxyw832/R80nNGTaEtEMGIqowCgYIKoZIzj0EAwIw
+EzERMA8GA1UEAwwIdjEgbGlzdHMwIBcNMjYxMTIzMDUzOTM3WhgPMjEyNjEwMzAw
+NTM5MzdaMBMxETAPBgNVBAMMCHYxIGxpc3RzMFkwEwYHKoZIzj0CAQYIKoZIzj0D
+AQcDQgAE/O7OYSjoU7L6K6sQTXwLLAF/Ra0Y3oUSNmSUqwvqY4GN2dXZA1XsHN2C
+tuVbjnNDlpHuCqQCxA3ge6e/p76QhKNTMFEwHQYDVR0OBBYEFHDzRIbYmjeDlL4y
+V69XoV2iobsTMB8GA1UdIwQYMBaAFHDzRIbYmjeDlL4yV69XoV2iobsTMA8GA1Ud
+EwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIhALbx6s6Ly4tsgXhCpfHPL3NA
+/qQShU+c/NuiHTrce+zAAiALkQVIesur/QqR3lX5tTB9wvjQ/bAqhoKOSOzM25D3
+jw==
+-----END CERTIFICATE-----
+";
+
+#[test]
+fn a_list_of_version_1_is_read() {
+    let set = crl_set(VERSION_1.as_bytes(), &trusting_only(ITS_CA), SystemTime::now());
+    let (set, _) = set.expect("a set");
+    let list = List::parse(&set.lists[0].der).expect("a list");
+    assert!(list.entry(&[1]).is_some());
+    assert!(list.entry(&[2]).is_none());
+    assert!(!list.is_overdue(unix_seconds(SystemTime::now())));
+}
+
+#[test]
+fn a_pin_is_what_openssl_makes_of_the_key() {
+    let (bundle, _) = trust_bundle(ITS_CA.as_bytes(), SystemTime::now()).expect("a bundle");
+    let pin = crate::pin::pin_of(&bundle.anchors[0].as_slice().into()).expect("a key");
+    assert_eq!(
+        pin.to_string(),
+        "sha256/qu+AtxeslpvTDI5S5FQDhKWNJQ7AgSUGeJ69UhQo+20="
+    );
+}
