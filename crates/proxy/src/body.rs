@@ -1,9 +1,10 @@
 //! Bodies as they pass: counted, timed, never buffered.
 
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -71,74 +72,78 @@ impl Body for RequestBody {
 }
 
 /// A response's body on its way to the client. Its end, or its drop, completes the exchange.
-pub(crate) struct ResponseBody {
-    source: Source,
-    exchange: Option<Box<Exchange>>,
-}
-
-enum Source {
-    /// The gateway's own words, or none.
-    Own(Bytes),
+pub(crate) enum ResponseBody {
+    /// The gateway's own words, or none; without an exchange where that goes on elsewhere.
+    Own(Bytes, Option<Box<Exchange>>),
     /// The upstream's.
-    Upstream(Box<Streaming>),
+    Upstream(Rc<RefCell<Flow>>),
 }
 
-struct Streaming {
-    body: Incoming,
+/// The upstream's body. Shared with the worker where the client may keep it waiting.
+pub(crate) struct Flow {
+    /// None once it was cut.
+    body: Option<Incoming>,
     /// Given back at the end; dropped earlier, the connection closes.
     lease: Option<Lease>,
     /// None for no limit but that it must not stand still.
     deadline: Option<Instant>,
     /// Made when the body has to be waited for.
     timer: Option<Pin<Box<Sleep>>>,
+    /// None once it is complete.
+    exchange: Option<Box<Exchange>>,
+    watch: Watch,
 }
+
+/// Whether the worker looks after a body that nobody asks for more of.
+enum Watch {
+    /// Not yet: what remains fits into the buffers of the connection, or the client has shown that it reads.
+    No,
+    /// It does. So many bytes had passed when it last looked, which was then.
+    Since(u64, Instant),
+}
+
+/// A body that is longer than this is watched: a client may stop reading in the middle of it. What is
+/// shorter is taken by the buffers of the client's connection, and holds up nobody.
+const WATCHED: u64 = 64 * 1024;
+/// Who is asked for more notices the deadline itself; a watched body is cut this much later.
+const LATE: Duration = Duration::from_secs(1);
 
 impl ResponseBody {
     /// An answer of the gateway's own.
     pub(crate) fn own(text: Bytes, exchange: Box<Exchange>) -> Self {
-        Self {
-            source: Source::Own(text),
-            exchange: Some(exchange),
-        }
+        Self::Own(text, Some(exchange))
     }
 
     /// No body, of an exchange that goes on elsewhere.
     pub(crate) fn none() -> Self {
-        Self {
-            source: Source::Own(Bytes::new()),
-            exchange: None,
-        }
+        Self::Own(Bytes::new(), None)
     }
 
     /// The upstream's body. What arrives after `deadline` does not count.
     pub(crate) fn upstream(
         body: Incoming,
-        lease: Option<Lease>,
+        lease: Lease,
         deadline: Option<Instant>,
         exchange: Box<Exchange>,
     ) -> Self {
         if body.is_end_stream() {
-            if let Some(lease) = lease {
-                lease.finish();
-            }
+            lease.finish();
             return Self::own(Bytes::new(), exchange);
         }
-        let streaming = Streaming {
-            body,
-            lease,
+        // The window of an HTTP/2 stream may be closed from the start.
+        let watched = exchange.client().speaks_http2();
+        let flow = Rc::new(RefCell::new(Flow {
+            body: Some(body),
+            lease: Some(lease),
             deadline,
             timer: None,
-        };
-        Self {
-            source: Source::Upstream(Box::new(streaming)),
             exchange: Some(exchange),
+            watch: Watch::No,
+        }));
+        if watched {
+            flow.borrow_mut().watch(&flow);
         }
-    }
-
-    fn complete(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            exchange.complete();
-        }
+        Self::Upstream(flow)
     }
 }
 
@@ -156,92 +161,133 @@ impl Body for ResponseBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
-        let this = self.get_mut();
-        let streaming = match &mut this.source {
-            Source::Own(text) => {
+        match self.get_mut() {
+            Self::Own(text, exchange) => {
                 let text = std::mem::take(text);
                 if text.is_empty() {
-                    this.complete();
+                    exchange
+                        .take()
+                        .into_iter()
+                        .for_each(|exchange| exchange.complete());
                     return Poll::Ready(None);
                 }
-                this.count(text.len());
-                return Poll::Ready(Some(Ok(Frame::data(text))));
-            }
-            Source::Upstream(streaming) => streaming,
-        };
-        let frame = match Pin::new(&mut streaming.body).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                ready!(streaming.poll_timeout(cx));
-                if let Some(exchange) = this.exchange.take() {
-                    exchange.timed_out();
+                if let Some(exchange) = exchange {
+                    exchange.bytes_out += text.len() as u64;
                 }
-                this.source = Source::Own(Bytes::new());
-                return Poll::Ready(Some(Err(CutShort)));
+                Poll::Ready(Some(Ok(Frame::data(text))))
             }
-        };
-        match frame {
-            Some(Ok(frame)) => {
-                if streaming.body.is_end_stream() {
-                    streaming.finish();
-                } else if streaming.deadline.is_none() {
-                    // It moves: it may stand still as long again.
-                    streaming.timer = None;
+            Self::Upstream(shared) => {
+                let mut flow = shared.borrow_mut();
+                let frame = flow.poll_frame(cx);
+                if flow.should_be_watched() {
+                    flow.watch(shared);
                 }
-                this.count(frame.data_ref().map_or(0, Bytes::len));
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                if let Some(exchange) = this.exchange.take() {
-                    exchange.cut_short(streaming.lease.as_ref(), &error);
-                }
-                Poll::Ready(Some(Err(CutShort)))
-            }
-            None => {
-                streaming.finish();
-                this.complete();
-                Poll::Ready(None)
+                frame
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Own(text) => text.is_empty(),
-            Source::Upstream(streaming) => streaming.body.is_end_stream(),
+        match self {
+            Self::Own(text, _) => text.is_empty(),
+            Self::Upstream(flow) => flow.borrow().is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Own(text) => SizeHint::with_exact(text.len() as u64),
-            Source::Upstream(streaming) => streaming.body.size_hint(),
-        }
-    }
-}
-
-impl ResponseBody {
-    fn count(&mut self, bytes: usize) {
-        if let Some(exchange) = &mut self.exchange {
-            exchange.bytes_out += bytes as u64;
+        match self {
+            Self::Own(text, _) => SizeHint::with_exact(text.len() as u64),
+            Self::Upstream(flow) => {
+                let flow = flow.borrow();
+                flow.body.as_ref().map(Incoming::size_hint).unwrap_or_default()
+            }
         }
     }
 }
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // hyper need not ask for the end of a body that it knows to be over.
-        if self.is_end_stream() {
-            self.complete();
+        // hyper need not ask for the end of a body that it knows to be over, or for one of HEAD.
+        match self {
+            Self::Own(_, exchange) => exchange
+                .take()
+                .into_iter()
+                .for_each(|exchange| exchange.complete()),
+            Self::Upstream(flow) => flow.borrow_mut().let_go(),
         }
     }
 }
 
-impl Streaming {
+impl Flow {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(Some(Err(CutShort)));
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            ready!(self.poll_timeout(cx));
+            self.cut();
+            return Poll::Ready(Some(Err(CutShort)));
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if self.is_end_stream() {
+                    self.finish();
+                } else if self.deadline.is_none() {
+                    // It moves: it may stand still as long again.
+                    self.timer = None;
+                }
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                if let Some(exchange) = self.exchange.take() {
+                    exchange.cut_short(self.lease.as_ref(), &error);
+                }
+                Poll::Ready(Some(Err(CutShort)))
+            }
+            None => {
+                self.finish();
+                self.complete();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_some_and(Incoming::is_end_stream)
+    }
+
     fn finish(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.finish();
         }
+    }
+
+    fn complete(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.complete();
+        }
+    }
+
+    /// Nobody wants more of it.
+    fn let_go(&mut self) {
+        if self.is_end_stream() {
+            self.complete();
+        }
+        self.exchange = None;
+        self.body = None;
+        self.lease = None;
+    }
+
+    /// Its time is over: the upstream is let go, and the client is told by the next poll.
+    fn cut(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.timed_out();
+        }
+        self.body = None;
+        self.lease = None;
     }
 
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -250,5 +296,45 @@ impl Streaming {
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(until().into())));
         timer.as_mut().poll(cx)
+    }
+
+    fn passed(&self) -> u64 {
+        self.exchange.as_ref().map_or(0, |exchange| exchange.bytes_out)
+    }
+
+    fn should_be_watched(&self) -> bool {
+        matches!(self.watch, Watch::No) && self.passed() > WATCHED && !self.is_end_stream()
+    }
+
+    fn watch(&mut self, shared: &Rc<RefCell<Self>>) {
+        if let Some(exchange) = &self.exchange {
+            self.watch = Watch::Since(self.passed(), Instant::now());
+            exchange.worker().flows.borrow_mut().push(Rc::downgrade(shared));
+        }
+    }
+
+    /// Looks after a body that perhaps nobody polls, since its client does not read. False when there is no
+    /// more to look after.
+    pub(crate) fn keep_watching(&mut self, now: Instant) -> bool {
+        let passed = self.passed();
+        let Watch::Since(before, since) = self.watch else {
+            return false;
+        };
+        if self.exchange.is_none() {
+            return false;
+        }
+        if passed != before {
+            self.watch = Watch::Since(passed, now);
+        }
+        let until = self.deadline.unwrap_or(since + STREAM_IDLE);
+        if now < until + LATE {
+            return true;
+        }
+        if let Some(exchange) = &self.exchange {
+            // Its connection is full and takes no more of anything.
+            exchange.client().cut_http1();
+        }
+        self.cut();
+        false
     }
 }

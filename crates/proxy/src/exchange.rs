@@ -118,6 +118,14 @@ impl Exchange {
         Tunnel::new(&self.worker)
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
     /// From the start of the request.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()

@@ -246,3 +246,32 @@ impl Live for LiveProxy {
         self.served.iter().all(|served| served.borrow().is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_ended_is_noticed() {
+        let (snapshots, snapshot) = watch::channel(None);
+        let (_addresses, endpoints) = watch::channel(Arc::default());
+        let options = ProxyOptions {
+            workers: 2,
+            bind: Ipv4Addr::LOCALHOST.into(),
+            access_log: AccessLog::Off,
+            expose_reasons: false,
+            drain_time: Duration::ZERO,
+        };
+        let proxy = Proxy::start(options, &snapshot, &endpoints).expect("workers");
+        let live = proxy.live();
+        assert!(live.alive() && !live.ready());
+        // Nobody asked them to drain: they end because what they follow is gone.
+        drop(snapshots);
+        for worker in proxy.threads {
+            worker.join().expect("no panic");
+        }
+        assert!(!live.alive());
+    }
+}

@@ -296,10 +296,7 @@ fn relay(
     parts.version = Version::HTTP_11;
     parts.extensions = http::Extensions::new();
     exchange.status = parts.status.as_u16();
-    Response::from_parts(
-        parts,
-        ResponseBody::upstream(body, Some(lease), deadline, exchange),
-    )
+    Response::from_parts(parts, ResponseBody::upstream(body, lease, deadline, exchange))
 }
 
 /// What every answer of an upstream gets. The gateway's own name comes last: it is no Mapping's to edit.

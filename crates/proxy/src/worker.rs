@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{timeout, timeout_at};
 
 use crate::access_log::{AccessLog, Entry, LogSender};
+use crate::body::Flow;
 use crate::client::connection::{Clients, serve};
 use crate::serving::Serving;
 use crate::stats::WorkerStats;
@@ -67,6 +68,8 @@ pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) addresses: Addresses,
     pub(crate) clients: Clients,
+    /// Response bodies whose clients may have stopped reading.
+    pub(crate) flows: RefCell<Vec<Weak<RefCell<Flow>>>>,
     pub(crate) draining: Cell<bool>,
     /// Seconds since the start; coarse time for sweeps.
     pub(crate) second: Cell<u64>,
@@ -108,6 +111,7 @@ impl Worker {
                 version: Cell::new(0),
             },
             clients: Clients::default(),
+            flows: RefCell::default(),
             draining: Cell::new(false),
             second: Cell::new(0),
             serving: RefCell::default(),
@@ -179,6 +183,10 @@ impl Worker {
         let Some(serving) = self.serving() else { return };
         let now = Instant::now();
         serving.pools().for_each(|pool| pool.sweep(now));
+        self.flows.borrow_mut().retain(|flow| {
+            flow.upgrade()
+                .is_some_and(|flow| flow.borrow_mut().keep_watching(now))
+        });
         self.clients
             .sweep(second, serving.snapshot.settings.client_idle_timeout);
         if second.is_multiple_of(RETRY) && self.listening.borrow().len() < serving.snapshot.listeners.len() {

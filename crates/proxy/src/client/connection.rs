@@ -50,6 +50,7 @@ pub(crate) struct Client {
     requests: Cell<u32>,
     /// All requests so far.
     begun: Cell<u32>,
+    http2: Cell<bool>,
     /// The worker's second in which something last began or ended.
     active_at: Cell<u64>,
     ending: Cell<Ending>,
@@ -82,8 +83,19 @@ impl Client {
         self.ambiguous.concerns(self.begun.get())
     }
 
+    pub(crate) fn speaks_http2(&self) -> bool {
+        self.http2.get()
+    }
+
+    /// Closes the connection at once where it carries one request at a time.
+    pub(crate) fn cut_http1(&self) {
+        if !self.http2.get() {
+            self.cut();
+        }
+    }
+
     /// Closes the connection at once, whatever it is about.
-    pub(crate) fn cut(&self) {
+    fn cut(&self) {
         self.end(Ending::Now);
     }
 
@@ -139,6 +151,7 @@ impl Clients {
             head_since: Cell::new(None),
             requests: Cell::new(0),
             begun: Cell::new(0),
+            http2: Cell::new(false),
             active_at: Cell::new(second),
             ending: Cell::new(Ending::No),
             waker: RefCell::default(),
@@ -239,6 +252,7 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
     };
     let http2 = http2.map_err(|_| io::ErrorKind::TimedOut)??;
     let service = service_fn(|request| request::handle(Rc::clone(worker), Rc::clone(client), request));
+    client.http2.set(http2);
     if http2 {
         let mut builder = http2::Builder::new(LocalExecutor);
         builder

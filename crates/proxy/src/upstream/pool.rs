@@ -4,6 +4,8 @@
 //! connection is shared; a second one is opened when the first has no stream left. Each connection
 //! is driven by a task of its own, so one that the peer closes is seen at once, not at its next use.
 
+mod lease;
+
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -17,6 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
+use self::lease::{Http1Lease, Http2Lease};
+pub(crate) use self::lease::{Lease, LeaseError, SendError};
 use super::connector::{ConnectError, Connected, TlsTarget, connect};
 use super::dns::Dns;
 use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream, Wanted};
@@ -31,8 +35,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// and has this long to answer.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may take to become ready again after the end of a response.
-const READY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams that one HTTP/2 connection carries before another is opened. Peers commonly allow a
 /// hundred and more; where one allows fewer, hyper makes the rest wait.
 const MAX_STREAMS: usize = 100;
@@ -108,47 +110,6 @@ struct Shared {
     pooled: Cell<bool>,
     /// When its last stream ended.
     idle_since: Cell<Instant>,
-}
-
-/// The use of a connection for one request.
-pub(crate) enum Lease {
-    Http1(Http1Lease),
-    Http2(Http2Lease),
-}
-
-/// The whole of an HTTP/1.1 connection. Dropped before the response's end, the connection closes.
-pub(crate) struct Http1Lease {
-    sender: Option<http1::SendRequest<RequestBody>>,
-    facts: Rc<Facts>,
-    endpoint: Rc<EndpointPool>,
-    /// It carried a request before this one.
-    pub(crate) reused: bool,
-}
-
-/// A stream of an HTTP/2 connection.
-pub(crate) struct Http2Lease {
-    shared: Rc<Shared>,
-    endpoint: Rc<EndpointPool>,
-    pub(crate) reused: bool,
-}
-
-/// Why there is no connection.
-pub(crate) struct LeaseError {
-    pub(crate) failure: Failure,
-    /// The address that was tried.
-    pub(crate) endpoint: Option<SocketAddr>,
-    /// How far TLS came with it.
-    pub(crate) tls: Option<Arc<HandshakeReport>>,
-}
-
-impl From<Failure> for LeaseError {
-    fn from(failure: Failure) -> Self {
-        Self {
-            failure,
-            endpoint: None,
-            tls: None,
-        }
-    }
 }
 
 impl Pool {
@@ -501,154 +462,6 @@ impl EndpointPool {
 impl Shared {
     fn has_room(&self) -> bool {
         self.sender.borrow().is_ready() && self.streams.get() < MAX_STREAMS
-    }
-}
-
-impl Lease {
-    pub(crate) fn reused(&self) -> bool {
-        match self {
-            Self::Http1(lease) => lease.reused,
-            Self::Http2(lease) => lease.reused,
-        }
-    }
-
-    pub(crate) fn is_http2(&self) -> bool {
-        matches!(self, Self::Http2(_))
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.endpoint().live.address
-    }
-
-    pub(crate) fn endpoint(&self) -> &Rc<EndpointPool> {
-        match self {
-            Self::Http1(lease) => &lease.endpoint,
-            Self::Http2(lease) => &lease.endpoint,
-        }
-    }
-
-    /// What its bytes said about this connection's end, if that was the cause.
-    pub(crate) fn cause(&self) -> Option<&Failure> {
-        self.facts().cause.get()
-    }
-
-    /// How TLS began; none for cleartext.
-    pub(crate) fn tls(&self) -> Option<&Arc<HandshakeReport>> {
-        self.facts().tls.as_ref()
-    }
-
-    /// Under TLS 1.3 a peer refuses our certificate only after the handshake (rows P15, P16). Then that is
-    /// how the handshake ended, whatever was reported of it before.
-    pub(crate) fn note_refusal(&self, failure: &Failure) {
-        let about_us = matches!(
-            failure.reason,
-            Reason::ClientCertRequired | Reason::ClientCertRejected
-        );
-        if let Some(report) = self.tls().filter(|_| about_us) {
-            let report = refused(HandshakeReport::clone(report), failure);
-            self.endpoint().live.correct_handshake(Arc::new(report));
-        }
-    }
-
-    fn facts(&self) -> &Facts {
-        match self {
-            Self::Http1(lease) => &lease.facts,
-            Self::Http2(lease) => &lease.shared.facts,
-        }
-    }
-
-    /// Sends a request. The error holds the request again where nothing of it was sent.
-    pub(crate) async fn send(
-        &mut self,
-        request: http::Request<RequestBody>,
-    ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
-        match self {
-            Self::Http1(lease) => {
-                let Some(sender) = &mut lease.sender else {
-                    return Err(SendError::spent(request));
-                };
-                sender.try_send_request(request).await.map_err(SendError::from)
-            }
-            Self::Http2(lease) => {
-                let response = lease.shared.sender.borrow_mut().try_send_request(request);
-                response.await.map_err(SendError::from)
-            }
-        }
-    }
-
-    /// The response is complete: the connection may serve again.
-    pub(crate) fn finish(self) {
-        match self {
-            Self::Http1(lease) => lease.finish(),
-            Self::Http2(_) => {}
-        }
-    }
-}
-
-impl Http1Lease {
-    fn finish(mut self) {
-        let Some(mut sender) = self.sender.take() else {
-            return;
-        };
-        let (endpoint, facts) = (Rc::clone(&self.endpoint), Rc::clone(&self.facts));
-        if sender.is_ready() {
-            endpoint.keep(sender, facts);
-        } else if !sender.is_closed() {
-            tokio::task::spawn_local(async move {
-                let ready = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await;
-                if matches!(ready, Ok(Ok(()))) {
-                    endpoint.keep(sender, facts);
-                }
-            });
-        }
-    }
-}
-
-impl Drop for Http1Lease {
-    fn drop(&mut self) {
-        self.endpoint.counts.active.subtract(1);
-    }
-}
-
-impl Drop for Http2Lease {
-    fn drop(&mut self) {
-        let left = self.shared.streams.get() - 1;
-        self.shared.streams.set(left);
-        if left > 0 {
-            return;
-        }
-        self.shared.idle_since.set(Instant::now());
-        self.endpoint.counts.active.subtract(1);
-        if self.shared.pooled.get() {
-            self.endpoint.counts.idle.add(1);
-        }
-    }
-}
-
-/// Why a request could not be sent.
-pub(crate) struct SendError {
-    /// None where the lease was spent already.
-    pub(crate) error: Option<hyper::Error>,
-    /// The request, where nothing of it went out.
-    pub(crate) unsent: Option<http::Request<RequestBody>>,
-}
-
-impl SendError {
-    fn spent(request: http::Request<RequestBody>) -> Self {
-        Self {
-            error: None,
-            unsent: Some(request),
-        }
-    }
-}
-
-impl From<hyper::client::conn::TrySendError<http::Request<RequestBody>>> for SendError {
-    fn from(mut error: hyper::client::conn::TrySendError<http::Request<RequestBody>>) -> Self {
-        let unsent = error.take_message();
-        Self {
-            error: Some(error.into_error()),
-            unsent,
-        }
     }
 }
 
