@@ -24,3 +24,4 @@ mod gateway;
 #[cfg(feature = "peers")]
 mod peers;
 mod rows;
+mod wire;

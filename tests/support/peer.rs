@@ -45,6 +45,8 @@ pub struct Connection {
     pub handshake_error: Option<String>,
     /// Requests on it, in order.
     pub requests: Vec<Recorded>,
+    /// It is over.
+    pub closed: bool,
 }
 
 /// A ClientHello.
@@ -92,7 +94,8 @@ impl Recorded {
 }
 
 type Records = Arc<Mutex<Vec<Connection>>>;
-type Answer = Arc<dyn Fn(&Recorded) -> Response<Full<Bytes>> + Send + Sync>;
+type Answered = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+type Answer = Arc<dyn Fn(&Recorded) -> Answered + Send + Sync>;
 
 /// An upstream that runs; it ends when dropped.
 pub struct Upstream {
@@ -158,7 +161,12 @@ impl Upstream {
                 // As servers do. Otherwise an alert may still wait for an acknowledgement when the socket is
                 // closed with something unread in it, and be thrown away for a reset.
                 stream.set_nodelay(true).unwrap();
-                connections.spawn(handle(stream, Record::new(&shared, from)));
+                let record = Record::new(&shared, from);
+                let served = handle(stream, record.clone());
+                connections.spawn(async move {
+                    served.await;
+                    record.change(|connection| connection.closed = true);
+                });
             }
         });
         Self {
@@ -279,7 +287,16 @@ impl Tls {
         mut self,
         answer: impl Fn(&Recorded) -> Response<Full<Bytes>> + Send + Sync + 'static,
     ) -> Self {
-        self.answer = Arc::new(answer);
+        self.answer = Arc::new(move |request| Box::pin(std::future::ready(answer(request))));
+        self
+    }
+
+    /// What is answered, when the future is ready.
+    pub fn answer_later<F>(mut self, answer: impl Fn(&Recorded) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    {
+        self.answer = Arc::new(move |request| Box::pin(answer(request)));
         self
     }
 
@@ -424,7 +441,7 @@ pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
 
 /// 200 `ok`, whatever is asked.
 pub fn answer_ok() -> Answer {
-    Arc::new(|_| Response::new(Full::from("ok")))
+    Arc::new(|_| Box::pin(std::future::ready(Response::new(Full::from("ok")))))
 }
 
 /// Serves HTTP/1.1 and HTTP/2, records each request and answers it.
@@ -451,7 +468,7 @@ pub async fn serve_http(
                 headers,
                 body,
             };
-            let response = answer(&recorded);
+            let response = answer(&recorded).await;
             record.change(|connection| connection.requests.push(recorded));
             Ok::<_, Infallible>(response)
         }

@@ -82,20 +82,24 @@ pub struct Running {
 type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Running {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_reading(command, true)
+    }
+
+    fn start_reading(mut command: Command, stdout: bool) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (stdout, stderr) = (Lines::default(), Lines::default());
-        let readers = vec![
-            collect(child.stdout.take().unwrap(), Arc::clone(&stdout)),
-            collect(child.stderr.take().unwrap(), Arc::clone(&stderr)),
-        ];
+        let (lines, stderr) = (Lines::default(), Lines::default());
+        let mut readers = vec![collect(child.stderr.take().unwrap(), Arc::clone(&stderr))];
+        if stdout {
+            readers.push(collect(child.stdout.take().unwrap(), Arc::clone(&lines)));
+        }
         Self {
             child,
-            stdout,
+            stdout: lines,
             stderr,
             readers,
         }
@@ -120,6 +124,11 @@ impl Running {
     pub async fn logged(&mut self, text: &str) {
         let holds = || self.stderr().iter().any(|line| line.contains(text)).then_some(());
         eventually(&format!("`{text}` in the log"), async || holds()).await;
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, such as `TERM`.
@@ -172,9 +181,23 @@ pub struct Plan {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     files: Vec<(String, String)>,
+    expose_reasons: bool,
+    read_log: bool,
 }
 
 impl Plan {
+    /// Leaves `--expose-reasons` out.
+    pub fn without_reasons(mut self) -> Self {
+        self.expose_reasons = false;
+        self
+    }
+
+    /// Lets nobody read the standard output.
+    pub fn unread_log(mut self) -> Self {
+        self.read_log = false;
+        self
+    }
+
     /// Adds arguments of `nuncio run`.
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments
@@ -230,20 +253,16 @@ impl Plan {
         for (name, text) in &self.files {
             std::fs::write(manifests.join(name), text).unwrap();
         }
-        let mut command = nuncio([
-            "run",
-            "--admin",
-            "127.0.0.1:0",
-            "--bind",
-            "127.0.0.1",
-            "--expose-reasons",
-        ]);
+        let mut command = nuncio(["run", "--admin", "127.0.0.1:0", "--bind", "127.0.0.1"]);
+        if self.expose_reasons {
+            command.arg("--expose-reasons");
+        }
         if !self.arguments.iter().any(|argument| argument == "--workers") {
             command.args(["--workers", "1"]);
         }
         command.args(&self.arguments).arg("--config").arg(&manifests);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let mut program = Running::start(command);
+        let mut program = Running::start_reading(command, self.read_log);
         let started = eventually("the gateway is ready", async || match program.ended() {
             Some(_) => Some(None),
             None => Some(Some(admin_when_ready(&program.stderr())?)),
@@ -273,8 +292,7 @@ fn admin_when_ready(log: &[String]) -> Option<SocketAddr> {
 }
 
 /// A port of 127.0.0.1 that nobody else is given for as long as this lives. A gateway can listen on it, since
-/// it shares its ports among its workers; for the same reason two gateways that are given one port would
-/// share it and never notice.
+/// it shares its ports among its workers and looks only for others that listen.
 struct KeptPort {
     number: u16,
     _socket: TcpSocket,
@@ -286,6 +304,7 @@ impl KeptPort {
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         // Only now: a port that may be shared could be one that is.
         socket.set_reuseport(true).unwrap();
+        socket.set_reuseaddr(true).unwrap();
         Self {
             number: socket.local_addr().unwrap().port(),
             _socket: socket,
@@ -354,6 +373,8 @@ impl Gateway {
             arguments: Vec::new(),
             environment: Vec::new(),
             files: Vec::new(),
+            expose_reasons: true,
+            read_log: true,
         }
     }
 

@@ -1,0 +1,13 @@
+//! The data plane on the wire: bytes in, bytes out, through the running gateway.
+
+mod bodies;
+mod connections;
+mod drain;
+mod failures;
+mod framing;
+mod headers;
+mod records;
+mod reload;
+mod routing;
+mod socket;
+mod upgrades;
