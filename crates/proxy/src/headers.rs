@@ -86,10 +86,6 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Takes off what concerned the upstream's connection only.
 pub(crate) fn sanitise_response(headers: &mut HeaderMap) {
-    // RFC 9112 section 6.3: the coding overrides the length, which must not go on.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
     remove_hop_by_hop(headers, |_| false);
 }
 
@@ -102,6 +98,9 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool
             // Nobody may have end-to-end headers taken off that the next hop needs.
             doomed.extend(listed.filter(|name| *name != HOST));
             doomed.push(CONNECTION);
+        } else if name == TRANSFER_ENCODING {
+            // RFC 9112 section 6.3: the coding overrides the length, which must not go on either.
+            doomed.extend([TRANSFER_ENCODING, CONTENT_LENGTH]);
         } else if is_hop_by_hop(name) || also(name) {
             doomed.push(name.clone());
         }
@@ -113,7 +112,6 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     *name == TE
-        || *name == TRANSFER_ENCODING
         || *name == UPGRADE
         || *name == KEEP_ALIVE
         || *name == PROXY_CONNECTION

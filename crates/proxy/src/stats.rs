@@ -1,6 +1,6 @@
 //! What workers count, and how a scrape reads it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use crate::counter::{BUCKETS_US, Codes, Durations};
@@ -20,6 +20,23 @@ impl WorkerStats {
     /// Response counters of a Mapping. Slow: keep what it returns.
     pub(crate) fn mapping(&self, label: &Arc<str>) -> Arc<Codes> {
         Arc::clone(lock(&self.mappings).entry(Arc::clone(label)).or_default())
+    }
+
+    /// Forgets what nobody counts any more and is not among what is configured. Says whether something is
+    /// still counted that is not.
+    pub(crate) fn keep(&self, mappings: &HashSet<&str>, upstreams: &HashSet<&str>) -> bool {
+        let keep = |counted: &Mutex<HashMap<Arc<str>, Arc<Codes>>>, configured: &HashSet<&str>| {
+            let mut left = false;
+            lock(counted).retain(|name, codes| {
+                let current = configured.contains(&**name);
+                let used = Arc::strong_count(codes) > 1;
+                left |= used && !current;
+                current || used
+            });
+            left
+        };
+        let mappings = keep(&self.mappings, mappings);
+        keep(&self.upstreams, upstreams) || mappings
     }
 
     /// Response counters of an upstream. Slow: keep what it returns.
@@ -58,5 +75,31 @@ impl Totals {
 fn add(sums: &mut BTreeMap<(Arc<str>, u16), u64>, label: &Arc<str>, codes: &Codes) {
     for (code, count) in codes.counts() {
         *sums.entry((Arc::clone(label), code)).or_default() += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_configured_nor_used_is_forgotten() {
+        let stats = WorkerStats::default();
+        let name = |text: &str| Arc::<str>::from(text);
+        stats.mapping(&name("configured")).add(200);
+        stats.mapping(&name("gone")).add(200);
+        let used = stats.mapping(&name("used"));
+        used.add(200);
+        let configured = HashSet::from(["configured"]);
+        assert!(stats.keep(&configured, &HashSet::new()), "one is still used");
+        let left = |stats: &WorkerStats| {
+            let mut left: Vec<_> = lock(&stats.mappings).keys().map(ToString::to_string).collect();
+            left.sort_unstable();
+            left
+        };
+        assert_eq!(left(&stats), ["configured", "used"]);
+        drop(used);
+        assert!(!stats.keep(&configured, &HashSet::new()));
+        assert_eq!(left(&stats), ["configured"]);
     }
 }

@@ -74,7 +74,7 @@ pub(crate) struct Worker {
     /// Seconds since the start; coarse time for sweeps.
     pub(crate) second: Cell<u64>,
     serving: RefCell<Option<Rc<Serving>>>,
-    /// The registry may hold upstreams that are no longer configured.
+    /// There may be upstreams and counters of what is no longer configured.
     stale: Cell<bool>,
     listening: RefCell<HashMap<u16, Rc<Notify>>>,
     log_buffer: RefCell<Vec<u8>>,
@@ -193,15 +193,41 @@ impl Worker {
             self.open_ports();
         }
         if second.is_multiple_of(RETRY) && self.stale.get() {
-            let current: HashSet<_> = serving
-                .snapshot
-                .upstreams
-                .iter()
-                .map(|upstream| &upstream.identity)
-                .collect();
-            let left = self.shared.registry.keep(|identity| current.contains(identity));
-            self.stale.set(left > 0);
+            self.stale.set(self.forget(&serving.snapshot));
         }
+    }
+
+    /// Forgets what was configured once and is used no more. Says whether some of it is still in use.
+    fn forget(&self, snapshot: &Snapshot) -> bool {
+        let identities: HashSet<_> = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| &upstream.identity)
+            .collect();
+        let upstreams: HashSet<&str> = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| &*upstream.name)
+            .collect();
+        let hosts = snapshot
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.hosts.hosts());
+        // Hosts share their tables.
+        let tables: HashMap<_, _> = hosts
+            .map(|host| (Arc::as_ptr(&host.routes), &host.routes))
+            .collect();
+        let routes = tables.values().flat_map(|table| table.routes());
+        let mappings: HashSet<&str> = routes
+            .flat_map(|route| &route.targets)
+            .map(|target| &*target.label)
+            .collect();
+        let counted = self.stats.keep(&mappings, &upstreams);
+        let alive = self
+            .shared
+            .registry
+            .keep(|identity| identities.contains(identity));
+        counted || alive > 0
     }
 
     /// Opens the ports of new listeners and closes those of old ones.
