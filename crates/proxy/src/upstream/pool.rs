@@ -540,3 +540,77 @@ fn not_http(error: &hyper::Error) -> Failure {
         remedy: "check spec.grpc and spec.alpn_protocols against what the upstream speaks".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+
+    /// Runs on what workers run on.
+    fn on_a_worker(test: impl Future<Output = ()>) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        runtime.expect("a runtime").block_on(test);
+    }
+
+    fn live() -> Arc<LiveUpstream> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        Arc::new(LiveUpstream::new(Arc::new(nuncio_model::Identity {
+            host: nuncio_model::UpstreamHost::Ip(address.ip()),
+            port: address.port(),
+            resolve: Resolve::Fixed([address].into()),
+            tls: None,
+            http: UpstreamHttp::Http1,
+        })))
+    }
+
+    async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
+        let (io, far) = tokio::io::duplex(1024);
+        let io = hyper_util::rt::TokioIo::new(io);
+        let (sender, connection) = http1::handshake(io).await.expect("no bytes are needed");
+        tokio::task::spawn_local(async move {
+            let _far = far;
+            let _ = connection.await;
+        });
+        let facts = Facts {
+            cause: Arc::default(),
+            tls: None,
+            _permit: Rc::new(permit),
+        };
+        endpoint.keep(sender, Rc::new(facts));
+    }
+
+    #[test]
+    fn a_worker_keeps_no_more_than_its_share() {
+        on_a_worker(async {
+            let live = live();
+            let limits = Limits {
+                grace: Duration::ZERO,
+                most_idle: 2,
+            };
+            let endpoint = EndpointPool::new(live.endpoint(([127, 0, 0, 1], 80).into()), limits);
+            for kept in [1, 2, 2] {
+                give_back(&endpoint, live.connection_permit().expect("room")).await;
+                assert_eq!(endpoint.idle.borrow().len(), kept);
+                assert_eq!(live.connections(), (0, kept as u64));
+            }
+            endpoint.retire();
+            assert_eq!(live.connections(), (0, 0));
+        });
+    }
+
+    #[test]
+    fn the_limit_counts_what_is_open() {
+        let live = live();
+        let held: Vec<_> = (0..super::super::live::MAX_CONNECTIONS)
+            .map_while(|_| live.connection_permit())
+            .collect();
+        assert_eq!(held.len(), super::super::live::MAX_CONNECTIONS);
+        assert!(live.connection_permit().is_none());
+        assert!(live.connection_permit().is_none(), "a refusal takes no place");
+        drop(held);
+        assert!(live.connection_permit().is_some());
+    }
+}
