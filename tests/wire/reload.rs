@@ -129,6 +129,19 @@ async fn a_port_that_is_taken_is_a_problem_until_it_is_free() {
     assert!(message.contains(&address.port().to_string()), "{message}");
     assert_eq!(gateway.get("/").await.text(), "ok", "the rest goes on");
 
+    gateway.remove("other.yaml");
+    eventually("a port that nobody wants is no problem", async || {
+        let problems = gateway.admin_json("/api/v1/problems").await.to_string();
+        (!problems.contains("port_unavailable")).then_some(())
+    })
+    .await;
+    gateway.write("other.yaml", &listener(address.port()));
+    eventually("the problem is back", async || {
+        let problems = gateway.admin_json("/api/v1/problems").await.to_string();
+        problems.contains("port_unavailable").then_some(())
+    })
+    .await;
+
     drop(taken);
     let mut client = eventually("it opens", async || TcpStream::connect(address).await.ok()).await;
     client

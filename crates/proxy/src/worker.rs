@@ -304,11 +304,12 @@ impl Worker {
         }
         let deadline = Instant::now() + self.shared.drain_time;
         // Accept loops take over what the kernel had accepted before clients are asked to end.
-        tokio::task::yield_now().await;
+        whoever_is_next().await;
         self.clients.drain();
         let quiet = deadline.min(Instant::now() + QUIET);
         if timeout_at(quiet.into(), self.clients.emptied()).await.is_err() {
-            // Still there, and no request came: there is nothing to wait for.
+            // Still there, and no request came: there is nothing to wait for. What has just come is read first.
+            whoever_is_next().await;
             self.clients.end_idle();
             if timeout_at(deadline.into(), self.clients.emptied()).await.is_err() {
                 self.clients.cut_all();
@@ -363,6 +364,12 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener
 fn taken_over(tcp: std::net::TcpStream) -> io::Result<TcpStream> {
     tcp.set_nonblocking(true)?;
     TcpStream::from_std(tcp)
+}
+
+/// Lets every task run that can.
+async fn whoever_is_next() {
+    // They queue, and this one is the last.
+    let _ = tokio::task::spawn_local(async {}).await;
 }
 
 fn is_exhausted(error: &io::Error) -> bool {

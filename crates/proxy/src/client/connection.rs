@@ -287,20 +287,25 @@ fn header_limit(worker: &Worker) -> usize {
 async fn drive<C: Future>(client: &Client, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>)) {
     let mut asked = false;
     poll_fn(|cx| {
-        match client.ending.get() {
-            Ending::Now => return Poll::Ready(()),
-            Ending::Gracefully if !asked => {
-                asked = true;
-                shut_down(connection.as_mut());
-            }
-            Ending::Gracefully | Ending::No => {}
+        if client.ending.get() == Ending::Now {
+            return Poll::Ready(());
         }
         let mut waker = client.waker.borrow_mut();
         if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
         drop(waker);
-        connection.as_mut().poll(cx).map(|_| ())
+        if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // hyper closes a connection on which nothing was read yet at once, together with the request that
+        // waits in its socket. Such a connection is asked when it has a request, or ended as idle.
+        if client.ending.get() == Ending::Gracefully && !asked && client.begun.get() > 0 {
+            asked = true;
+            shut_down(connection.as_mut());
+            return connection.as_mut().poll(cx).map(|_| ());
+        }
+        Poll::Pending
     })
     .await;
 }
