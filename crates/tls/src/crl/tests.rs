@@ -257,6 +257,9 @@ fn c4_the_list_of_an_intermediate_may_bring_its_certificate() {
     assert_eq!(reasons(&findings), ["unrelated_certificate"]);
     let smuggled = stranger.pem() + &stranger.revoking(&[7]);
     assert_refused(smuggled.as_bytes(), &root, "crl_unknown_issuer", "CN=stranger");
+    let forged = Authority::new("root").intermediate("forged");
+    let smuggled = forged.pem() + &forged.revoking(&[7]);
+    assert_refused(smuggled.as_bytes(), &root, "crl_unknown_issuer", "CN=forged");
 }
 
 #[test]
