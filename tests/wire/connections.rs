@@ -105,6 +105,32 @@ async fn f5_a_request_that_met_a_closing_connection_is_sent_once_more_where_that
     }
 }
 
+/// Where one idle connection is closing the others most likely are, too.
+#[tokio::test]
+async fn f5_the_second_try_takes_a_fresh_connection() {
+    let (arrived, both) = watch::channel(0);
+    let upstream = Upstream::raw(move |mut stream: TcpStream| {
+        let (arrived, mut both) = (arrived.clone(), both.clone());
+        async move {
+            message(&mut stream).await.unwrap();
+            arrived.send_modify(|arrived| *arrived += 1);
+            both.wait_for(|arrived| *arrived >= 2).await.unwrap();
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            read_head(&mut stream).await;
+        }
+    });
+    let upstream = upstream.await;
+    let gateway = Gateway::start(mapping("m", "/", &format!("http://{}", upstream.address), &[])).await;
+    let address = gateway.address;
+    let other = tokio::spawn(async move { Client::http1(address).await.get("a", "/other").await });
+    gateway.get("/one").await;
+    other.await.unwrap();
+    let idle = async || (gateway.upstream_of("m").await["endpoints"][0]["idle"] == 2).then_some(());
+    eventually("both wait", idle).await;
+    assert_eq!(gateway.get("/second").await.text(), "ok");
+    assert_eq!(upstream.connections().len(), 3);
+}
+
 #[tokio::test]
 async fn f5_a_request_that_may_not_be_sent_twice_is_not() {
     let chunked = "POST /second HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n\

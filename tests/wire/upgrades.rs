@@ -84,6 +84,34 @@ async fn bytes_go_both_ways_until_one_side_ends() {
 }
 
 #[tokio::test]
+async fn one_side_may_end_and_still_be_told() {
+    let (heard, mut words) = tokio::sync::mpsc::channel(1);
+    let upstream = Upstream::raw(move |mut stream: TcpStream| {
+        let heard = heard.clone();
+        async move {
+            read_head(&mut stream).await;
+            let answer =
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            heard.send(rest(&mut stream).await).await.unwrap();
+        }
+    });
+    let upstream = upstream.await;
+    let service = format!("http://{}", upstream.address);
+    let gateway = Gateway::start(mapping("m", "/", &service, &["allow_upgrade: [websocket]"])).await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    // Sent without waiting for the answer; to a parser of HTTP it would be the beginning of a head.
+    let asked = format!("{ASK}GET / HTTP/1.1\r\n");
+    client.write_all(asked.as_bytes()).await.unwrap();
+    read_head(&mut client).await;
+    assert_eq!(rest(&mut client).await, "bye");
+    client.write_all(b"\nlast words").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(words.recv().await.unwrap(), "GET / HTTP/1.1\r\n\nlast words");
+}
+
+#[tokio::test]
 async fn an_upgrade_that_no_mapping_allows_is_refused() {
     let script = Script::answering(OK).await;
     let gateway = script.gateway(&[]).await;
