@@ -5,6 +5,7 @@ mod connections;
 mod drain;
 mod failures;
 mod framing;
+mod handshakes;
 mod headers;
 mod records;
 mod reload;

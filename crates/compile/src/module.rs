@@ -138,6 +138,10 @@ impl<'a> Reader<'a> {
             suppress_envoy_headers: config
                 .suppress_envoy_headers
                 .unwrap_or(built_in.suppress_envoy_headers),
+            upstream_max_handshakes: self
+                .positive("upstream_max_handshakes", config.upstream_max_handshakes)
+                .and_then(|most| usize::try_from(most).ok())
+                .unwrap_or(built_in.upstream_max_handshakes),
         }
     }
 

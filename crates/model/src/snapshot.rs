@@ -59,6 +59,8 @@ pub struct Settings {
     pub preserve_external_request_id: bool,
     /// No `x-envoy-*` headers are added.
     pub suppress_envoy_headers: bool,
+    /// TLS handshakes that a worker may have under way with one upstream; others wait their turn.
+    pub upstream_max_handshakes: usize,
 }
 
 impl Default for Settings {
@@ -72,6 +74,7 @@ impl Default for Settings {
             strip_matching_host_port: false,
             preserve_external_request_id: false,
             suppress_envoy_headers: false,
+            upstream_max_handshakes: 16,
         }
     }
 }

@@ -43,7 +43,10 @@ impl Serving {
             .upstreams
             .iter()
             .map(|upstream| match known.remove(&upstream.identity) {
-                Some(pool) => OnceCell::from(Rc::clone(pool)),
+                Some(pool) => {
+                    pool.set_limits(limits);
+                    OnceCell::from(Rc::clone(pool))
+                }
                 None => OnceCell::new(),
             })
             .collect();

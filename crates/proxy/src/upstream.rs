@@ -2,6 +2,7 @@
 
 pub(crate) mod connector;
 pub(crate) mod dns;
+pub(crate) mod gate;
 pub(crate) mod live;
 pub(crate) mod pool;
 pub(crate) mod stream;

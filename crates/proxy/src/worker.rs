@@ -168,6 +168,7 @@ impl Worker {
         let limits = Limits {
             grace: self.shared.drain_time,
             most_idle: (MAX_CONNECTIONS / self.shared.workers).max(1),
+            handshakes: snapshot.settings.upstream_max_handshakes,
         };
         let serving = Rc::new(Serving::new(snapshot, before.as_deref(), limits));
         *self.serving.borrow_mut() = Some(serving);

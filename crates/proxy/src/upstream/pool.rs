@@ -23,8 +23,9 @@ use self::lease::{Http1Lease, Http2Lease};
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
 use super::connector::{ConnectError, Connected, TlsTarget, connect};
 use super::dns::Dns;
+use super::gate::{Gate, Pass};
 use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream, Wanted};
-use super::stream::FirstCause;
+use super::stream::{FirstCause, UpstreamIo};
 use crate::body::RequestBody;
 use crate::counter::Codes;
 use crate::executor::LocalExecutor;
@@ -52,7 +53,9 @@ pub(crate) struct Pool {
     pub(crate) live: Arc<LiveUpstream>,
     /// Responses by status code, for the metric.
     pub(crate) codes: Arc<Codes>,
-    limits: Limits,
+    limits: Cell<Limits>,
+    /// TLS handshakes under way.
+    handshakes: Gate,
     endpoints: RefCell<Vec<Rc<EndpointPool>>>,
     seen_version: Cell<u64>,
     next: Cell<usize>,
@@ -83,6 +86,8 @@ pub(crate) struct Limits {
     /// HTTP/1.1 connections to one endpoint that may wait for a request: this worker's share of all that
     /// may be open, so that what is idle here never keeps another worker from connecting.
     pub(crate) most_idle: usize,
+    /// TLS handshakes with one upstream that may be under way at once; others wait their turn.
+    pub(crate) handshakes: usize,
 }
 
 struct Idle {
@@ -117,11 +122,17 @@ impl Pool {
         Self {
             live,
             codes,
-            limits,
+            limits: Cell::new(limits),
+            handshakes: Gate::default(),
             endpoints: RefCell::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
         }
+    }
+
+    /// Keeps to other limits from now on.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.limits.set(limits);
     }
 
     /// A connection for one request, from the pool unless `fresh`, until `deadline`.
@@ -147,7 +158,7 @@ impl Pool {
             return Ok(lease);
         }
         if http1 || endpoint.protocol.get() == Some(Alpn::Http1) {
-            return self.open(endpoint, wanted, deadline, limit).await;
+            return self.open(endpoint, wanted, fresh, deadline, limit).await;
         }
         // Whoever waits here can share what the one before opens.
         let opening = Rc::clone(&endpoint);
@@ -156,7 +167,7 @@ impl Pool {
         };
         match endpoint.stream_unless(fresh) {
             Some(lease) => Ok(lease),
-            None => self.open(endpoint, wanted, deadline, limit).await,
+            None => self.open(endpoint, wanted, fresh, deadline, limit).await,
         }
     }
 
@@ -197,7 +208,7 @@ impl Pool {
         let old = std::mem::take(&mut *endpoints);
         for address in addresses {
             let known = old.iter().find(|endpoint| endpoint.live.address == *address);
-            let new = || EndpointPool::new(self.live.endpoint(*address), self.limits);
+            let new = || EndpointPool::new(self.live.endpoint(*address), self.limits.get());
             endpoints.push(known.map_or_else(new, Rc::clone));
         }
         for gone in old
@@ -209,10 +220,23 @@ impl Pool {
         self.live.keep_endpoints(addresses);
     }
 
+    /// Waits until one more TLS handshake may begin.
+    async fn turn(
+        &self,
+        endpoint: &EndpointPool,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Pass<'_>, LeaseError> {
+        let most = self.limits.get().handshakes;
+        let turn = timeout_at(deadline.into(), self.handshakes.enter(most)).await;
+        turn.map_err(|_| endpoint.failed(too_many_handshakes(most, limit), None))
+    }
+
     async fn open(
         &self,
         endpoint: Rc<EndpointPool>,
         wanted: Wanted,
+        fresh: bool,
         deadline: Instant,
         limit: Duration,
     ) -> Result<Lease, LeaseError> {
@@ -223,7 +247,20 @@ impl Pool {
             endpoint: tls,
             settings,
         });
-        let connected = match connect(endpoint.live.address, target, deadline, limit).await {
+        let pass = match &target {
+            Some(_) => Some(self.turn(&endpoint, deadline, limit).await?),
+            None => None,
+        };
+        // While this one waited for its turn, another may have finished with a connection.
+        if let Some(lease) = (!fresh && pass.is_some())
+            .then(|| endpoint.idle_http1())
+            .flatten()
+        {
+            return Ok(lease);
+        }
+        let connected = connect(endpoint.live.address, target, deadline, limit).await;
+        drop(pass);
+        let connected = match connected {
             Ok(connected) => connected,
             Err(ConnectError { failure, report }) => {
                 let report = report.map(Arc::new);
@@ -254,35 +291,7 @@ impl Pool {
         endpoint
             .protocol
             .set(Some(if http2 { Alpn::H2 } else { Alpn::Http1 }));
-        let opened = if http2 {
-            let mut builder = http2::Builder::new(LocalExecutor);
-            builder.timer(TokioTimer::new());
-            builder
-                .keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-            let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
-            endpoint.drive(async move {
-                // The requests on it learn of its end themselves.
-                let _ = connection.await;
-                drop(permit);
-            });
-            endpoint.share(sender, facts)
-        } else {
-            let handshake = http1::Builder::new().handshake(io);
-            let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
-            endpoint.drive(async move {
-                let _ = connection.with_upgrades().await;
-                drop(permit);
-            });
-            endpoint.counts.active.add(1);
-            Lease::Http1(Http1Lease {
-                sender: Some(sender),
-                facts,
-                endpoint,
-                reused: false,
-            })
-        };
-        Ok(opened)
+        Ok(endpoint.begin_http(io, http2, facts, permit).await?)
     }
 
     fn record(&self, endpoint: &EndpointPool, report: Option<&Arc<HandshakeReport>>) {
@@ -340,6 +349,43 @@ impl EndpointPool {
         let mut tasks = self.tasks.borrow_mut();
         tasks.retain(|task| !task.is_finished());
         tasks.push(tokio::task::spawn_local(connection).abort_handle());
+    }
+
+    /// Speaks HTTP on a connection that is ready for it.
+    async fn begin_http(
+        self: Rc<Self>,
+        io: UpstreamIo,
+        http2: bool,
+        facts: Rc<Facts>,
+        permit: Rc<ConnectionPermit>,
+    ) -> Result<Lease, Failure> {
+        if http2 {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder.timer(TokioTimer::new());
+            builder
+                .keep_alive_interval(KEEP_ALIVE)
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+            let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
+            self.drive(async move {
+                // The requests on it learn of its end themselves.
+                let _ = connection.await;
+                drop(permit);
+            });
+            return Ok(self.share(sender, facts));
+        }
+        let handshake = http1::Builder::new().handshake(io);
+        let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
+        self.drive(async move {
+            let _ = connection.with_upgrades().await;
+            drop(permit);
+        });
+        self.counts.active.add(1);
+        Ok(Lease::Http1(Http1Lease {
+            sender: Some(sender),
+            facts,
+            endpoint: self,
+            reused: false,
+        }))
     }
 
     fn idle_http1(self: &Rc<Self>) -> Option<Lease> {
@@ -522,6 +568,18 @@ fn too_many_connections() -> Failure {
     }
 }
 
+fn too_many_handshakes(most: usize, limit: Duration) -> Failure {
+    Failure {
+        reason: Reason::Overflow,
+        message: format!(
+            "{most} TLS handshakes with this upstream were under way for all of {} ms",
+            limit.as_millis()
+        ),
+        remedy: "see why its handshakes take long, or raise upstream_max_handshakes in the Module ambassador"
+            .to_owned(),
+    }
+}
+
 fn waited_too_long(address: SocketAddr, limit: Duration) -> Failure {
     Failure {
         reason: Reason::ConnectTimeout,
@@ -589,6 +647,7 @@ mod tests {
             let limits = Limits {
                 grace: Duration::ZERO,
                 most_idle: 2,
+                handshakes: 1,
             };
             let endpoint = EndpointPool::new(live.endpoint(([127, 0, 0, 1], 80).into()), limits);
             for kept in [1, 2, 2] {
