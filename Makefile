@@ -7,11 +7,11 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## the whole story on this machine: certificates, TLS upstreams, gateway, requests and answers
-	cargo run --quiet --bin nuncio -- demo --once
+	cargo run --bin nuncio -- demo --once
 
 run: ## serve your manifests: make run CONFIG=path/to/folder
 	@test -n "$(CONFIG)" || { echo "make run needs CONFIG=PATH, a file or folder of manifests" >&2; exit 2; }
-	cargo run --quiet --bin nuncio -- run --config "$(CONFIG)"
+	cargo run --bin nuncio -- run --config "$(CONFIG)"
 
 build: ## the optimised binary: target/release/nuncio
 	cargo build --release --locked --bin nuncio
