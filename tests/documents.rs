@@ -70,6 +70,31 @@ fn commands_in_documents_exist() {
     }
 }
 
+/// Names of functions that begin with the number of a case, such as `d1_` or `s13_`.
+fn tests_of_cases(text: &str) -> impl Iterator<Item = &str> {
+    text.split("fn ").skip(1).filter_map(|rest| {
+        let name = rest
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .next()?;
+        let (case, _) = name.split_once('_')?;
+        let number = case.strip_prefix(['d', 's', 'v', 'k', 'r', 'p', 'f', 'c', 'g'])?;
+        let is_case = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_case.then_some(name)
+    })
+}
+
+#[test]
+fn every_test_of_a_case_stands_in_its_list() {
+    let list = std::fs::read_to_string(repository().join("docs/cases.md")).unwrap();
+    let listed: BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
+    let sources: Vec<String> = files(".rs")
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let written: BTreeSet<&str> = sources.iter().flat_map(|text| tests_of_cases(text)).collect();
+    assert_eq!(listed, written);
+}
+
 #[test]
 fn source_files_keep_the_house_rules() {
     for path in files(".rs") {

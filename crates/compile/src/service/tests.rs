@@ -10,7 +10,7 @@ fn ip(text: &str) -> UpstreamHost {
 
 /// C1 to C5, C7.
 #[test]
-fn c1_what_a_service_can_be() {
+fn what_a_service_can_be() {
     use Scheme::{Http, Https};
     for (text, scheme, host, port) in [
         ("svc", None, name("svc"), None),
@@ -100,7 +100,7 @@ fn d20_what_a_service_cannot_be() {
 }
 
 #[test]
-fn c13_bare_names_get_the_namespace_of_their_mapping() {
+fn bare_names_get_the_namespace_of_their_mapping() {
     for (host, namespace, flag, placed, looked_up_in) in [
         ("svc", "default", false, "svc", "default"),
         ("svc", "team", false, "svc.team", "team"),
