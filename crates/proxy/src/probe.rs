@@ -108,8 +108,7 @@ async fn probe_endpoint(
     let Some(report) = connected.report.take() else {
         return (None, None);
     };
-    let http = live.identity.http;
-    let failure = match speaks_http2(http, Wanted::Configured, connected.alpn, &endpoint) {
+    let failure = match speaks_http2(&live.identity, Wanted::Configured, connected.alpn) {
         Ok(_) => refusal(&mut connected, &report).await,
         Err(mismatch) => Some(mismatch),
     };

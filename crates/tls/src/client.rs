@@ -332,7 +332,8 @@ impl EndpointTls {
     }
 
     /// Forgets session tickets, so that the next handshake is a full one.
-    pub fn forget_sessions(&self) {
+    #[cfg(test)]
+    fn forget_sessions(&self) {
         self.sessions.forget();
     }
 }

@@ -12,8 +12,8 @@ pub(crate) fn remedy(reason: Reason, seen: &Seen, settings: &TlsSettings, first_
         Reason::ProtocolVersion => protocol_version(settings).to_owned(),
         Reason::NoSharedCipher => no_shared_cipher(settings).to_owned(),
         Reason::NoSharedGroup => no_shared_group(settings).to_owned(),
-        Reason::AlpnMismatch => "set spec.alpn_protocols to what the upstream speaks (`h2` or `http/1.1`), or \
-                                 leave it out"
+        Reason::AlpnMismatch => "set spec.alpn_protocols, or spec.grpc of the Mapping, to what the upstream \
+                                 speaks (`h2` or `http/1.1`), or leave them out"
             .to_owned(),
         Reason::HandshakeTimeout => handshake_timeout(seen, settings).to_owned(),
         Reason::ResetDuringHandshake => reset(seen, settings).to_owned(),

@@ -243,32 +243,13 @@ impl Hop<'_> {
                 None => return Err(ProxyError::timeout(self.forward.timeout.unwrap_or(STREAM_IDLE))),
                 Some(Ok(response)) => return Ok((response, lease)),
                 Some(Err(error)) => {
-                    let (failed, again) = self.failed(&lease, error, may_retry, copy);
+                    let (failed, again) = judge(&lease, error, may_retry, copy);
                     last_error = Some(failed);
                     next = again;
                 }
             }
         }
         Err(last_error.unwrap_or_else(|| ProxyError::timeout(Duration::ZERO)))
-    }
-
-    /// What to make of a failed attempt: the error, and the request where it may be sent again.
-    #[expect(clippy::unused_self, reason = "part of the request path")]
-    fn failed(
-        &self,
-        lease: &Lease,
-        mut error: SendError,
-        may_retry: bool,
-        copy: Option<Request<RequestBody>>,
-    ) -> (ProxyError, Option<Request<RequestBody>>) {
-        let failed = ProxyError::send(lease, &error);
-        lease.note_refusal(&failed.failure);
-        let unsent = error.unsent.take().filter(|_| may_retry);
-        let again = match failed.fault {
-            Fault::StaleConnection => unsent.or(copy),
-            _ => unsent,
-        };
-        (failed, again)
     }
 
     async fn lease(
@@ -336,6 +317,23 @@ impl Hop<'_> {
         *request.uri_mut() = uri.map_err(|error| bad_authority(authority, &error))?;
         Ok(request)
     }
+}
+
+/// What to make of a failed attempt: the error, and the request where it may be sent again.
+fn judge(
+    lease: &Lease,
+    mut error: SendError,
+    may_retry: bool,
+    copy: Option<Request<RequestBody>>,
+) -> (ProxyError, Option<Request<RequestBody>>) {
+    let failed = ProxyError::send(lease, &error);
+    lease.note_refusal(&failed.failure);
+    let unsent = error.unsent.take().filter(|_| may_retry);
+    let again = match failed.fault {
+        Fault::StaleConnection => unsent.or(copy),
+        _ => unsent,
+    };
+    (failed, again)
 }
 
 /// A copy of a request that may be sent twice and has no body.

@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
-use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Outcome, Reason, Resolve, UpstreamHttp};
+use nuncio_model::{
+    Alpn, EndpointTable, Failure, HandshakeReport, Identity, Outcome, Reason, Resolve, UpstreamHttp,
+};
+use nuncio_tls::alpn_mismatch;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
@@ -274,7 +277,7 @@ impl Pool {
             cause,
             report,
         } = connected;
-        let http2 = match speaks_http2(self.live.identity.http, wanted, alpn, &endpoint.live) {
+        let http2 = match speaks_http2(&self.live.identity, wanted, alpn) {
             Ok(http2) => http2,
             Err(failure) => {
                 let report = report.map(|report| Arc::new(refused(report, &failure)));
@@ -517,27 +520,22 @@ pub(crate) fn sockets(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
 }
 
 /// Decision 9: what ALPN negotiated is what is spoken.
-pub(crate) fn speaks_http2(
-    http: UpstreamHttp,
-    wanted: Wanted,
-    alpn: Option<Alpn>,
-    endpoint: &LiveEndpoint,
-) -> Result<bool, Failure> {
-    let mismatch = |spoken: &str, needed: &str| Failure {
-        reason: Reason::AlpnMismatch,
-        message: format!(
-            "{} negotiated {spoken} where only {needed} will do",
-            endpoint.address
-        ),
-        remedy: format!("make the upstream offer {needed}, or change spec.grpc or spec.alpn_protocols"),
+pub(crate) fn speaks_http2(identity: &Identity, wanted: Wanted, alpn: Option<Alpn>) -> Result<bool, Failure> {
+    let http = if wanted == Wanted::Http1 {
+        UpstreamHttp::Http1
+    } else {
+        identity.http
     };
-    match (http, alpn) {
-        _ if wanted == Wanted::Http1 && alpn == Some(Alpn::H2) => Err(mismatch("h2", "http/1.1")),
-        _ if wanted == Wanted::Http1 => Ok(false),
-        (UpstreamHttp::Http1, Some(Alpn::H2)) => Err(mismatch("h2", "http/1.1")),
-        (UpstreamHttp::Http2, Some(Alpn::Http1)) => Err(mismatch("http/1.1", "h2")),
-        (UpstreamHttp::Http2, _) | (UpstreamHttp::Negotiated, Some(Alpn::H2)) => Ok(true),
-        (UpstreamHttp::Http1 | UpstreamHttp::Negotiated, _) => Ok(false),
+    let needed = match (http, alpn) {
+        (UpstreamHttp::Http1, Some(Alpn::H2)) => Alpn::Http1,
+        (UpstreamHttp::Http2, Some(Alpn::Http1)) => Alpn::H2,
+        (UpstreamHttp::Http2, _) | (UpstreamHttp::Negotiated, Some(Alpn::H2)) => return Ok(true),
+        (UpstreamHttp::Http1 | UpstreamHttp::Negotiated, _) => return Ok(false),
+    };
+    match &identity.tls {
+        Some(settings) => Err(alpn_mismatch(needed.as_str(), alpn.map(Alpn::as_str), settings)),
+        // Nothing is negotiated in cleartext.
+        None => Ok(needed == Alpn::H2),
     }
 }
 
