@@ -6,7 +6,7 @@
 //!            ├─ client::connection   a client's socket, served by hyper behind the framing guard
 //!            ├─ request::handle      the path of a request, top to bottom
 //!            ├─ Serving              the snapshot of this moment and the pools of its upstreams
-//!            └─ upstream::pool ── connector ── stream      connections, TLS, bytes
+//!            └─ upstream::pool ── dial ── connector ── stream    connections, TLS, bytes
 //! ```
 //!
 //! Workers share only what nobody writes on a request's way: the snapshot, and for each upstream

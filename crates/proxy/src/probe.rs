@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Reason, Resolve, TlsVersion};
 use tokio::time::timeout;
 
-use crate::upstream::connector::{Connected, TlsTarget, connect};
+use crate::upstream::connector::Connected;
 use crate::upstream::dns::Dns;
 use crate::upstream::live::{LiveUpstream, Wanted};
 use crate::upstream::pool::{refused, sockets, speaks_http2};
@@ -93,15 +93,8 @@ async fn probe_endpoint(
     limit: Duration,
 ) -> (Option<HandshakeReport>, Option<Failure>) {
     let endpoint = live.endpoint(address);
-    let tls = match live.endpoint_tls(&endpoint, Wanted::Configured) {
-        Ok(tls) => tls,
-        Err(failure) => return (None, Some(failure)),
-    };
-    let target = tls.map(|(tls, settings)| TlsTarget {
-        endpoint: tls,
-        settings,
-    });
-    let mut connected = match connect(address, target, Instant::now() + limit, limit).await {
+    let deadline = Instant::now() + limit;
+    let mut connected = match live.dial(&endpoint, Wanted::Configured, deadline, limit).await {
         Ok(connected) => connected,
         Err(error) => return (error.report, Some(error.failure)),
     };

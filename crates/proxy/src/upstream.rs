@@ -1,6 +1,7 @@
 //! Everything on the way to an upstream: addresses, connections, TLS, pools.
 
 pub(crate) mod connector;
+mod dial;
 pub(crate) mod dns;
 pub(crate) mod gate;
 pub(crate) mod live;

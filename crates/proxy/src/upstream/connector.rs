@@ -1,4 +1,9 @@
-//! One connection to one endpoint: TCP, then TLS, within one time limit. `probe` uses it too.
+//! One connection to one endpoint: TCP, then TLS, within one time limit. Only `dial` asks for it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "everybody else asks LiveUpstream::dial, which asks this"
+)]
 
 use std::future::poll_fn;
 use std::io;
@@ -42,13 +47,13 @@ impl From<Failure> for ConnectError {
 }
 
 /// What to speak TLS with.
-pub(crate) struct TlsTarget<'a> {
-    pub(crate) endpoint: &'a EndpointTls,
-    pub(crate) settings: &'a Arc<TlsSettings>,
+pub(super) struct TlsTarget<'a> {
+    pub(super) endpoint: &'a EndpointTls,
+    pub(super) settings: &'a Arc<TlsSettings>,
 }
 
 /// Connects to `address` until `deadline`. `limit` is the time that was given in all, for messages.
-pub(crate) async fn connect(
+pub(super) async fn connect(
     address: SocketAddr,
     tls: Option<TlsTarget<'_>>,
     deadline: Instant,

@@ -124,7 +124,7 @@ impl LiveUpstream {
     }
 
     /// TLS towards `endpoint`; none for cleartext.
-    pub(crate) fn endpoint_tls<'a>(
+    pub(super) fn endpoint_tls<'a>(
         &'a self,
         endpoint: &'a LiveEndpoint,
         wanted: Wanted,

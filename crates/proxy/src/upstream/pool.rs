@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use nuncio_model::{
     Alpn, EndpointTable, Failure, HandshakeReport, Identity, Outcome, Reason, Resolve, UpstreamHttp,
 };
@@ -24,7 +24,7 @@ use tokio::time::timeout_at;
 
 use self::lease::{Http1Lease, Http2Lease};
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
-use super::connector::{ConnectError, Connected, TlsTarget, connect};
+use super::connector::{ConnectError, Connected};
 use super::dns::Dns;
 use super::gate::{Gate, Pass};
 use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream, Wanted};
@@ -62,6 +62,9 @@ pub(crate) struct Pool {
     endpoints: RefCell<Vec<Rc<EndpointPool>>>,
     seen_version: Cell<u64>,
     next: Cell<usize>,
+    /// Set when its upstream is no longer configured: what it still opens, for requests that began before,
+    /// is not kept and ends with the rest.
+    retired: Cell<bool>,
 }
 
 /// One worker's connections to one endpoint.
@@ -130,6 +133,7 @@ impl Pool {
             endpoints: RefCell::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
+            retired: Cell::new(false),
         }
     }
 
@@ -199,6 +203,14 @@ impl Pool {
         Ok(())
     }
 
+    /// Takes the addresses of a new table at once, so that what is idle at an endpoint that is gone closes
+    /// although no request comes (row R11).
+    pub(crate) fn follow(&self, table: &EndpointTable) {
+        if let Resolve::Service(key) = &self.live.identity.resolve {
+            self.set_endpoints(table.addresses(key));
+        }
+    }
+
     fn set_endpoints(&self, addresses: &[SocketAddr]) {
         let mut endpoints = self.endpoints.borrow_mut();
         if endpoints
@@ -211,7 +223,13 @@ impl Pool {
         let old = std::mem::take(&mut *endpoints);
         for address in addresses {
             let known = old.iter().find(|endpoint| endpoint.live.address == *address);
-            let new = || EndpointPool::new(self.live.endpoint(*address), self.limits.get());
+            let new = || {
+                let endpoint = EndpointPool::new(self.live.endpoint(*address), self.limits.get());
+                if self.retired.get() {
+                    endpoint.retire();
+                }
+                endpoint
+            };
             endpoints.push(known.map_or_else(new, Rc::clone));
         }
         for gone in old
@@ -245,12 +263,7 @@ impl Pool {
     ) -> Result<Lease, LeaseError> {
         let permit = self.live.connection_permit().ok_or_else(too_many_connections)?;
         let permit = Rc::new(permit);
-        let tls = self.live.endpoint_tls(&endpoint.live, wanted)?;
-        let target = tls.map(|(tls, settings)| TlsTarget {
-            endpoint: tls,
-            settings,
-        });
-        let pass = match &target {
+        let pass = match &self.live.identity.tls {
             Some(_) => Some(self.turn(&endpoint, deadline, limit).await?),
             None => None,
         };
@@ -261,7 +274,7 @@ impl Pool {
         {
             return Ok(lease);
         }
-        let connected = connect(endpoint.live.address, target, deadline, limit).await;
+        let connected = self.live.dial(&endpoint.live, wanted, deadline, limit).await;
         drop(pass);
         let connected = match connected {
             Ok(connected) => connected,
@@ -305,6 +318,7 @@ impl Pool {
 
     /// Closes what waits and lets what works finish, for the grace at most; nothing is kept from now on.
     pub(crate) fn retire(&self) {
+        self.retired.set(true);
         for endpoint in self.endpoints.borrow().iter() {
             endpoint.retire();
         }
@@ -362,6 +376,7 @@ impl EndpointPool {
         facts: Rc<Facts>,
         permit: Rc<ConnectionPermit>,
     ) -> Result<Lease, Failure> {
+        let io = TokioIo::new(io);
         if http2 {
             let mut builder = http2::Builder::new(LocalExecutor);
             builder.timer(TokioTimer::new());

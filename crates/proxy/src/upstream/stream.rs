@@ -1,4 +1,5 @@
-//! The bytes of one upstream connection, cleartext or TLS.
+//! The bytes of one upstream connection, cleartext or TLS, whatever is spoken over it: HTTP, a health
+//! check or a passed-on TCP connection.
 //!
 //! TLS is rustls driven directly over the socket, without an adapter in between, for three things
 //! that an adapter hides: an alert that arrives together with a reset is still read when a write
@@ -12,21 +13,16 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::ReadBufCursor;
-use hyper_util::rt::TokioIo;
 use nuncio_model::{Failure, Reason, TlsSettings};
 use nuncio_tls::{Seen, process_established};
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Most of a cleartext answer that is looked at before HTTP sees it.
-const FIRST_READ: usize = 2048;
-
 /// Why a connection failed, told by whoever knew first.
 pub(crate) type FirstCause = Arc<OnceLock<Failure>>;
 
-/// An upstream connection, ready for HTTP.
+/// An upstream connection, ready for whatever is spoken over it.
 pub(crate) enum UpstreamIo {
     /// Without TLS.
     Plain(PlainIo),
@@ -36,7 +32,7 @@ pub(crate) enum UpstreamIo {
 
 /// The socket alone.
 pub(crate) struct PlainIo {
-    tcp: TokioIo<TcpStream>,
+    tcp: TcpStream,
     cause: FirstCause,
     /// Nothing has arrived yet.
     is_new: bool,
@@ -54,24 +50,18 @@ pub(crate) struct TlsIo {
 impl PlainIo {
     pub(crate) fn new(tcp: TcpStream, cause: FirstCause) -> Self {
         Self {
-            tcp: TokioIo::new(tcp),
+            tcp,
             cause,
             is_new: true,
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if !self.is_new {
-            return hyper::rt::Read::poll_read(Pin::new(&mut self.tcp), cx, buf);
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        if std::mem::take(&mut self.is_new) {
+            self.note_tls(&buf.filled()[before..]);
         }
-        // A cursor does not show what was read into it, and the first bytes have to be seen.
-        let mut first = [0; FIRST_READ];
-        let room = buf.remaining().min(FIRST_READ);
-        let mut first = ReadBuf::new(&mut first[..room]);
-        ready!(Pin::new(self.tcp.inner_mut()).poll_read(cx, &mut first))?;
-        self.is_new = false;
-        self.note_tls(first.filled());
-        buf.put_slice(first.filled());
         Poll::Ready(Ok(()))
     }
 
@@ -80,7 +70,7 @@ impl PlainIo {
         const ALERT: u8 = 21;
         const HANDSHAKE: u8 = 22;
         if let [ALERT | HANDSHAKE, 3, ..] = first {
-            let peer = self.tcp.inner().peer_addr();
+            let peer = self.tcp.peer_addr();
             let peer = peer.map_or_else(|_| "the upstream".to_owned(), |address| address.to_string());
             // Only the first cause is kept.
             let _ = self.cause.set(Failure {
@@ -93,7 +83,7 @@ impl PlainIo {
 }
 
 impl TlsIo {
-    fn poll_plaintext(&mut self, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_plaintext(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             match io::BufRead::fill_buf(&mut self.tls.reader()) {
                 Ok(plaintext) => {
@@ -243,8 +233,8 @@ impl UpstreamIo {
     }
 }
 
-impl hyper::rt::Read for UpstreamIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+impl AsyncRead for UpstreamIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(io) => io.poll_read(cx, buf),
             Self::Tls(io) => io.poll_plaintext(cx, buf),
@@ -252,7 +242,7 @@ impl hyper::rt::Read for UpstreamIo {
     }
 }
 
-impl hyper::rt::Write for UpstreamIo {
+impl AsyncWrite for UpstreamIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(&mut io.tcp).poll_write(cx, buf),
