@@ -155,7 +155,11 @@ impl Worker {
     }
 
     fn take_endpoints(&self, orders: &mut Orders) {
-        *self.addresses.table.borrow_mut() = Arc::clone(&orders.endpoints.borrow_and_update());
+        let table = Arc::clone(&orders.endpoints.borrow_and_update());
+        if let Some(serving) = self.serving() {
+            serving.pools().for_each(|pool| pool.follow(&table));
+        }
+        *self.addresses.table.borrow_mut() = table;
         self.addresses.version.set(self.addresses.version.get() + 1);
     }
 

@@ -1,0 +1,135 @@
+use tokio::runtime::{Builder, LocalOptions};
+
+use super::*;
+
+/// Runs on what workers run on.
+fn on_a_worker(test: impl Future<Output = ()>) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.expect("a runtime").block_on(test);
+}
+
+fn live() -> Arc<LiveUpstream> {
+    let address = SocketAddr::from(([127, 0, 0, 1], 80));
+    Arc::new(LiveUpstream::new(Arc::new(nuncio_model::Identity {
+        host: nuncio_model::UpstreamHost::Ip(address.ip()),
+        port: address.port(),
+        resolve: Resolve::Fixed([address].into()),
+        tls: None,
+        http: UpstreamHttp::Http1,
+    })))
+}
+
+async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
+    let (io, far) = tokio::io::duplex(1024);
+    let io = hyper_util::rt::TokioIo::new(io);
+    let (sender, connection) = http1::handshake(io).await.expect("no bytes are needed");
+    tokio::task::spawn_local(async move {
+        let _far = far;
+        let _ = connection.await;
+    });
+    let facts = Facts {
+        cause: Arc::default(),
+        tls: None,
+        _permit: Rc::new(permit),
+    };
+    endpoint.keep(sender, Rc::new(facts));
+}
+
+#[test]
+fn a_worker_keeps_no_more_than_its_share() {
+    on_a_worker(async {
+        let live = live();
+        let limits = Limits {
+            grace: Duration::ZERO,
+            most_idle: 2,
+            handshakes: 1,
+        };
+        let endpoint = EndpointPool::new(live.endpoint(([127, 0, 0, 1], 80).into()), limits);
+        for kept in [1, 2, 2] {
+            give_back(&endpoint, live.connection_permit().expect("room")).await;
+            assert_eq!(endpoint.idle.borrow().len(), kept);
+            assert_eq!(live.connections(), (0, kept as u64));
+        }
+        endpoint.retire();
+        assert_eq!(live.connections(), (0, 0));
+    });
+}
+
+#[test]
+fn the_limit_counts_what_is_open() {
+    let live = live();
+    let held: Vec<_> = (0..super::super::live::MAX_CONNECTIONS)
+        .map_while(|_| live.connection_permit())
+        .collect();
+    assert_eq!(held.len(), super::super::live::MAX_CONNECTIONS);
+    assert!(live.connection_permit().is_none());
+    assert!(live.connection_permit().is_none(), "a refusal takes no place");
+    drop(held);
+    assert!(live.connection_permit().is_some());
+}
+
+/// A pool of a Service with these pods.
+fn pool(pods: &[SocketAddr]) -> (Pool, Addresses) {
+    let key = nuncio_model::ServiceKey {
+        namespace: "default".into(),
+        name: "svc".into(),
+        port: 80,
+    };
+    let live = Arc::new(LiveUpstream::new(Arc::new(nuncio_model::Identity {
+        host: nuncio_model::UpstreamHost::Name("svc".into()),
+        port: 80,
+        resolve: Resolve::Service(key.clone()),
+        tls: None,
+        http: UpstreamHttp::Http1,
+    })));
+    let limits = Limits {
+        grace: Duration::ZERO,
+        most_idle: 2,
+        handshakes: 1,
+    };
+    let addresses = Addresses {
+        dns: Rc::new(Dns::new()),
+        table: RefCell::new(Arc::new(EndpointTable {
+            services: [(key, pods.into())].into(),
+        })),
+        version: Cell::new(0),
+    };
+    (Pool::new(live, Arc::default(), limits), addresses)
+}
+
+/// A request that began before its upstream was retired may still open a connection: with a pod that came
+/// later, or because it waited for its addresses.
+#[test]
+fn what_a_retired_pool_opens_is_not_kept() {
+    on_a_worker(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let (pool, addresses) = pool(&[listener.local_addr().expect("bound")]);
+        pool.retire();
+        let limit = Duration::from_secs(60);
+        let lease = pool.lease(
+            &addresses,
+            Wanted::Configured,
+            false,
+            Instant::now() + limit,
+            limit,
+        );
+        let lease = lease
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.failure.message));
+        let (mut peer, _) = listener.accept().await.expect("a connection");
+        // Its time was over before it began, so it is cut although the request has not ended.
+        let mut byte = [0];
+        let end = timeout_at(
+            (Instant::now() + limit).into(),
+            tokio::io::AsyncReadExt::read(&mut peer, &mut byte),
+        );
+        let end = end.await.expect("it is kept");
+        assert_eq!(end.expect("an end and no reset"), 0);
+        lease.finish();
+        assert_eq!(pool.live.connections(), (0, 0));
+    });
+}
