@@ -26,3 +26,6 @@ impl LiveUpstream {
         connect(endpoint.address, target, deadline, limit).await
     }
 }
+
+#[cfg(test)]
+mod tests;
