@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderValue;
-use nuncio_crds::{AddedHeader, ModuleConfig, ModuleDefaults, ModuleSpec};
-use nuncio_model::{HeaderEdits, Origin, Settings, VerifyMode};
+use nuncio_crds::{AddedHeader, ModuleConfig, ModuleDefaults, ModuleSpec, NumberOrList};
+use nuncio_model::{ExpiryWarnings, HeaderEdits, Origin, Settings, VerifyMode};
 
 use crate::decode;
 use crate::mapping::headers;
@@ -14,6 +14,12 @@ use crate::{Object, Options};
 
 /// Default of `timeout_ms` and `connect_timeout_ms`.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_millis(3000);
+
+/// The earliest that a certificate may be warned of.
+const MOST_DAYS: u16 = 3650;
+
+/// The most warnings of one certificate.
+const MOST_WARNINGS: usize = 8;
 
 /// What the Module says, with defaults in place of what it does not.
 #[derive(Clone, Debug)]
@@ -142,7 +148,43 @@ impl<'a> Reader<'a> {
                 .positive("upstream_max_handshakes", config.upstream_max_handshakes)
                 .and_then(|most| usize::try_from(most).ok())
                 .unwrap_or(built_in.upstream_max_handshakes),
+            certificate_expiry_warnings: self
+                .expiry_warnings(config.certificate_expiry_warning_days.as_ref())
+                .unwrap_or(built_in.certificate_expiry_warnings),
         }
+    }
+
+    /// 0, alone, or an empty list turns the warnings off; a number that is none of days brings the default.
+    fn expiry_warnings(&mut self, days: Option<&NumberOrList>) -> Option<ExpiryWarnings> {
+        const FIELD: &str = "spec.config.certificate_expiry_warning_days";
+        let days = days?.as_slice();
+        if matches!(days, [] | [0]) {
+            return Some(ExpiryWarnings::new([]));
+        }
+        let checked: Option<Vec<u16>> = days
+            .iter()
+            .map(|days| {
+                u16::try_from(*days)
+                    .ok()
+                    .filter(|days| (1..=MOST_DAYS).contains(days))
+            })
+            .collect();
+        let flaw = match checked {
+            Some(checked) if checked.len() <= MOST_WARNINGS => return Some(ExpiryWarnings::new(checked)),
+            Some(_) => format!("has {} numbers", days.len()),
+            None => {
+                let wrong = days
+                    .iter()
+                    .find(|days| !(1..=i64::from(MOST_DAYS)).contains(*days));
+                format!("has {}", wrong.copied().unwrap_or_default())
+            }
+        };
+        let message = format!(
+            "`{FIELD}` {flaw}, so the default of 30 and 7 is used; write up to {MOST_WARNINGS} numbers of days from 1 \
+             to {MOST_DAYS}, or 0 alone for no warnings"
+        );
+        self.error(FIELD, &message);
+        None
     }
 
     fn server_name(&mut self, name: Option<&str>) -> Option<HeaderValue> {

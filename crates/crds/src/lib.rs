@@ -69,6 +69,26 @@ impl OneOrMany {
     }
 }
 
+/// One number, or a list of numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a whole number or a list of whole numbers")]
+pub enum NumberOrList {
+    /// `7`
+    One(i64),
+    /// `[30, 7]`
+    Many(Vec<i64>),
+}
+
+impl NumberOrList {
+    /// All numbers.
+    pub fn as_slice(&self) -> &[i64] {
+        match self {
+            Self::One(number) => std::slice::from_ref(number),
+            Self::Many(numbers) => numbers,
+        }
+    }
+}
+
 /// A selector of objects by their labels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{AddedHeader, OneOrMany, Spec};
+use crate::{AddedHeader, NumberOrList, OneOrMany, Spec};
 
 /// `spec` of the Module `ambassador`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -22,6 +22,9 @@ pub struct ModuleSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ModuleConfig {
+    /// Days before the end of a certificate on which it is warned of: a number or a list of numbers, 0 or an
+    /// empty list for never; an addition of nuncio.
+    pub certificate_expiry_warning_days: Option<NumberOrList>,
     /// `timeout_ms` of Mappings that set none.
     pub cluster_request_timeout_ms: Option<i64>,
     /// Defaults for other kinds.

@@ -10,6 +10,7 @@
 //! the only algorithm; the rest is vocabulary.
 
 mod endpoints;
+mod expiry;
 mod find;
 mod handshake;
 mod live;
@@ -23,6 +24,7 @@ mod tls;
 mod upstream;
 
 pub use endpoints::*;
+pub use expiry::*;
 pub use find::*;
 pub use handshake::*;
 pub use live::*;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::{HostTable, LoadedCertificate, ObjectRef, Problem, RouteTable, Upstream, UpstreamIndex};
+use crate::{
+    ExpiryWarnings, HostTable, LoadedCertificate, ObjectRef, Problem, RouteTable, Upstream, UpstreamIndex,
+};
 
 /// What the workers serve. Published whole, never changed.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub struct Settings {
     pub suppress_envoy_headers: bool,
     /// TLS handshakes that a worker may have under way with one upstream; others wait their turn.
     pub upstream_max_handshakes: usize,
+    /// How long before its end a certificate is warned of.
+    pub certificate_expiry_warnings: ExpiryWarnings,
 }
 
 impl Default for Settings {
@@ -75,6 +79,7 @@ impl Default for Settings {
             preserve_external_request_id: false,
             suppress_envoy_headers: false,
             upstream_max_handshakes: 16,
+            certificate_expiry_warnings: ExpiryWarnings::default(),
         }
     }
 }

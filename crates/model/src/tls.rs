@@ -158,6 +158,8 @@ pub struct Crl {
     /// Content octets of the SubjectPublicKeyInfo whose key signed it. The list speaks of certificates
     /// that this key signed under the list's issuer name, and of no others.
     pub signer: Vec<u8>,
+    /// When the next is to be there, seconds since 1970; not every list says.
+    pub next_update: Option<i64>,
 }
 
 /// Revocation lists that are in force: of each issuer and distribution point the newest. Checked: each is
@@ -372,7 +374,10 @@ pub struct CertificateInfo {
     pub not_before: String,
     /// RFC 3339.
     pub not_after: String,
-    /// Seconds since 1970; for the metric.
+    /// Seconds since 1970.
+    #[serde(skip)]
+    pub not_before_seconds: i64,
+    /// Seconds since 1970.
     #[serde(skip)]
     pub not_after_seconds: i64,
     /// Of the DER, lower-case hexadecimal.

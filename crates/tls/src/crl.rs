@@ -59,6 +59,22 @@ pub fn crl_set(pem: &[u8], roots: &Roots, now: SystemTime) -> Result<(CrlSet, Ve
     Ok((CrlSet { lists, digest }, findings))
 }
 
+/// Whether every revocation list of a PEM text can be read, whoever signed it; there must be one.
+///
+/// # Errors
+/// `no_crl`, `bad_pem`, `bad_crl` or `unsupported_crl`, of the first that cannot.
+pub fn check_revocation_lists(pem: &[u8]) -> Result<(), MaterialError> {
+    let blocks = blocks(pem);
+    let mut lists = blocks
+        .iter()
+        .filter(|block| block.label == Label::Crl)
+        .peekable();
+    if lists.peek().is_none() {
+        return Err(nothing_found(pem, &blocks));
+    }
+    lists.try_for_each(|block| parsed(block).map(drop))
+}
+
 fn overdue(list: &List, now: i64) -> Option<Finding> {
     let next = list.next_update.filter(|_| list.is_overdue(now))?;
     let message = format!(
@@ -91,27 +107,39 @@ fn nothing_found(pem: &[u8], blocks: &[Block]) -> MaterialError {
 }
 
 fn check(block: &Block, signers: &[Signer]) -> Result<Checked, MaterialError> {
-    let fail = |reason, why: String| {
-        Err(MaterialError {
-            reason,
-            message: format!("the revocation list in line {} {why}", block.line),
-        })
-    };
+    let (der, list) = parsed(block)?;
+    match signer_of(&list, &der, signers) {
+        Ok(signer) => {
+            let next_update = list.next_update;
+            Ok(Checked {
+                list,
+                crl: Crl {
+                    der,
+                    signer,
+                    next_update,
+                },
+            })
+        }
+        Err(why) => Err(at_fault(block, "crl_unknown_issuer", &why)),
+    }
+}
+
+fn parsed(block: &Block) -> Result<(Vec<u8>, List), MaterialError> {
     let der = match &block.content {
         Ok(der) => der.to_vec(),
-        Err(why) => return fail("bad_pem", format!("cannot be read: {why}")),
+        Err(why) => return Err(at_fault(block, "bad_pem", &format!("cannot be read: {why}"))),
     };
-    let list = match List::parse(&der) {
-        Ok(list) => list,
-        Err(why) if why.starts_with("is not") => return fail("bad_crl", why.to_owned()),
-        Err(why) => return fail("unsupported_crl", why.to_owned()),
-    };
-    match signer_of(&list, &der, signers) {
-        Ok(signer) => Ok(Checked {
-            list,
-            crl: Crl { der, signer },
-        }),
-        Err(why) => fail("crl_unknown_issuer", why),
+    match List::parse(&der) {
+        Ok(list) => Ok((der, list)),
+        Err(why) if why.starts_with("is not") => Err(at_fault(block, "bad_crl", why)),
+        Err(why) => Err(at_fault(block, "unsupported_crl", why)),
+    }
+}
+
+fn at_fault(block: &Block, reason: &'static str, why: &str) -> MaterialError {
+    MaterialError {
+        reason,
+        message: format!("the revocation list in line {} {why}", block.line),
     }
 }
 

@@ -47,6 +47,7 @@ pub fn describe(der: &[u8]) -> Result<CertificateInfo, MaterialError> {
         sans: alternative_names(&certificate),
         not_before: rfc3339(validity.not_before.timestamp()),
         not_after: rfc3339(validity.not_after.timestamp()),
+        not_before_seconds: validity.not_before.timestamp(),
         not_after_seconds: validity.not_after.timestamp(),
         sha256: hex(&sha256(&[der])),
     })

@@ -89,6 +89,7 @@ pub(super) fn certificate(subject: &str, sha256: &str) -> CertificateInfo {
         sans: vec!["DNS:a.test".into()],
         not_before: "2026-01-01T00:00:00Z".into(),
         not_after: "2027-01-01T00:00:00Z".into(),
+        not_before_seconds: 1_767_225_600,
         not_after_seconds: 1_798_761_600,
         sha256: sha256.into(),
     }
@@ -158,6 +159,7 @@ fn settings() -> TlsSettings {
                 lists: vec![Crl {
                     der: vec![3],
                     signer: vec![4],
+                    next_update: None,
                 }],
                 digest: [0xef; 32],
             })),
