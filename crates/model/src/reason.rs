@@ -114,6 +114,51 @@ reasons! {
     NoRoute => "no_route", 404, "NR";
 }
 
+impl Reason {
+    /// Whether a handshake that failed for this reason will fail again as long as neither the upstream nor
+    /// the TLS settings nor the certificates' validity change. Nothing of a request was sent before such a
+    /// failure, so it may go to another endpoint. What depends on load, on the network or on a state of
+    /// the upstream that its alert does not tell is not among these.
+    pub fn repeats(self) -> bool {
+        match self {
+            Self::NotTls
+            | Self::ProtocolVersion
+            | Self::NoSharedCipher
+            | Self::NoSharedGroup
+            | Self::AlpnMismatch
+            | Self::UnknownIssuer
+            | Self::Expired
+            | Self::NotYetValid
+            | Self::NameMismatch
+            | Self::Revoked
+            | Self::CrlExpired
+            | Self::CrlUnknown
+            | Self::BadPurpose
+            | Self::BadSignatureAlgorithm
+            | Self::BadCertificate
+            | Self::PinMismatch
+            | Self::ClientCertRequired
+            | Self::ClientCertRejected => true,
+            Self::TlsConfigUnresolved
+            | Self::ServiceInvalid
+            | Self::DnsFailed
+            | Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectUnreachable
+            | Self::NoEndpoints
+            | Self::HandshakeTimeout
+            | Self::ResetDuringHandshake
+            | Self::RenegotiationUnsupported
+            | Self::ResetBeforeResponse
+            | Self::UpstreamProtocolError
+            | Self::ResponseTimeout
+            | Self::Overflow
+            | Self::NoRoute
+            | Self::AlertReceived(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.code())

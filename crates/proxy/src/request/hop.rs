@@ -22,7 +22,7 @@ use crate::headers::{self, Origin};
 use crate::patience::{Patience, STREAM_IDLE, Upload};
 use crate::serving::LiveTarget;
 use crate::upstream::live::Wanted;
-use crate::upstream::pool::{Lease, Pool, SendError};
+use crate::upstream::pool::{Lease, Need, Pool, SendError, Tried};
 use crate::worker::Worker;
 
 /// How often a request is sent at most.
@@ -267,10 +267,14 @@ impl Hop<'_> {
             (Some(deadline), Some(timeout)) if timeout < limit => deadline.min(now + limit),
             _ => now + limit,
         };
-        let lease = self
-            .pool
-            .lease(&self.worker.addresses, wanted, fresh, first, limit)
-            .await;
+        let need = Need {
+            wanted,
+            fresh,
+            tried: &Tried::default(),
+            deadline: first,
+            limit,
+        };
+        let lease = self.pool.lease(&self.worker.addresses, &need).await;
         lease.map_err(|error| {
             if let Some(entry) = &mut exchange.entry {
                 entry.endpoint = error.endpoint;

@@ -5,6 +5,7 @@
 //! is driven by a task of its own, so one that the peer closes is seen at once, not at its next use.
 
 mod lease;
+mod opening;
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -14,20 +15,16 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nuncio_model::{
-    Alpn, EndpointTable, Failure, HandshakeReport, Identity, Outcome, Reason, Resolve, UpstreamHttp,
-};
-use nuncio_tls::alpn_mismatch;
+use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Reason, Resolve};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
-use tokio::time::timeout_at;
 
 use self::lease::{Http1Lease, Http2Lease};
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
-use super::connector::{ConnectError, Connected};
+pub(crate) use self::opening::{Need, Tried, refused, speaks_http2};
 use super::dns::Dns;
-use super::gate::{Gate, Pass};
-use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream, Wanted};
+use super::gate::Gate;
+use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream};
 use super::stream::{FirstCause, UpstreamIo};
 use crate::body::RequestBody;
 use crate::counter::Codes;
@@ -142,49 +139,6 @@ impl Pool {
         self.limits.set(limits);
     }
 
-    /// A connection for one request, from the pool unless `fresh`, until `deadline`.
-    pub(crate) async fn lease(
-        &self,
-        addresses: &Addresses,
-        wanted: Wanted,
-        fresh: bool,
-        deadline: Instant,
-        limit: Duration,
-    ) -> Result<Lease, LeaseError> {
-        if self.seen_version.get() != addresses.version.get() {
-            self.update_endpoints(addresses, deadline).await?;
-        }
-        let endpoint = self.pick().ok_or_else(no_endpoints)?;
-        let http1 = self.live.identity.http == UpstreamHttp::Http1 || wanted == Wanted::Http1;
-        let pooled = || {
-            endpoint
-                .idle_http1()
-                .or_else(|| endpoint.stream_unless(wanted == Wanted::Http1))
-        };
-        if let Some(lease) = (!fresh).then(pooled).flatten() {
-            return Ok(lease);
-        }
-        if http1 || endpoint.protocol.get() == Some(Alpn::Http1) {
-            return self.open(endpoint, wanted, fresh, deadline, limit).await;
-        }
-        // Whoever waits here can share what the one before opens.
-        let opening = Rc::clone(&endpoint);
-        let Ok(Ok(_permit)) = timeout_at(deadline.into(), opening.opening.acquire()).await else {
-            return Err(endpoint.failed(waited_too_long(endpoint.live.address, limit), None));
-        };
-        match endpoint.stream_unless(fresh) {
-            Some(lease) => Ok(lease),
-            None => self.open(endpoint, wanted, fresh, deadline, limit).await,
-        }
-    }
-
-    fn pick(&self) -> Option<Rc<EndpointPool>> {
-        let endpoints = self.endpoints.borrow();
-        let next = self.next.get();
-        self.next.set(next.wrapping_add(1));
-        endpoints.get(next.checked_rem(endpoints.len())?).cloned()
-    }
-
     async fn update_endpoints(&self, addresses: &Addresses, deadline: Instant) -> Result<(), Failure> {
         let version = addresses.version.get();
         let port = self.live.identity.port;
@@ -239,81 +193,6 @@ impl Pool {
             gone.retire();
         }
         self.live.keep_endpoints(addresses);
-    }
-
-    /// Waits until one more TLS handshake may begin.
-    async fn turn(
-        &self,
-        endpoint: &EndpointPool,
-        deadline: Instant,
-        limit: Duration,
-    ) -> Result<Pass<'_>, LeaseError> {
-        let most = self.limits.get().handshakes;
-        let turn = timeout_at(deadline.into(), self.handshakes.enter(most)).await;
-        turn.map_err(|_| endpoint.failed(too_many_handshakes(most, limit), None))
-    }
-
-    async fn open(
-        &self,
-        endpoint: Rc<EndpointPool>,
-        wanted: Wanted,
-        fresh: bool,
-        deadline: Instant,
-        limit: Duration,
-    ) -> Result<Lease, LeaseError> {
-        let permit = self.live.connection_permit().ok_or_else(too_many_connections)?;
-        let permit = Rc::new(permit);
-        let pass = match &self.live.identity.tls {
-            Some(_) => Some(self.turn(&endpoint, deadline, limit).await?),
-            None => None,
-        };
-        // While this one waited for its turn, another may have finished with a connection.
-        if let Some(lease) = (!fresh && pass.is_some())
-            .then(|| endpoint.idle_http1())
-            .flatten()
-        {
-            return Ok(lease);
-        }
-        let connected = self.live.dial(&endpoint.live, wanted, deadline, limit).await;
-        drop(pass);
-        let connected = match connected {
-            Ok(connected) => connected,
-            Err(ConnectError { failure, report }) => {
-                let report = report.map(Arc::new);
-                self.record(&endpoint, report.as_ref());
-                return Err(endpoint.failed(failure, report));
-            }
-        };
-        let Connected {
-            io,
-            alpn,
-            cause,
-            report,
-        } = connected;
-        let http2 = match speaks_http2(&self.live.identity, wanted, alpn) {
-            Ok(http2) => http2,
-            Err(failure) => {
-                let report = report.map(|report| Arc::new(refused(report, &failure)));
-                self.record(&endpoint, report.as_ref());
-                return Err(endpoint.failed(failure, report));
-            }
-        };
-        let facts = Rc::new(Facts {
-            cause,
-            tls: report.map(Arc::new),
-            _permit: Rc::clone(&permit),
-        });
-        self.record(&endpoint, facts.tls.as_ref());
-        endpoint
-            .protocol
-            .set(Some(if http2 { Alpn::H2 } else { Alpn::Http1 }));
-        Ok(endpoint.begin_http(io, http2, facts, permit).await?)
-    }
-
-    fn record(&self, endpoint: &EndpointPool, report: Option<&Arc<HandshakeReport>>) {
-        if let Some(report) = report {
-            self.live.record_handshake(&endpoint.live, report);
-        }
     }
 
     /// Closes what waits and lets what works finish, for the grace at most; nothing is kept from now on.
@@ -532,76 +411,6 @@ impl Shared {
 /// The addresses with the upstream's port.
 pub(crate) fn sockets(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
     addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
-}
-
-/// Decision 9: what ALPN negotiated is what is spoken.
-pub(crate) fn speaks_http2(identity: &Identity, wanted: Wanted, alpn: Option<Alpn>) -> Result<bool, Failure> {
-    let http = if wanted == Wanted::Http1 {
-        UpstreamHttp::Http1
-    } else {
-        identity.http
-    };
-    let needed = match (http, alpn) {
-        (UpstreamHttp::Http1, Some(Alpn::H2)) => Alpn::Http1,
-        (UpstreamHttp::Http2, Some(Alpn::Http1)) => Alpn::H2,
-        (UpstreamHttp::Http2, _) | (UpstreamHttp::Negotiated, Some(Alpn::H2)) => return Ok(true),
-        (UpstreamHttp::Http1 | UpstreamHttp::Negotiated, _) => return Ok(false),
-    };
-    match &identity.tls {
-        Some(settings) => Err(alpn_mismatch(needed.as_str(), alpn.map(Alpn::as_str), settings)),
-        // Nothing is negotiated in cleartext.
-        None => Ok(needed == Alpn::H2),
-    }
-}
-
-/// The report of a handshake that went well and was of no use.
-pub(crate) fn refused(mut report: HandshakeReport, failure: &Failure) -> HandshakeReport {
-    report.outcome = Outcome::Failed(failure.reason);
-    report.message.clone_from(&failure.message);
-    report.remedy.clone_from(&failure.remedy);
-    report
-}
-
-fn no_endpoints() -> Failure {
-    Failure {
-        reason: Reason::NoEndpoints,
-        message: "the service has no ready endpoints".to_owned(),
-        remedy: "check that its pods are ready and that its selector and port match them".to_owned(),
-    }
-}
-
-fn too_many_connections() -> Failure {
-    Failure {
-        reason: Reason::Overflow,
-        message: format!(
-            "{} connections to this upstream are open already",
-            super::live::MAX_CONNECTIONS
-        ),
-        remedy: "add endpoints, or make the upstream answer faster".to_owned(),
-    }
-}
-
-fn too_many_handshakes(most: usize, limit: Duration) -> Failure {
-    Failure {
-        reason: Reason::Overflow,
-        message: format!(
-            "{most} TLS handshakes with this upstream were under way for all of {} ms",
-            limit.as_millis()
-        ),
-        remedy: "see why its handshakes take long, or raise upstream_max_handshakes in the Module ambassador"
-            .to_owned(),
-    }
-}
-
-fn waited_too_long(address: SocketAddr, limit: Duration) -> Failure {
-    Failure {
-        reason: Reason::ConnectTimeout,
-        message: format!(
-            "no connection to {address} was ready within {} ms",
-            limit.as_millis()
-        ),
-        remedy: "raise spec.connect_timeout_ms, or see why its handshakes take long".to_owned(),
-    }
 }
 
 fn not_http(error: &hyper::Error) -> Failure {

@@ -1,6 +1,9 @@
+use nuncio_model::UpstreamHttp;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::timeout_at;
 
 use super::*;
+use crate::upstream::live::Wanted;
 
 /// Runs on what workers run on.
 fn on_a_worker(test: impl Future<Output = ()>) {
@@ -110,14 +113,15 @@ fn what_a_retired_pool_opens_is_not_kept() {
         let (pool, addresses) = pool(&[listener.local_addr().expect("bound")]);
         pool.retire();
         let limit = Duration::from_secs(60);
-        let lease = pool.lease(
-            &addresses,
-            Wanted::Configured,
-            false,
-            Instant::now() + limit,
+        let need = Need {
+            wanted: Wanted::Configured,
+            fresh: false,
+            tried: &Tried::default(),
+            deadline: Instant::now() + limit,
             limit,
-        );
-        let lease = lease
+        };
+        let lease = pool
+            .lease(&addresses, &need)
             .await
             .unwrap_or_else(|error| panic!("{}", error.failure.message));
         let (mut peer, _) = listener.accept().await.expect("a connection");
