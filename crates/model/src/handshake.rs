@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{CertificateInfo, Reason, TlsVersion, VerifyMode};
+use crate::{AlgorithmName, CertificateInfo, Reason, TlsVersion, VerifyMode};
 
 /// The `last_handshake` shape of the public interface.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -39,6 +39,38 @@ pub struct HandshakeReport {
     pub verify: VerifyReport,
     /// The peer's chain as it was sent, leaf first.
     pub peer: Vec<CertificateInfo>,
+}
+
+/// What a hello offers, and what is held ready for the rest of the handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Offer {
+    /// Lowest first.
+    pub versions: Vec<TlsVersion>,
+    /// RFC names in order of preference.
+    pub cipher_suites: Vec<AlgorithmName>,
+    /// In order of preference.
+    pub groups: Vec<AlgorithmName>,
+    /// In order of preference; empty where no ALPN extension is sent.
+    pub alpn: Vec<&'static str>,
+    /// None where no server name is sent.
+    pub sni: Option<String>,
+    /// What is shown to a peer that asks for a certificate.
+    pub client_certificate: Option<CertificateInfo>,
+}
+
+/// What a verification mode says of the chain that a peer showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The mode.
+    pub mode: VerifyMode,
+    /// `ok` where the connection goes on, else what it is refused for.
+    pub result: Outcome,
+    /// What the mode lets pass and counts; none where it found nothing or does not look.
+    pub reported: Option<Reason>,
+    /// One sentence.
+    pub message: String,
+    /// Names the field to set; empty where nothing needs mending.
+    pub remedy: String,
 }
 
 /// Success or a reason.

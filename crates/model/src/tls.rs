@@ -382,6 +382,8 @@ pub struct CertificateInfo {
     pub not_after_seconds: i64,
     /// Of the DER, lower-case hexadecimal.
     pub sha256: String,
+    /// Of its public key, `sha256/BASE64`: what `spec.verify.pins` takes.
+    pub pin: String,
 }
 
 /// A certificate that was loaded from a Secret or a file. An entry of `/api/v1/certificates`.

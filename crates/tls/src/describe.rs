@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Name};
 
 use crate::MaterialError;
+use crate::pin::pin_of_key;
 
 /// Short names of attribute types: the table of RFC 4514 section 3, then others that are common.
 const ATTRIBUTES: &[(&str, &str)] = &[
@@ -50,6 +51,7 @@ pub fn describe(der: &[u8]) -> Result<CertificateInfo, MaterialError> {
         not_before_seconds: validity.not_before.timestamp(),
         not_after_seconds: validity.not_after.timestamp(),
         sha256: hex(&sha256(&[der])),
+        pin: pin_of_key(&certificate).to_string(),
     })
 }
 

@@ -3,6 +3,7 @@
 use data_encoding::BASE64;
 use nuncio_model::Pin;
 use rustls_pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
 
 use crate::describe::{parse, sha256};
 
@@ -25,8 +26,12 @@ pub fn pin(text: &str) -> Result<Pin, &'static str> {
 
 /// The pin of a certificate's key.
 pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> Option<Pin> {
-    let certificate = parse(certificate).ok()?;
-    Some(Pin(sha256(&[certificate.public_key().raw])))
+    Some(pin_of_key(&parse(certificate).ok()?))
+}
+
+/// The pin of a parsed certificate's key.
+pub(crate) fn pin_of_key(certificate: &X509Certificate<'_>) -> Pin {
+    Pin(sha256(&[certificate.public_key().raw]))
 }
 
 /// The pin of a key of which only the content of the SubjectPublicKeyInfo is known.

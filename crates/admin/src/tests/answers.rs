@@ -203,7 +203,8 @@ async fn upstreams_tell_how_their_endpoints_fare() {
 fn certificate(subject: &str, sha256: &str) -> Value {
     json!({
         "subject": subject, "issuer": "CN=ca", "sans": ["DNS:a.test"],
-        "not_before": "2026-01-01T00:00:00Z", "not_after": "2027-01-01T00:00:00Z", "sha256": sha256
+        "not_before": "2026-01-01T00:00:00Z", "not_after": "2027-01-01T00:00:00Z", "sha256": sha256,
+        "pin": "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
     })
 }
 

@@ -92,6 +92,7 @@ pub(super) fn certificate(subject: &str, sha256: &str) -> CertificateInfo {
         not_before_seconds: 1_767_225_600,
         not_after_seconds: 1_798_761_600,
         sha256: sha256.into(),
+        pin: "sha256/47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into(),
     }
 }
 
@@ -246,6 +247,7 @@ fn forward(upstream: u32) -> Action {
         upstream: UpstreamIndex(upstream),
         rewrite: Rewrite::None,
         host_rewrite: None,
+        retry: None,
         timeout: None,
         connect_timeout: Duration::from_secs(3),
         request_headers: HeaderEdits::default(),

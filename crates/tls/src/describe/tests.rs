@@ -48,6 +48,8 @@ fn a_certificate_is_described_in_standard_forms() {
     assert_eq!(info.not_after_seconds, 1_900_000_000);
     assert_eq!(info.sha256, hex(&sha256(&[&der])));
     assert_eq!(info.sha256.len(), 64);
+    let spki = rcgen::PublicKeyData::subject_public_key_info(&key);
+    assert_eq!(crate::pin(&info.pin).map(|pin| pin.0), Ok(sha256(&[&spki])));
 }
 
 #[test]
