@@ -33,7 +33,7 @@ mod upstreams;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nuncio_model::{EndpointTable, LoadedCertificate, Snapshot};
 use serde_json::Value;
@@ -72,10 +72,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     let inventory = Inventory::take(&expanded, options, &mut problems);
     let gateway = module::read(&inventory.modules, options, &mut problems);
     let services = Services::read(&inventory, &mut problems);
-    let mut materials = Materials::new(&inventory.secrets, objects, options.now);
-    if options.force_secret_validation {
-        materials.validate_all(&mut problems);
-    }
+    let mut materials = Materials::new(&inventory.secrets, objects, options, &mut problems);
     let contexts = context::read(
         &inventory.contexts,
         &gateway,
@@ -146,6 +143,12 @@ pub fn endpoints(objects: &Objects, options: &Options) -> EndpointTable {
     let expanded = inventory::expand(&objects.objects, &mut unheard);
     let inventory = Inventory::take(&expanded, options, &mut unheard);
     Services::read(&inventory, &mut unheard).table()
+}
+
+/// Files of the folder that is [`Options::istio_directory`]; whoever calls [`compile`] reads them into
+/// [`Objects::files`].
+pub fn istio_files(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    secrets::directory_files(directory)
 }
 
 /// Files that TLSContexts name; whoever calls [`compile`] reads them into [`Objects::files`].

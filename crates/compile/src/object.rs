@@ -72,7 +72,7 @@ impl fmt::Debug for Object {
 pub struct Objects {
     /// In the order they were read. Of two with one kind, namespace and name the first counts.
     pub objects: Vec<Object>,
-    /// What [`crate::referenced_files`] named: the contents, or why they could not be read.
+    /// What [`crate::referenced_files`] and [`crate::istio_files`] named: the contents, or why they could not be read.
     pub files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     /// Found while loading; they go first into the snapshot's problems.
     pub problems: Vec<Problem>,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -22,8 +23,11 @@ pub struct Options {
     pub resolve: Vec<ResolveRule>,
     /// Open the default HTTP listener when no Listener exists (file mode).
     pub open_default_listeners: bool,
-    /// `AMBASSADOR_FORCE_SECRET_VALIDATION`: a Host whose Secret is unusable is disabled whole.
+    /// `AMBASSADOR_FORCE_SECRET_VALIDATION`: every Secret is looked through and an unusable one withheld from
+    /// everybody; a Host that names it is disabled whole.
     pub force_secret_validation: bool,
+    /// `AMBASSADOR_ISTIO_SECRET_DIR`: the folder whose [`crate::istio_files`] are the Secret `istio-certs`.
+    pub istio_directory: Option<PathBuf>,
     /// `DISABLE_STRICT_LABEL_SELECTORS`: one label of a selector is enough.
     pub loose_label_selectors: bool,
     /// The present, for findings about certificates; compile reads no clock.
@@ -43,6 +47,7 @@ impl Default for Options {
             resolve: Vec::new(),
             open_default_listeners: false,
             force_secret_validation: false,
+            istio_directory: None,
             loose_label_selectors: false,
             now: SystemTime::UNIX_EPOCH,
             revision: 0,

@@ -126,7 +126,7 @@ struct Desk {
 impl FileMode {
     fn new(paths: &[PathBuf], watch: FolderWatch, options: Options, publisher: Publisher) -> Self {
         let desk = Desk {
-            loaded: Loaded::of(paths),
+            loaded: Loaded::of(paths, &options),
             watch,
             options,
             last_good: LastGood::default(),

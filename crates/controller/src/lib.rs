@@ -27,16 +27,16 @@ pub use file_mode::{Publisher, run_files};
 pub use loaded::Loaded;
 
 /// Reads files, and folders of files, once: `.yaml`, `.yml` and `.json`, several documents a file,
-/// and the certificates and keys that they name as files. What cannot be read is a problem.
-pub fn load(paths: &[PathBuf]) -> Loaded {
-    let mut loaded = Loaded::of(paths);
+/// and the certificates and keys that they, or the options, name as files. What cannot be read is a problem.
+pub fn load(paths: &[PathBuf], options: &Options) -> Loaded {
+    let mut loaded = Loaded::of(paths, options);
     loaded.refresh(&|_| false);
     loaded
 }
 
 /// Reads and compiles once. Problems point to their fields.
 pub fn check(paths: &[PathBuf], options: &Options) -> (Output, Loaded) {
-    let loaded = load(paths);
+    let loaded = load(paths, options);
     let output = compile(&loaded, options, &LastGood::default());
     (output, loaded)
 }

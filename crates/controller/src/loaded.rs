@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use nuncio_compile::{Document, Object, Objects};
+use nuncio_compile::{Document, Object, Objects, Options, istio_files};
 use nuncio_model::{Problem, Severity};
 
 use crate::fingerprint::Fingerprint;
@@ -26,6 +26,8 @@ pub struct Loaded {
     /// For the compiler.
     pub objects: Objects,
     paths: Vec<PathBuf>,
+    /// Files that are read besides those that the objects name.
+    istio_files: Vec<PathBuf>,
     /// In the order of `objects.objects`.
     files: Vec<SourceFile>,
     /// Problems of each path as a whole.
@@ -62,10 +64,14 @@ pub(crate) struct Changes {
 pub(crate) type Busy<'a> = &'a dyn Fn(&Path) -> bool;
 
 impl Loaded {
-    /// Nothing yet from these paths.
-    pub(crate) fn of(paths: &[PathBuf]) -> Self {
+    /// Nothing yet from these paths and the folders that the options name.
+    pub(crate) fn of(paths: &[PathBuf], options: &Options) -> Self {
+        let directory = options.istio_directory.as_deref();
+        let istio_files: Vec<PathBuf> = directory.into_iter().flat_map(istio_files).collect();
         Self {
             paths: paths.to_vec(),
+            material: istio_files.iter().map(|path| (path.clone(), None)).collect(),
+            istio_files,
             ..Self::default()
         }
     }
@@ -142,6 +148,7 @@ impl Loaded {
             let known = mem::take(&mut self.material);
             self.material = named
                 .into_iter()
+                .chain(self.istio_files.iter().cloned())
                 .map(|path| {
                     let fingerprint = known.get(&path).copied().flatten();
                     (path, fingerprint)

@@ -57,7 +57,9 @@ Environment (a flag of the same meaning wins):
   AMBASSADOR_ID                        take objects with this ambassador_id [default: default]
   AMBASSADOR_NAMESPACE                 the gateway's own namespace [default: default]
   AMBASSADOR_SINGLE_NAMESPACE          when not empty: take objects of that namespace only
-  AMBASSADOR_FORCE_SECRET_VALIDATION   true: a Secret with unusable content is not used at all
+  AMBASSADOR_FORCE_SECRET_VALIDATION   true: look through every Secret, and use none that is wrong
+  AMBASSADOR_ISTIO_SECRET_DIR          folder of cert-chain.pem, key.pem and root-cert.pem, which
+                                       are the Secret istio-certs of the gateway's own namespace
   AMBASSADOR_ENVOY_BIND_ADDRESS        as --bind
   AMBASSADOR_DRAIN_TIME                as --drain-time
   AMBASSADOR_HEALTHCHECK_BIND_ADDRESS  IP address of --admin

@@ -141,7 +141,7 @@ fn compile_url(
         )));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let mut loaded = nuncio_controller::load(&args.config);
+    let mut loaded = nuncio_controller::load(&args.config, options);
     let mut spec = serde_json::json!({
         "hostname": "*",
         "prefix": "/",

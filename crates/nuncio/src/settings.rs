@@ -19,12 +19,11 @@ use crate::failure::Failure;
 const ADMIN_PORT: u16 = 8877;
 const DRAIN_SECONDS: u64 = 30;
 /// Variables that concern watching a cluster.
-const CLUSTER_ONLY: [&str; 5] = [
+const CLUSTER_ONLY: [&str; 4] = [
     "AMBASSADOR_LABEL_SELECTOR",
     "AMBASSADOR_FIELD_SELECTOR",
     "AMBASSADOR_UPDATE_MAPPING_STATUS",
     "AMBASSADOR_RECONFIG_MAX_DELAY",
-    "AMBASSADOR_ISTIO_SECRET_DIR",
 ];
 
 /// Reads environment variables; tests give it their own.
@@ -204,6 +203,7 @@ impl<'a> Environment<'a> {
             resolve,
             open_default_listeners: true,
             force_secret_validation: self.switch("AMBASSADOR_FORCE_SECRET_VALIDATION"),
+            istio_directory: self.text("AMBASSADOR_ISTIO_SECRET_DIR").map(PathBuf::from),
             loose_label_selectors: self.switch("DISABLE_STRICT_LABEL_SELECTORS"),
             now: SystemTime::now(),
             revision: 1,

@@ -65,10 +65,7 @@ pub fn crl_set(pem: &[u8], roots: &Roots, now: SystemTime) -> Result<(CrlSet, Ve
 /// `no_crl`, `bad_pem`, `bad_crl` or `unsupported_crl`, of the first that cannot.
 pub fn check_revocation_lists(pem: &[u8]) -> Result<(), MaterialError> {
     let blocks = blocks(pem);
-    let mut lists = blocks
-        .iter()
-        .filter(|block| block.label == Label::Crl)
-        .peekable();
+    let mut lists = blocks.iter().filter(|block| block.label == Label::Crl).peekable();
     if lists.peek().is_none() {
         return Err(nothing_found(pem, &blocks));
     }

@@ -44,6 +44,14 @@ pub(crate) fn private_keys(pem: &[u8]) -> Result<Vec<LoadedKey>, MaterialError> 
     }
 }
 
+/// Whether a text holds a private key that can be used.
+///
+/// # Errors
+/// Why not: `no_private_key`, `encrypted_key`, `unsupported_key`, `bad_private_key` or `bad_pem`.
+pub fn check_private_key(pem: &[u8]) -> Result<(), MaterialError> {
+    private_keys(pem).map(drop)
+}
+
 fn none_in(found: &[Block], pem: &[u8]) -> MaterialError {
     let message = match found.first() {
         None => format!("no private key was found: {}", why_nothing_found(pem)),

@@ -36,11 +36,14 @@ mod verifier;
 mod verify;
 
 pub use client::{ClientTls, EndpointTls, provider};
-pub use crl::crl_set;
+pub use crl::{check_revocation_lists, crl_set};
 pub use describe::describe;
 pub use failure::{Seen, alpn_mismatch, failure_of};
 pub use handshake::{Closed, Established, Handshake, process_established};
-pub use material::{Finding, MaterialError, certificates, client_identity, is_ca, trust_bundle};
+pub use key::check_private_key;
+pub use material::{
+    Finding, MaterialError, certificates, client_identity, holds_pem, is_ca, some_certificates, trust_bundle,
+};
 pub use names::{
     CipherSuites, UnknownName, VersionBound, alpn_protocol, cipher_suite, cipher_suites, group, version,
 };

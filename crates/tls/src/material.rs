@@ -1,14 +1,14 @@
 //! What Secrets and files hold, as checked values, or exactly why it cannot be used.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::SystemTime;
 
 use nuncio_model::{ClientIdentity, Severity, TrustBundle};
-use rustls::sign::SigningKey;
 use rustls_pki_types::CertificateDer;
 use webpki::anchor_from_trusted_cert;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::x509::X509Version;
 
 use crate::describe::{distinguished_name, parse, rfc3339, sha256, unix_seconds};
@@ -90,10 +90,7 @@ pub(crate) fn identity(
     key_pem: &[u8],
     now: SystemTime,
 ) -> Result<(ClientIdentity, Vec<Finding>), MaterialError> {
-    let (certificates, mut findings) = certificates(chain_pem);
-    if certificates.is_empty() {
-        return Err(first_broken(findings).unwrap_or_else(|| no_certificate(chain_pem)));
-    }
+    let (certificates, mut findings) = some_certificates(chain_pem)?;
     let keys = private_keys(key_pem)?;
     let Some((leaf, key)) = leaf_and_key(&certificates, keys) else {
         return Err(mismatch(&certificates, &findings));
@@ -154,6 +151,23 @@ pub fn certificates(pem: &[u8]) -> (Vec<Vec<u8>>, Vec<Finding>) {
         }
     }
     (certificates, findings)
+}
+
+/// As [`certificates`], where there must be one.
+///
+/// # Errors
+/// `no_certificate`, or `bad_pem` where all that stand there are broken.
+pub fn some_certificates(pem: &[u8]) -> Result<(Vec<Vec<u8>>, Vec<Finding>), MaterialError> {
+    let (certificates, findings) = certificates(pem);
+    if certificates.is_empty() {
+        return Err(first_broken(findings).unwrap_or_else(|| no_certificate(pem)));
+    }
+    Ok((certificates, findings))
+}
+
+/// Whether any block of PEM can be decoded in a text, whatever it holds.
+pub fn holds_pem(text: &[u8]) -> bool {
+    blocks(text).iter().any(|block| block.content.is_ok())
 }
 
 /// Whether a certificate may issue others: its basic constraints say so, or it is of version 1 (which
@@ -223,21 +237,21 @@ fn no_certificate(pem: &[u8]) -> MaterialError {
     }
 }
 
-/// The position of the certificate that belongs to one of the keys, and that key.
+/// The position of the certificate that belongs to one of the keys, and that key. Each certificate is
+/// parsed once, however many keys there are.
 fn leaf_and_key(certificates: &[Vec<u8>], keys: Vec<LoadedKey>) -> Option<(usize, nuncio_model::PrivateKey)> {
+    let mut by_key = HashMap::with_capacity(certificates.len());
+    for (position, der) in certificates.iter().enumerate() {
+        if let Ok(certificate) = parse(der) {
+            by_key
+                .entry(certificate.tbs_certificate.subject_pki.raw)
+                .or_insert(position);
+        }
+    }
     keys.into_iter().find_map(|LoadedKey { key, signing }| {
-        let leaf = certificates
-            .iter()
-            .position(|der| belongs(signing.as_ref(), der))?;
-        Some((leaf, key))
+        let leaf = by_key.get(signing.public_key()?.as_ref())?;
+        Some((*leaf, key))
     })
-}
-
-fn belongs(key: &dyn SigningKey, der: &[u8]) -> bool {
-    let Some(public) = key.public_key() else {
-        return false;
-    };
-    parse(der).is_ok_and(|certificate| certificate.public_key().raw == public.as_ref())
 }
 
 fn mismatch(certificates: &[Vec<u8>], findings: &[Finding]) -> MaterialError {
@@ -255,23 +269,73 @@ fn mismatch(certificates: &[Vec<u8>], findings: &[Finding]) -> MaterialError {
     }
 }
 
+/// What a chain is put in order by.
+struct Link<'c> {
+    der: &'c Vec<u8>,
+    subject: &'c [u8],
+    issuer: &'c [u8],
+    /// Subject key identifier.
+    key: Option<Vec<u8>>,
+    /// Authority key identifier.
+    issuer_key: Option<Vec<u8>>,
+}
+
+impl<'c> Link<'c> {
+    fn of(der: &'c Vec<u8>) -> Option<Self> {
+        let certificate = parse(der).ok()?;
+        let (mut key, mut issuer_key) = (None, None);
+        for extension in certificate.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) => key = Some(id.0.to_vec()),
+                ParsedExtension::AuthorityKeyIdentifier(id) => {
+                    issuer_key = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                }
+                _ => {}
+            }
+        }
+        Some(Self {
+            der,
+            subject: certificate.tbs_certificate.subject.as_raw(),
+            issuer: certificate.tbs_certificate.issuer.as_raw(),
+            key,
+            issuer_key,
+        })
+    }
+
+    fn is_root(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// Where its issuer stands: of several of that name, the one that says it has the right key.
+    fn issuer_among(&self, others: &[Link<'_>]) -> Option<usize> {
+        let is_named = |other: &Link<'_>| !self.is_root() && other.subject == self.issuer;
+        let has_the_key = |other: &Link<'_>| self.issuer_key.is_some() && other.key == self.issuer_key;
+        let exact = |other: &Link<'_>| is_named(other) && has_the_key(other);
+        others
+            .iter()
+            .position(exact)
+            .or_else(|| others.iter().position(is_named))
+    }
+}
+
 /// The chain as it is sent: the leaf, then the issuer of each, without the root.
 fn in_order(certificates: &[Vec<u8>], leaf: usize, findings: &mut Vec<Finding>) -> Vec<Vec<u8>> {
-    let mut left: Vec<&Vec<u8>> = certificates.iter().collect();
-    let mut chain = vec![left.remove(leaf).clone()];
-    while let Some(position) = chain.last().and_then(|last| issuer_among(last, &left)) {
-        let issuer = left.remove(position);
-        if parse(issuer).is_ok_and(|certificate| is_self_issued(&certificate)) {
+    let mut left: Vec<Link<'_>> = certificates.iter().filter_map(Link::of).collect();
+    let mut last = left.remove(leaf);
+    let mut chain = vec![last.der.clone()];
+    while let Some(position) = last.issuer_among(&left) {
+        last = left.remove(position);
+        if last.is_root() {
             findings.push(notice(
                 "root_in_chain",
-                format!("{} is a root and is not sent", named(issuer)),
+                format!("{} is a root and is not sent", named(last.der)),
             ));
             break;
         }
-        chain.push(issuer.clone());
+        chain.push(last.der.clone());
     }
-    for stranger in left {
-        let (reason, what) = if chain.contains(stranger) {
+    for Link { der, .. } in left {
+        let (reason, what) = if chain.contains(der) {
             ("duplicate_certificate", "stands there twice and is sent once")
         } else {
             (
@@ -279,19 +343,9 @@ fn in_order(certificates: &[Vec<u8>], leaf: usize, findings: &mut Vec<Finding>) 
                 "did not issue any of the others and is not sent",
             )
         };
-        findings.push(notice(reason, format!("{} {what}", named(stranger))));
+        findings.push(notice(reason, format!("{} {what}", named(der))));
     }
     chain
-}
-
-fn issuer_among(der: &[u8], candidates: &[&Vec<u8>]) -> Option<usize> {
-    let subject = parse(der).ok()?;
-    if is_self_issued(&subject) {
-        return None;
-    }
-    candidates.iter().position(|candidate| {
-        parse(candidate).is_ok_and(|issuer| issuer.subject().as_raw() == subject.issuer().as_raw())
-    })
 }
 
 pub(crate) fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {

@@ -11,6 +11,7 @@
 
 mod cases;
 mod contexts;
+mod directory;
 mod hosts;
 mod material;
 mod originate;
@@ -18,5 +19,6 @@ mod revocation;
 mod routes;
 mod secrets;
 mod summary;
+mod validation;
 mod world;
 mod yaml;

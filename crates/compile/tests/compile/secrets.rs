@@ -347,20 +347,3 @@ fn files_serve_like_secrets() {
     let later = World::of(&objects, &options(), &good.output.last_good);
     assert_eq!(shown(&later, "m"), der(&leaf));
 }
-
-#[test]
-fn k15_unused_secrets_are_looked_at_only_on_demand() {
-    let bad = Pair {
-        chain: pair().chain,
-        key: pair().key,
-    };
-    let manifests = tls_secret("unused", "default", &bad) + &mapping("m", "service: https://svc");
-    world(&manifests).fine();
-    let forced = Options {
-        force_secret_validation: true,
-        ..options()
-    };
-    let world = World::new(&manifests, &forced, &LastGood::default());
-    world.tells(Severity::Error, "Secret unused", "cannot be used");
-    world.forward("m");
-}

@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use nuncio_compile::Options;
 use nuncio_model::ObjectRef;
 use tempfile::TempDir;
 
@@ -11,7 +12,10 @@ const TEXT: &str = "kind: Mapping\nspec:\n  prefx: /\n";
 fn loaded(folder: &TempDir, text: &str) -> (Loaded, PathBuf) {
     let path = folder.path().join("m.yaml");
     fs::write(&path, text).unwrap();
-    (nuncio_controller::load(std::slice::from_ref(&path)), path)
+    (
+        nuncio_controller::load(std::slice::from_ref(&path), &Options::default()),
+        path,
+    )
 }
 
 fn problem(severity: Severity, message: &str, place: Option<(&PathBuf, u32, u32)>) -> Problem {

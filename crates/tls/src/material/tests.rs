@@ -50,6 +50,20 @@ fn k10_the_chain_is_sent_in_order_wherever_the_leaf_stands() {
 }
 
 #[test]
+fn k10_of_two_issuers_of_one_name_the_one_with_the_key_is_sent() {
+    let root = Authority::new("root");
+    let (old, new) = (root.intermediate("between"), root.intermediate("between"));
+    let mut params = leaf_params(&["a.test"]);
+    params.use_authority_key_identifier_extension = true;
+    let leaf = new.issue(&params);
+    for order in [[old.pem(), new.pem()], [new.pem(), old.pem()]] {
+        let (identity, findings) = identity_of(&(leaf.pem() + &order.concat()), &leaf.key_pem());
+        assert_eq!(identity.chain, [leaf.der().to_vec(), new.der()]);
+        assert_eq!(reasons(&findings), ["unrelated_certificate"]);
+    }
+}
+
+#[test]
 fn a_self_signed_leaf_is_sent() {
     let leaf = Leaf::self_signed(&leaf_params(&["a.test"]));
     let (identity, findings) = identity_of(&leaf.pem(), &leaf.key_pem());
