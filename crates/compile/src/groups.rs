@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nuncio_crds::MappingSpec;
 use nuncio_model::{Action, Forward, HeaderEdits, Rewrite, Route, RouteMatch, Target};
 
 use crate::Object;
@@ -27,14 +28,17 @@ struct Key {
 pub(crate) struct Member<'a> {
     pub(crate) object: &'a Object,
     weight: Option<i64>,
+    /// It has a policy of its own, not the Module's.
+    has_retry_policy: bool,
     action: Action,
 }
 
 impl<'a> Member<'a> {
-    pub(crate) fn new(object: &'a Object, weight: Option<i64>, action: Action) -> Self {
+    pub(crate) fn new(object: &'a Object, spec: &MappingSpec, action: Action) -> Self {
         Self {
             object,
-            weight,
+            weight: spec.weight,
+            has_retry_policy: spec.retry_policy.is_some(),
             action,
         }
     }
@@ -255,17 +259,21 @@ impl Member<'_> {
     }
 }
 
-/// Headers, upgrades and `regex_rewrite` hold for the group as a whole (B16): of two members that set
-/// the same, the one that is loaded later counts.
+/// Headers, upgrades, `retry_policy` and `regex_rewrite` hold for the group as a whole (B16): of two
+/// members that set the same, the one that is loaded later counts.
 fn share_edits(targets: &mut [Target], members: &[usize], group: &Group<'_>) {
     let mut request = HeaderEdits::default();
     let mut response = HeaderEdits::default();
     let mut upgrades: &[Arc<str>] = &[];
     let mut regex_rewrite = None;
-    for forward in members
-        .iter()
-        .filter_map(|&member| group.members[member].forward())
-    {
+    let mut retry = None;
+    for (member, forward) in members.iter().filter_map(|&member| {
+        let member = &group.members[member];
+        Some((member, member.forward()?))
+    }) {
+        if member.has_retry_policy {
+            retry = Some(&forward.retry);
+        }
         overlay(&mut request, &forward.request_headers);
         overlay(&mut response, &forward.response_headers);
         if !forward.allow_upgrade.is_empty() {
@@ -280,6 +288,9 @@ fn share_edits(targets: &mut [Target], members: &[usize], group: &Group<'_>) {
             forward.request_headers = request.clone();
             forward.response_headers = response.clone();
             forward.allow_upgrade = upgrades.to_vec();
+            if let Some(retry) = retry {
+                forward.retry.clone_from(retry);
+            }
             if let Some(rewrite) = regex_rewrite {
                 forward.rewrite = rewrite.clone();
             }

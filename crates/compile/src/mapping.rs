@@ -5,6 +5,7 @@
 
 pub(crate) mod conditions;
 pub(crate) mod headers;
+pub(crate) mod retry;
 mod rewrite;
 
 use std::collections::HashMap;
@@ -15,8 +16,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use nuncio_crds::MappingSpec;
 use nuncio_model::{
-    Action, Alpn, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, TlsSettings,
-    Unresolved, UpstreamHost, UpstreamHttp,
+    Action, Alpn, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, RetryPolicy,
+    TlsSettings, Unresolved, UpstreamHost, UpstreamHttp,
 };
 
 use crate::context::{ContextTls, Contexts, Found, ServerName, Sourced};
@@ -132,7 +133,7 @@ pub(crate) fn compile<'a>(
         Err(unresolved) => Action::Unresolved(unresolved),
     };
     made.groups
-        .add(group, Member::new(object, decoded.spec.weight, action), problems);
+        .add(group, Member::new(object, &decoded.spec, action), problems);
 }
 
 fn connect_timeout(object: &Object, spec: &MappingSpec, problems: &mut Problems) -> Duration {
@@ -219,6 +220,7 @@ impl<'d> Draft<'d, '_> {
         let rewrite = rewrite::read(self.object, self.spec, path, self.problems);
         let resolver = self.resolver();
         let timeout = self.timeout();
+        let retry = self.retry();
         let request_headers = self.request_headers();
         let response_headers = self.response_headers();
 
@@ -238,6 +240,7 @@ impl<'d> Draft<'d, '_> {
         let rewrite = rewrite.map_err(|message| self.invalid(&message))?;
         let context = tls.as_ref().and_then(|(tls, _)| tls.context.clone());
         let parts = self.parts(destination, tls, host_rewrite.as_ref());
+        let host_rewrite = host_rewrite.or_else(|| self.endpoint_name(&parts));
         if let Some(context) = context {
             made.contexts.insert(self.object.reference.clone(), context);
         }
@@ -245,6 +248,7 @@ impl<'d> Draft<'d, '_> {
             upstream: made.upstreams.add(parts, &self.object.reference),
             rewrite,
             host_rewrite,
+            retry,
             timeout,
             connect_timeout,
             request_headers,
@@ -321,6 +325,12 @@ impl<'d> Draft<'d, '_> {
         let Some(text) = self.spec.host_rewrite.as_deref().filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
+        if self.spec.auto_host_rewrite == Some(true) {
+            let message = format!(
+                "`{FIELD}` and `spec.auto_host_rewrite` both say which host is sent; keep one of them"
+            );
+            return Err(self.refuse("conflicting_fields", FIELD, &message));
+        }
         match HeaderValue::from_str(text) {
             Ok(value) => Ok(Some(value)),
             Err(_) => {
@@ -328,6 +338,19 @@ impl<'d> Draft<'d, '_> {
                 Err(self.refuse("bad_value", FIELD, &message))
             }
         }
+    }
+
+    /// What `auto_host_rewrite` sends (row S15): the name by which the endpoints were found, without port, as
+    /// Envoy does. Endpoints of a Service have no names of their own, so theirs is the Service's.
+    fn endpoint_name(&self, parts: &Parts) -> Option<HeaderValue> {
+        if self.spec.auto_host_rewrite != Some(true) {
+            return None;
+        }
+        let name = match &parts.resolve {
+            Resolve::Dns(name) => name.to_string(),
+            Resolve::Fixed(_) | Resolve::Service(_) => parts.host.to_string(),
+        };
+        HeaderValue::from_str(name.trim_end_matches('.')).ok()
     }
 
     fn timeout(&mut self) -> Option<Duration> {
@@ -344,6 +367,13 @@ impl<'d> Draft<'d, '_> {
                     .error(self.object, "bad_value", "spec.timeout_ms", message);
                 default
             }
+        }
+    }
+
+    fn retry(&mut self) -> Option<RetryPolicy> {
+        match &self.spec.retry_policy {
+            Some(policy) => retry::read(self.object, "spec.retry_policy", policy, self.problems),
+            None => self.around.gateway.retry.clone(),
         }
     }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::HeaderValue;
-use nuncio_crds::{AddedHeader, ModuleConfig, ModuleDefaults, ModuleSpec, NumberOrList};
-use nuncio_model::{ExpiryWarnings, HeaderEdits, Origin, Settings, VerifyMode};
+use nuncio_crds::{AddedHeader, ModuleConfig, ModuleDefaults, ModuleSpec, NumberOrList, RetryPolicySpec};
+use nuncio_model::{ExpiryWarnings, HeaderEdits, Origin, RetryPolicy, Settings, VerifyMode};
 
 use crate::decode;
-use crate::mapping::headers;
+use crate::mapping::{headers, retry};
 use crate::problems::Problems;
 use crate::{Object, Options};
 
@@ -28,6 +28,8 @@ pub(crate) struct Gateway {
     pub(crate) settings: Settings,
     /// Of requests whose Mapping sets none; none means no limit.
     pub(crate) request_timeout: Option<Duration>,
+    /// Of requests whose Mapping has none.
+    pub(crate) retry: Option<RetryPolicy>,
     /// Whether `name.namespace` names a Secret elsewhere, where the TLSContext does not say.
     pub(crate) secret_namespacing: bool,
     /// Verification where nothing else says, and who said so. None means by whether there is a CA.
@@ -108,6 +110,7 @@ impl<'a> Reader<'a> {
         let defaults = config.defaults.take().unwrap_or_default();
         let (request_headers, response_headers) = self.headers(&defaults);
         Gateway {
+            retry: self.retry(config.retry_policy.as_ref()),
             request_timeout: self.request_timeout(config.cluster_request_timeout_ms),
             secret_namespacing: defaults.tls_secret_namespacing.unwrap_or(true),
             verify_mode: self.verify_mode(&defaults),
@@ -222,6 +225,11 @@ impl<'a> Reader<'a> {
                 Some(value.map_or(DEFAULT_TIMEOUT, Duration::from_millis))
             }
         }
+    }
+
+    fn retry(&mut self, spec: Option<&RetryPolicySpec>) -> Option<RetryPolicy> {
+        let (module, problems) = (self.module?, self.problems.as_deref_mut()?);
+        retry::read(module, "spec.config.retry_policy", spec?, problems)
     }
 
     /// `defaults.httpmapping.x` first, then `defaults.x`.

@@ -60,6 +60,11 @@ pub struct MappingSpec {
     pub regex_rewrite: Option<RegexRewrite>,
     /// Authority that is sent upstream.
     pub host_rewrite: Option<String>,
+    /// The authority that is sent upstream is the name of the chosen endpoint: an `externalName`, else the host
+    /// of `service`, without port. The server name of TLS stays the one that is configured.
+    pub auto_host_rewrite: Option<bool>,
+    /// When a request is sent again.
+    pub retry_policy: Option<RetryPolicySpec>,
     /// Headers that requests get.
     pub add_request_headers: Option<BTreeMap<String, AddedHeader>>,
     /// Headers that responses get.
@@ -86,7 +91,6 @@ impl Spec for MappingSpec {
     const LATER: &'static [&'static str] = &[
         "add_linkerd_headers",
         "auth_context_extensions",
-        "auto_host_rewrite",
         "bypass_auth",
         "bypass_error_response_overrides",
         "circuit_breakers",
@@ -113,12 +117,24 @@ impl Spec for MappingSpec {
         "redirect_response_code",
         "regex_redirect",
         "respect_dns_ttl",
-        "retry_policy",
         "stats_name",
         "v2BoolHeaders",
         "v2BoolQueryParameters",
         "v2ExplicitTLS",
     ];
+}
+
+/// `retry_policy` of a Mapping, and of the Module for Mappings that have none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RetryPolicySpec {
+    /// `5xx`, `gateway-error`, `connect-failure`, `retriable-4xx`, `refused-stream` or `retriable-status-codes`.
+    /// Required.
+    pub retry_on: Option<String>,
+    /// How often it is sent again at most; once where absent.
+    pub num_retries: Option<i64>,
+    /// For one attempt up to the head of its response, such as `250ms`; the whole `timeout_ms` where absent.
+    pub per_try_timeout: Option<String>,
 }
 
 /// `regex_rewrite` of a Mapping.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{AddedHeader, NumberOrList, OneOrMany, Spec};
+use crate::{AddedHeader, NumberOrList, OneOrMany, RetryPolicySpec, Spec};
 
 /// `spec` of the Module `ambassador`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -39,6 +39,8 @@ pub struct ModuleConfig {
     pub merge_slashes: Option<bool>,
     /// Keep a client's `x-request-id`.
     pub preserve_external_request_id: Option<bool>,
+    /// `retry_policy` of Mappings that have none.
+    pub retry_policy: Option<RetryPolicySpec>,
     /// The `server` response header.
     pub server_name: Option<String>,
     /// The listener's own port is taken off the authority.
@@ -132,7 +134,6 @@ impl Spec for ModuleSpec {
         "config.regex_type",
         "config.reject_requests_with_escaped_slashes",
         "config.resolver",
-        "config.retry_policy",
         "config.service_port",
         "config.set_current_client_cert_details",
         "config.statsd",

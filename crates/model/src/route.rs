@@ -157,6 +157,8 @@ pub struct Forward {
     pub rewrite: Rewrite,
     /// Authority that is sent; the client's where absent.
     pub host_rewrite: Option<HeaderValue>,
+    /// Which failures and answers have the request sent again; none for none.
+    pub retry: Option<RetryPolicy>,
     /// For the whole exchange up to the end of the response; none waits for ever.
     pub timeout: Option<Duration>,
     /// For DNS, TCP and TLS together.
@@ -169,6 +171,69 @@ pub struct Forward {
     pub allow_upgrade: Vec<Arc<str>>,
     /// The client speaks gRPC: failures are also told as `grpc-status`.
     pub grpc: bool,
+}
+
+/// When a request is sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// What has it sent again.
+    pub on: RetryOn,
+    /// How often at most, the first time not counted; at least 1.
+    pub retries: u32,
+    /// From the start of one attempt, or the end of the request where that is later, to the head of its
+    /// response; none leaves the whole time to each.
+    pub per_try_timeout: Option<Duration>,
+}
+
+/// What has a request sent again, with Envoy's meaning of its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RetryOn {
+    /// An answer of 500 and above, or none at all.
+    ServerError,
+    /// An answer of 502, 503 or 504, or none at all.
+    GatewayError,
+    /// No connection: TCP or TLS failed, so the upstream saw nothing of the request.
+    ConnectFailure,
+    /// An answer of 409.
+    Retriable4xx,
+    /// An HTTP/2 stream that the upstream refused before it did anything.
+    RefusedStream,
+    /// Nothing so far: the codes that it means have no field.
+    RetriableStatusCodes,
+}
+
+impl RetryOn {
+    /// Every value.
+    pub const ALL: [Self; 6] = [
+        Self::ServerError,
+        Self::GatewayError,
+        Self::ConnectFailure,
+        Self::Retriable4xx,
+        Self::RefusedStream,
+        Self::RetriableStatusCodes,
+    ];
+
+    /// As `retry_on` writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerError => "5xx",
+            Self::GatewayError => "gateway-error",
+            Self::ConnectFailure => "connect-failure",
+            Self::Retriable4xx => "retriable-4xx",
+            Self::RefusedStream => "refused-stream",
+            Self::RetriableStatusCodes => "retriable-status-codes",
+        }
+    }
+
+    /// Whether an answer with this status has the request sent again.
+    pub fn takes_status(self, status: u16) -> bool {
+        match self {
+            Self::ServerError => status >= 500,
+            Self::GatewayError => (502..=504).contains(&status),
+            Self::Retriable4xx => status == 409,
+            Self::ConnectFailure | Self::RefusedStream | Self::RetriableStatusCodes => false,
+        }
+    }
 }
 
 /// What becomes of the path. The query is kept.

@@ -27,6 +27,8 @@ pub(crate) enum Fault {
     /// The upstream's, after the request went out on a connection that had worked before: it was
     /// probably closing, and a request that may be replayed deserves one fresh connection.
     StaleConnection,
+    /// The upstream's, which refused an HTTP/2 stream before it did anything.
+    RefusedStream,
     /// The upstream's, after the request went out.
     Upstream,
     /// The client's, who went away or broke off its own request.
@@ -77,6 +79,20 @@ impl ProxyError {
         }
     }
 
+    /// One attempt took too long; the time of the whole is not over.
+    pub(crate) fn try_timeout(limit: std::time::Duration) -> Self {
+        let failure = Failure {
+            reason: Reason::ResponseTimeout,
+            message: format!("no response within the {} ms of one attempt", limit.as_millis()),
+            remedy: "raise spec.retry_policy.per_try_timeout, or see why the upstream takes so long"
+                .to_owned(),
+        };
+        Self {
+            fault: Fault::Upstream,
+            failure,
+        }
+    }
+
     /// A request that was given to a connection came back with an error instead of a response.
     pub(crate) fn send(lease: &Lease, error: &SendError) -> Self {
         if let Some(cause) = lease.cause() {
@@ -101,7 +117,11 @@ impl ProxyError {
                 failure: not_http(lease, error),
             };
         }
-        Self::reset(lease, &words(error))
+        let mut failed = Self::reset(lease, &words(error));
+        if is_refused_stream(error) {
+            failed.fault = Fault::RefusedStream;
+        }
+        failed
     }
 
     fn reset(lease: &Lease, why: &str) -> Self {
@@ -188,6 +208,12 @@ fn not_http(lease: &Lease, error: &hyper::Error) -> Failure {
         remedy: "check the port in spec.service; where the port speaks TLS, write https:// before the host"
             .to_owned(),
     }
+}
+
+/// The peer says that it did nothing with the stream (RFC 9113 section 8.7).
+fn is_refused_stream(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM)
 }
 
 /// The error with its causes, outermost first.

@@ -43,6 +43,14 @@ pub(crate) struct Patience {
     upload: Option<Rc<Upload>>,
 }
 
+/// One of the times that a request is sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) began: Instant,
+    /// For its answer, from its beginning or the end of the request, whichever is later.
+    pub(crate) limit: Option<Duration>,
+}
+
 impl Patience {
     pub(crate) fn new(limit: Option<Duration>, started: Instant, upload: Option<Rc<Upload>>) -> Self {
         Self {
@@ -53,21 +61,30 @@ impl Patience {
         }
     }
 
-    /// When the response must be complete; none while the request is not, or where there is no limit.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        let from = match &self.upload {
-            Some(upload) => upload.ended.get()?,
-            None => self.started,
-        };
-        Some(from + self.limit?)
+    /// When the request was complete; none while it is not.
+    fn sent(&self) -> Option<Instant> {
+        match &self.upload {
+            Some(upload) => upload.ended.get(),
+            None => Some(self.started),
+        }
     }
 
-    /// What `future` gives; none when it took too long.
-    pub(crate) async fn wait<F: Future>(&self, future: F) -> Option<F::Output> {
+    /// When the response must be complete; none while the request is not, or where there is no limit.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        Some(self.sent()? + self.limit?)
+    }
+
+    fn deadline_of(&self, attempt: Attempt) -> Option<Instant> {
+        Some(self.sent()?.max(attempt.began) + attempt.limit?)
+    }
+
+    /// What `future`, an attempt, gives; none when it took too long, or the request did.
+    pub(crate) async fn wait<F: Future>(&self, future: F, attempt: Attempt) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
             let seen = self.passed();
-            let until = self.deadline().unwrap_or_else(|| Instant::now() + self.idle);
+            let ends = self.deadline().into_iter().chain(self.deadline_of(attempt));
+            let until = ends.min().unwrap_or_else(|| Instant::now() + self.idle);
             let Some(upload) = self.upload.as_ref().filter(|upload| upload.ended.get().is_none()) else {
                 return timeout_at(until.into(), future).await.ok();
             };
@@ -103,19 +120,46 @@ mod tests {
         patience
     }
 
+    fn unlimited() -> Attempt {
+        Attempt {
+            began: Instant::now(),
+            limit: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_may_have_less_time_than_the_request() {
+        let short = Attempt {
+            limit: Some(Duration::ZERO),
+            ..unlimited()
+        };
+        assert_eq!(
+            patience(Some(HOUR), None).wait(pending::<()>(), short).await,
+            None
+        );
+        let upload = Rc::new(Upload::default());
+        let patience = patience(Some(HOUR), Some(&upload));
+        assert_eq!(patience.deadline_of(short), None, "the request is not complete");
+        upload.ended();
+        assert_eq!(patience.wait(pending::<()>(), short).await, None);
+    }
+
     #[tokio::test]
     async fn the_limit_of_a_request_without_a_body_runs_from_its_start() {
         let short = patience(Some(Duration::ZERO), None);
         assert_eq!(short.deadline(), Some(short.started));
-        assert_eq!(short.wait(pending::<()>()).await, None);
-        assert_eq!(patience(Some(HOUR), None).wait(async { 7 }).await, Some(7));
+        assert_eq!(short.wait(pending::<()>(), unlimited()).await, None);
+        assert_eq!(
+            patience(Some(HOUR), None).wait(async { 7 }, unlimited()).await,
+            Some(7)
+        );
     }
 
     #[tokio::test]
     async fn without_a_limit_nothing_may_stand_still() {
         let patience = patience(None, None);
         assert_eq!(patience.deadline(), None);
-        assert_eq!(patience.wait(pending::<()>()).await, None);
+        assert_eq!(patience.wait(pending::<()>(), unlimited()).await, None);
     }
 
     #[tokio::test]
@@ -125,7 +169,7 @@ mod tests {
         assert_eq!(patience.deadline(), None);
         upload.ended();
         assert_eq!(patience.deadline(), upload.ended.get());
-        assert_eq!(patience.wait(pending::<()>()).await, None);
+        assert_eq!(patience.wait(pending::<()>(), unlimited()).await, None);
     }
 
     #[tokio::test]
@@ -137,7 +181,10 @@ mod tests {
             tokio::task::yield_now().await;
             upload.ended();
         };
-        assert_eq!(tokio::join!(patience.wait(pending::<()>()), end), (None, ()));
+        assert_eq!(
+            tokio::join!(patience.wait(pending::<()>(), unlimited()), end),
+            (None, ())
+        );
     }
 
     #[tokio::test]
@@ -155,7 +202,7 @@ mod tests {
                 Poll::Pending
             }
         });
-        assert_eq!(patience.wait(moving).await, Some("done"));
-        assert_eq!(patience.wait(pending::<()>()).await, None);
+        assert_eq!(patience.wait(moving, unlimited()).await, Some("done"));
+        assert_eq!(patience.wait(pending::<()>(), unlimited()).await, None);
     }
 }

@@ -2,7 +2,9 @@
 //! the request, pick a connection, send (once more where that is safe), edit the response, stream,
 //! record.
 
+mod attempts;
 mod hop;
+mod retry;
 
 use std::borrow::Cow;
 use std::convert::Infallible;

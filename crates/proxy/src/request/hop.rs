@@ -1,14 +1,14 @@
-//! The way of a request from its route to the upstream: edit the head, pick a connection, send, and
-//! send once more where that is safe.
+//! The way of a request from its route to the upstream: decide on the head, edit it, send, and see what
+//! the answer is.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use nuncio_model::{Failure, Forward, Listener, Reason, Rewrite, Settings};
@@ -19,14 +19,11 @@ use crate::client::connection::Client;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
 use crate::headers::{self, Origin};
-use crate::patience::{Patience, STREAM_IDLE, Upload};
+use crate::patience::{Patience, Upload};
 use crate::serving::LiveTarget;
 use crate::upstream::live::Wanted;
-use crate::upstream::pool::{Lease, Need, Pool, SendError, Tried};
+use crate::upstream::pool::{Lease, Pool};
 use crate::worker::Worker;
-
-/// How often a request is sent at most.
-const MAX_ATTEMPTS: u32 = 2;
 
 /// The way from here to the upstream.
 pub(super) struct Hop<'a> {
@@ -209,148 +206,6 @@ impl Hop<'_> {
         }
         headers::edit(headers, &self.forward.request_headers);
     }
-
-    /// Sends the request and waits for the head of the response. A request that found a connection
-    /// closing is sent once more on a fresh one where that is safe.
-    async fn send(
-        &self,
-        request: Request<RequestBody>,
-        authority: HeaderValue,
-        wanted: Wanted,
-        patience: &Patience,
-        exchange: &mut Exchange,
-    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
-        let mut next = Some(request);
-        let mut attempts = 0;
-        let mut last_error = None;
-        while let Some(request) = next.take() {
-            attempts += 1;
-            if let Some(entry) = &mut exchange.entry {
-                entry.attempts = attempts;
-            }
-            let mut lease = self
-                .lease(wanted, attempts > 1, patience.deadline(), exchange)
-                .await?;
-            if let Some(entry) = &mut exchange.entry {
-                entry.endpoint = Some(lease.address());
-                entry.upstream_tls = lease.tls().cloned();
-            }
-            let may_retry = attempts < MAX_ATTEMPTS && lease.reused();
-            let request = self.address(request, &authority, &lease)?;
-            let copy = may_retry.then(|| replayable(&request)).flatten();
-            let sent = patience.wait(lease.send(request)).await;
-            match sent {
-                None => return Err(ProxyError::timeout(self.forward.timeout.unwrap_or(STREAM_IDLE))),
-                Some(Ok(response)) => return Ok((response, lease)),
-                Some(Err(error)) => {
-                    let (failed, again) = judge(&lease, error, may_retry, copy);
-                    last_error = Some(failed);
-                    next = again;
-                }
-            }
-        }
-        Err(last_error.unwrap_or_else(|| ProxyError::timeout(Duration::ZERO)))
-    }
-
-    async fn lease(
-        &self,
-        wanted: Wanted,
-        fresh: bool,
-        deadline: Option<Instant>,
-        exchange: &mut Exchange,
-    ) -> Result<Lease, ProxyError> {
-        let limit = self.forward.connect_timeout;
-        let now = Instant::now();
-        // A connect timeout that is not above the whole timeout decides alone, so that a silent peer is
-        // told as such.
-        let first = match (deadline, self.forward.timeout) {
-            (Some(deadline), Some(timeout)) if timeout < limit => deadline.min(now + limit),
-            _ => now + limit,
-        };
-        let need = Need {
-            wanted,
-            fresh,
-            tried: &Tried::default(),
-            deadline: first,
-            limit,
-        };
-        let lease = self.pool.lease(&self.worker.addresses, &need).await;
-        lease.map_err(|error| {
-            if let Some(entry) = &mut exchange.entry {
-                entry.endpoint = error.endpoint;
-                entry.upstream_tls = error.tls;
-            }
-            match deadline {
-                Some(deadline) if first == deadline && Instant::now() >= deadline => {
-                    ProxyError::timeout(self.forward.timeout.unwrap_or_default())
-                }
-                _ => ProxyError::connect(error.failure),
-            }
-        })
-    }
-
-    /// Writes the authority where the connection's protocol wants it.
-    fn address(
-        &self,
-        mut request: Request<RequestBody>,
-        authority: &HeaderValue,
-        lease: &Lease,
-    ) -> Result<Request<RequestBody>, ProxyError> {
-        if !lease.is_http2() {
-            *request.version_mut() = Version::HTTP_11;
-            request.headers_mut().insert(HOST, authority.clone());
-            return Ok(request);
-        }
-        *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(HOST);
-        let scheme = if self.pool.live.identity.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        let path = request
-            .uri()
-            .path_and_query()
-            .cloned()
-            .unwrap_or(PathAndQuery::from_static("/"));
-        let uri = Uri::builder()
-            .scheme(scheme)
-            .authority(authority.as_bytes())
-            .path_and_query(path)
-            .build();
-        *request.uri_mut() = uri.map_err(|error| bad_authority(authority, &error))?;
-        Ok(request)
-    }
-}
-
-/// What to make of a failed attempt: the error, and the request where it may be sent again.
-fn judge(
-    lease: &Lease,
-    mut error: SendError,
-    may_retry: bool,
-    copy: Option<Request<RequestBody>>,
-) -> (ProxyError, Option<Request<RequestBody>>) {
-    let failed = ProxyError::send(lease, &error);
-    lease.note_refusal(&failed.failure);
-    let unsent = error.unsent.take().filter(|_| may_retry);
-    let again = match failed.fault {
-        Fault::StaleConnection => unsent.or(copy),
-        _ => unsent,
-    };
-    (failed, again)
-}
-
-/// A copy of a request that may be sent twice and has no body.
-fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.body().is_end_stream() || !request.method().is_idempotent() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }
 
 fn unasked_upgrade(lease: &Lease) -> ProxyError {
@@ -361,18 +216,6 @@ fn unasked_upgrade(lease: &Lease) -> ProxyError {
     };
     ProxyError {
         fault: Fault::Upstream,
-        failure,
-    }
-}
-
-fn bad_authority(authority: &HeaderValue, error: &http::Error) -> ProxyError {
-    let failure = Failure {
-        reason: Reason::UpstreamProtocolError,
-        message: format!("{authority:?} cannot be sent as an HTTP/2 authority: {error}"),
-        remedy: "set spec.host_rewrite to a host name".to_owned(),
-    };
-    ProxyError {
-        fault: Fault::Client,
         failure,
     }
 }

@@ -1,0 +1,306 @@
+//! Sending: pick a connection, send, and send again where that is safe or the Mapping asks for it.
+//!
+//! A body passes through and is kept nowhere, so a request whose body the upstream began to take is sent
+//! once. One whose body nobody touched, because there was no connection, may go to the next endpoint.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use http::header::{HOST, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri, Version};
+use hyper::body::{Body, Incoming};
+use nuncio_model::{Failure, Reason};
+
+use super::hop::Hop;
+use super::retry::{Again, Retries};
+use crate::body::RequestBody;
+use crate::exchange::Exchange;
+use crate::failure::{Fault, ProxyError};
+use crate::patience::{Attempt, Patience, STREAM_IDLE};
+use crate::upstream::live::Wanted;
+use crate::upstream::pool::{Lease, Need, SendError, Tried};
+
+/// What a request needs of its connection, and what it has been through.
+struct Trip<'a> {
+    wanted: Wanted,
+    patience: &'a Patience,
+    authority: &'a HeaderValue,
+    tried: Tried,
+    /// A connection that carried no request before.
+    fresh: bool,
+    retries: Retries<'a>,
+}
+
+/// An attempt that did not give an answer to go on with.
+struct Failed {
+    error: ProxyError,
+    /// Where it went, if it came that far.
+    endpoint: Option<SocketAddr>,
+    /// The request, where it may be sent again as far as its body is concerned.
+    request: Option<Request<RequestBody>>,
+    /// It met a connection that was just being closed.
+    stale: bool,
+}
+
+impl From<ProxyError> for Failed {
+    fn from(error: ProxyError) -> Self {
+        Self {
+            error,
+            endpoint: None,
+            request: None,
+            stale: false,
+        }
+    }
+}
+
+/// An answer, and the request where it may be sent again.
+struct Answered {
+    response: Response<Incoming>,
+    lease: Lease,
+    copy: Option<Request<RequestBody>>,
+}
+
+impl Hop<'_> {
+    /// Sends the request and waits for the head of a response to go on with. A request that found a
+    /// connection closing is sent once more on a fresh one where that is safe; any other failure has it
+    /// sent again where the Mapping's `retry_policy` says so.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<RequestBody>,
+        authority: HeaderValue,
+        wanted: Wanted,
+        patience: &Patience,
+        exchange: &mut Exchange,
+    ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+        let until = self.forward.timeout.map(|timeout| exchange.started + timeout);
+        let mut trip = Trip {
+            wanted,
+            patience,
+            authority: &authority,
+            tried: Tried::default(),
+            fresh: false,
+            retries: Retries::new(self.forward.retry.as_ref(), until),
+        };
+        loop {
+            if let Some(entry) = &mut exchange.entry {
+                entry.attempts += 1;
+            }
+            let (again, next, endpoint) = match self.attempt(request, &trip, exchange).await {
+                Ok(Answered {
+                    response,
+                    lease,
+                    copy,
+                }) => {
+                    let status = response.status().as_u16();
+                    let again = trip.retries.after_answer(status, copy.is_some());
+                    let (Some(again), Some(copy)) = (again, copy) else {
+                        return Ok((response, lease));
+                    };
+                    self.pool.codes.add(status);
+                    let endpoint = lease.address();
+                    if response.body().is_end_stream() {
+                        lease.finish();
+                    }
+                    (again, copy, Some(endpoint))
+                }
+                Err(failed) => {
+                    let may_go_out = failed.request.is_some();
+                    let again = trip
+                        .retries
+                        .after_failure(&failed.error, failed.stale, may_go_out);
+                    let (Some(again), Some(next)) = (again, failed.request) else {
+                        return Err(failed.error);
+                    };
+                    if again != Again::Fresh {
+                        self.pool.live.count_failure(failed.error.failure.reason);
+                    }
+                    (again, next, failed.endpoint)
+                }
+            };
+            trip.fresh = again == Again::Fresh;
+            if let Again::After(pause) = again {
+                endpoint
+                    .into_iter()
+                    .for_each(|endpoint| trip.tried.note(endpoint));
+                tokio::time::sleep(pause).await;
+            }
+            request = next;
+        }
+    }
+
+    /// Sends the request once.
+    async fn attempt(
+        &self,
+        request: Request<RequestBody>,
+        trip: &Trip<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answered, Failed> {
+        let began = Instant::now();
+        let mut lease = match self.lease(trip, began, exchange).await {
+            Ok(lease) => lease,
+            Err((error, endpoint)) => {
+                return Err(Failed {
+                    error,
+                    endpoint,
+                    request: Some(request),
+                    stale: false,
+                });
+            }
+        };
+        if let Some(entry) = &mut exchange.entry {
+            entry.endpoint = Some(lease.address());
+            entry.upstream_tls = lease.tls().cloned();
+        }
+        let copy = (trip.retries.wants_copy(lease.reused(), request.method()))
+            .then(|| replayable(&request))
+            .flatten();
+        let request = self.address(request, trip.authority, &lease)?;
+        let attempt = Attempt {
+            began,
+            limit: trip.retries.per_try_timeout(),
+        };
+        match trip.patience.wait(lease.send(request), attempt).await {
+            Some(Ok(response)) => Ok(Answered {
+                response,
+                lease,
+                copy,
+            }),
+            Some(Err(error)) => Err(failed(&lease, error, copy)),
+            None => Err(Failed {
+                error: self.out_of_time(trip.patience, attempt),
+                endpoint: Some(lease.address()),
+                request: copy,
+                stale: false,
+            }),
+        }
+    }
+
+    fn out_of_time(&self, patience: &Patience, attempt: Attempt) -> ProxyError {
+        match attempt.limit {
+            Some(limit) if patience.deadline().is_none_or(|end| Instant::now() < end) => {
+                ProxyError::try_timeout(limit)
+            }
+            _ => ProxyError::timeout(self.forward.timeout.unwrap_or(STREAM_IDLE)),
+        }
+    }
+
+    async fn lease(
+        &self,
+        trip: &Trip<'_>,
+        now: Instant,
+        exchange: &mut Exchange,
+    ) -> Result<Lease, (ProxyError, Option<SocketAddr>)> {
+        let per_try = trip.retries.per_try_timeout();
+        let limit = self
+            .forward
+            .connect_timeout
+            .min(per_try.unwrap_or(self.forward.connect_timeout));
+        // A connect timeout that is not above the whole timeout decides alone, so that a silent peer is
+        // told as such; but no retry outlives the whole.
+        let end = trip.retries.end().or_else(|| {
+            let short = self.forward.timeout.is_some_and(|timeout| timeout < limit);
+            trip.patience.deadline().filter(|_| short)
+        });
+        let deadline = end.map_or(now + limit, |end| end.min(now + limit));
+        let need = Need {
+            wanted: trip.wanted,
+            fresh: trip.fresh,
+            tried: &trip.tried,
+            deadline,
+            limit,
+        };
+        let lease = self.pool.lease(&self.worker.addresses, &need).await;
+        lease.map_err(|error| {
+            if let Some(entry) = &mut exchange.entry {
+                entry.endpoint = error.endpoint;
+                entry.upstream_tls = error.tls;
+            }
+            let over = end.is_some_and(|end| end == deadline && Instant::now() >= end);
+            let told = if over {
+                ProxyError::timeout(self.forward.timeout.unwrap_or_default())
+            } else {
+                ProxyError::connect(error.failure)
+            };
+            (told, error.endpoint)
+        })
+    }
+
+    /// Writes the authority where the connection's protocol wants it.
+    fn address(
+        &self,
+        mut request: Request<RequestBody>,
+        authority: &HeaderValue,
+        lease: &Lease,
+    ) -> Result<Request<RequestBody>, ProxyError> {
+        let path = request
+            .uri()
+            .path_and_query()
+            .cloned()
+            .unwrap_or(PathAndQuery::from_static("/"));
+        if !lease.is_http2() {
+            if request.uri().authority().is_some() {
+                // It was meant for an HTTP/2 connection before.
+                *request.uri_mut() = Uri::from(path);
+            }
+            *request.version_mut() = Version::HTTP_11;
+            request.headers_mut().insert(HOST, authority.clone());
+            return Ok(request);
+        }
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(HOST);
+        let scheme = if self.pool.live.identity.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(authority.as_bytes())
+            .path_and_query(path)
+            .build();
+        *request.uri_mut() = uri.map_err(|error| bad_authority(authority, &error))?;
+        Ok(request)
+    }
+}
+
+/// What to make of a request that came back with an error.
+fn failed(lease: &Lease, mut error: SendError, copy: Option<Request<RequestBody>>) -> Failed {
+    let told = ProxyError::send(lease, &error);
+    lease.note_refusal(&told.failure);
+    let unsent = error.unsent.take();
+    let harmless = copy.as_ref().is_some_and(|copy| copy.method().is_idempotent());
+    let closing = matches!(told.fault, Fault::StaleConnection | Fault::RefusedStream);
+    let stale = lease.reused() && (unsent.is_some() || closing && harmless);
+    Failed {
+        error: told,
+        endpoint: Some(lease.address()),
+        request: unsent.or(copy),
+        stale,
+    }
+}
+
+/// A copy of a request that has no body.
+fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+fn bad_authority(authority: &HeaderValue, error: &http::Error) -> ProxyError {
+    let failure = Failure {
+        reason: Reason::UpstreamProtocolError,
+        message: format!("{authority:?} cannot be sent as an HTTP/2 authority: {error}"),
+        remedy: "set spec.host_rewrite to a host name".to_owned(),
+    };
+    ProxyError {
+        fault: Fault::Client,
+        failure,
+    }
+}
