@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use nuncio_crds::TlsContextSpec;
 use nuncio_model::{
-    AlgorithmName, Alpn, ClientIdentity, CrlSet, LoadedCertificate, ObjectRef, Origin, Pin, TlsVersion,
-    TrustBundle, VerifyMode, VerifyName,
+    AlgorithmName, Alpn, ClientIdentity, CrlSet, ObjectRef, Origin, Pin, TlsVersion, TrustBundle, VerifyMode,
+    VerifyName,
 };
 
 use crate::decode;
+use crate::expiry::Shared;
 use crate::module::Gateway;
 use crate::problems::Problems;
 use crate::secrets::Materials;
@@ -69,8 +70,8 @@ pub(crate) struct ContextTls {
     pub(crate) cipher_suites: Sourced<Arc<[AlgorithmName]>>,
     pub(crate) groups: Sourced<Arc<[AlgorithmName]>>,
     pub(crate) alpn: Option<Sourced<Arc<[Alpn]>>>,
-    /// What was loaded for it.
-    pub(crate) certificates: Vec<LoadedCertificate>,
+    /// What was loaded for it, each Secret or file as the contexts that name it share it.
+    pub(crate) certificates: Vec<Shared>,
 }
 
 impl ContextTls {

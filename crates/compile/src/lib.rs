@@ -15,6 +15,7 @@
 mod context;
 mod decode;
 mod endpoints;
+mod expiry;
 mod groups;
 mod hosts;
 mod inventory;
@@ -34,11 +35,13 @@ mod upstreams;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nuncio_model::{EndpointTable, LoadedCertificate, Snapshot};
 use serde_json::Value;
 
 use crate::endpoints::Services;
+use crate::expiry::Expiry;
 use crate::groups::Groups;
 use crate::hosts::Association;
 use crate::inventory::Inventory;
@@ -57,6 +60,9 @@ pub struct Output {
     pub snapshot: Snapshot,
     /// Addresses of the Services among the objects.
     pub endpoints: EndpointTable,
+    /// The moment after [`Options::now`] from which the same objects give something else, such as a warning that
+    /// a certificate ends.
+    pub next_event: Option<SystemTime>,
     /// For the next compile of this process.
     pub last_good: LastGood,
 }
@@ -119,6 +125,13 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     }
 
     let last_good = last_good.next(&contexts, used);
+    let expiry = Expiry::new(&gateway.settings.certificate_expiry_warnings, options.now);
+    expiry.tell(
+        &inventory.contexts,
+        &inventory.mappings,
+        &last_good,
+        &mut problems,
+    );
     let mut all = objects.problems.clone();
     all.extend(problems.in_order_of(&expanded));
     Output {
@@ -132,6 +145,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
             compiled: None,
         },
         endpoints: services.table(),
+        next_event: expiry.next(&last_good, &[]),
         last_good,
     }
 }
@@ -178,11 +192,13 @@ pub fn referenced_files(objects: &[Object]) -> Vec<PathBuf> {
 
 /// Every certificate of every context that works, each once.
 fn certificates(good: &LastGood) -> Vec<LoadedCertificate> {
-    let mut seen = HashSet::new();
+    let (mut bundles, mut seen) = (HashSet::new(), HashSet::new());
     let mut certificates: Vec<LoadedCertificate> = good
         .contexts
         .values()
         .flat_map(|tls| &tls.certificates)
+        .filter(|bundle| bundles.insert(bundle.as_ptr()))
+        .flat_map(|bundle| bundle.iter())
         .filter(|certificate| seen.insert((certificate.role, &certificate.from, &certificate.info.sha256)))
         .cloned()
         .collect();

@@ -12,16 +12,15 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
+use crate::agenda::{Agenda, Clock};
 use crate::error::ControllerError;
 use crate::hold_off::HoldOff;
 use crate::loaded::{Changes, Loaded};
 use crate::watch::{self as folder_watch, FolderWatch};
 
-/// How often files are looked at although nothing was heard: not every file system tells.
+/// How often files are looked at although nothing was heard, since not every file system tells; and how often the
+/// clock is, which sleeping until a moment would not notice being set.
 const POLL: Duration = Duration::from_secs(2);
-
-/// How often everything is compiled although nothing changed: certificates expire.
-const RECOMPILE: Duration = Duration::from_secs(3600);
 
 /// Where new configurations go.
 #[derive(Debug)]
@@ -43,13 +42,23 @@ pub async fn run_files(
     publisher: Publisher,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ControllerError> {
+    run_by(Arc::new(SystemTime::now), POLL, paths, options, publisher, stop).await
+}
+
+async fn run_by(
+    clock: Arc<Clock>,
+    poll: Duration,
+    paths: Vec<PathBuf>,
+    options: Options,
+    publisher: Publisher,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ControllerError> {
     check_paths(&paths)?;
     let (watch, mut ear) = folder_watch::start();
-    let mut mode = FileMode::new(&paths, watch, options, publisher);
+    let mut mode = FileMode::new(&paths, watch, clock, options, publisher);
     let mut hold_off = HoldOff::default();
     mode.update(HashSet::new(), Cause::Event).await?;
-    let mut poll = every(POLL);
-    let mut recompile = every(RECOMPILE);
+    let mut poll = every(poll);
     tokio::pin!(stop);
     loop {
         let due = hold_off.due();
@@ -68,8 +77,10 @@ pub async fn run_files(
                     mode.update(writing, Cause::Event).await?;
                 }
             }
-            _ = poll.tick() => mode.update(hold_off.writing(), Cause::Poll).await?,
-            _ = recompile.tick() => mode.compile().await?,
+            _ = poll.tick() => {
+                mode.update(hold_off.writing(), Cause::Poll).await?;
+                mode.keep_agenda().await?;
+            }
         }
     }
 }
@@ -112,7 +123,10 @@ struct FileMode {
     /// Worked on by one blocking thread at a time.
     desk: Arc<Mutex<Desk>>,
     publisher: Publisher,
+    clock: Arc<Clock>,
     revision: u64,
+    /// Of the latest compile.
+    agenda: Option<Agenda>,
 }
 
 /// Everything that reading and compiling needs.
@@ -124,7 +138,13 @@ struct Desk {
 }
 
 impl FileMode {
-    fn new(paths: &[PathBuf], watch: FolderWatch, options: Options, publisher: Publisher) -> Self {
+    fn new(
+        paths: &[PathBuf],
+        watch: FolderWatch,
+        clock: Arc<Clock>,
+        options: Options,
+        publisher: Publisher,
+    ) -> Self {
         let desk = Desk {
             loaded: Loaded::of(paths, &options),
             watch,
@@ -134,7 +154,9 @@ impl FileMode {
         Self {
             desk: Arc::new(Mutex::new(desk)),
             publisher,
+            clock,
             revision: 0,
+            agenda: None,
         }
     }
 
@@ -150,12 +172,21 @@ impl FileMode {
         Ok(())
     }
 
+    /// Compiles what is there already, where time alone gives it another meaning.
+    async fn keep_agenda(&mut self) -> Result<(), ControllerError> {
+        if self.agenda.is_some_and(|agenda| agenda.is_due((self.clock)())) {
+            self.compile().await?;
+        }
+        Ok(())
+    }
+
     async fn compile(&mut self) -> Result<(), ControllerError> {
         let begun = Instant::now();
-        let revision = self.revision + 1;
+        let (revision, now) = (self.revision + 1, (self.clock)());
         let (output, files) = self
-            .at_desk(move |desk| (desk.compile(revision), desk.loaded.file_count()))
+            .at_desk(move |desk| (desk.compile(revision, now), desk.loaded.file_count()))
             .await?;
+        self.agenda = Some(Agenda::new(now, output.next_event));
         self.publish(output, files, begun);
         Ok(())
     }
@@ -214,9 +245,9 @@ impl Desk {
         (changes, addresses)
     }
 
-    fn compile(&mut self, revision: u64) -> Output {
+    fn compile(&mut self, revision: u64, now: SystemTime) -> Output {
         self.options.revision = revision;
-        self.options.now = SystemTime::now();
+        self.options.now = now;
         let begun = Instant::now();
         let mut output = crate::compile(&self.loaded, &self.options, &self.last_good);
         self.last_good = output.last_good.clone();

@@ -7,6 +7,7 @@
 //!             locate ◀────┘ └── watch ─▶ hold_off
 //! ```
 
+mod agenda;
 mod error;
 mod file_mode;
 mod fingerprint;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use nuncio_crds::{TlsContextSpec, VerifySpec};
 use nuncio_model::{
-    AlgorithmName, Alpn, ClientIdentity, LoadedCertificate, Origin, TlsVersion, TrustBundle, VerifyMode,
-    VerifyName,
+    AlgorithmName, Alpn, ClientIdentity, Origin, TlsVersion, TrustBundle, VerifyMode, VerifyName,
 };
 use nuncio_tls::{CipherSuites, UnknownName, VersionBound};
 
 use super::{ContextTls, ServerName, Sourced};
+use crate::expiry::Shared;
 use crate::module::{self, Gateway};
 use crate::names;
 use crate::problems::Problems;
@@ -81,7 +81,7 @@ struct Reader<'r, 'm> {
     problems: &'r mut Problems,
     /// The first thing that makes the context unusable.
     flaw: Option<String>,
-    certificates: Vec<LoadedCertificate>,
+    certificates: Vec<Shared>,
 }
 
 /// `spec.verify`, each value with the field or annotation it stands in.
@@ -119,7 +119,7 @@ impl Reader<'_, '_> {
     }
 
     fn take<T>(&mut self, loaded: Loaded<T>, field: &str) -> Sourced<Arc<T>> {
-        self.certificates.extend(loaded.certificates.iter().cloned());
+        self.certificates.push(loaded.certificates);
         self.sourced(loaded.value, field)
     }
 

@@ -12,9 +12,11 @@
 mod cases;
 mod contexts;
 mod directory;
+mod expiry;
 mod hosts;
 mod material;
 mod originate;
+mod requests;
 mod revocation;
 mod routes;
 mod secrets;

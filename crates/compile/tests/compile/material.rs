@@ -19,7 +19,13 @@ pub(crate) struct Pair {
 
 /// A new CA.
 pub(crate) fn authority(name: &str) -> Authority {
+    authority_until(name, (2027, 1, 1))
+}
+
+/// A new CA that ends with the beginning of this day.
+pub(crate) fn authority_until(name: &str, (year, month, day): (i32, u8, u8)) -> Authority {
     let mut params = params(name);
+    params.not_after = rcgen::date_time_ymd(year, month, day);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("keys can be made");
     let certificate = params.self_signed(&key).expect("certificates can be made");

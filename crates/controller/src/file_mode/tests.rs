@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -43,6 +44,10 @@ fn options() -> Options {
 
 impl Running {
     fn start(paths: Vec<PathBuf>) -> Self {
+        Self::by(Arc::new(SystemTime::now), POLL, paths)
+    }
+
+    fn by(clock: Arc<Clock>, poll: Duration, paths: Vec<PathBuf>) -> Self {
         let (snapshot_sender, snapshot) = watch::channel(None);
         let (endpoints_sender, endpoints) = watch::channel(Arc::default());
         let publisher = Publisher {
@@ -53,7 +58,7 @@ impl Running {
         let stopped = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(run_files(paths, options(), publisher, stopped));
+        let task = tokio::spawn(run_by(clock, poll, paths, options(), publisher, stopped));
         Self {
             snapshot,
             endpoints,
@@ -327,4 +332,74 @@ async fn a_path_that_does_not_exist_is_refused() {
         error.to_string(),
         "no configuration was given; name a file or folder with --config"
     );
+}
+
+/// A TLSContext with a CA that is valid from 2026 to 2027.
+fn with_authority(folder: &TempDir) -> String {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2027, 1, 1);
+    let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, certificate.pem()).unwrap();
+    format!(
+        "---\napiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {{name: ctx}}\nspec:\n  cacert_chain_file: {}\n",
+        file.display()
+    )
+}
+
+#[tokio::test]
+async fn time_alone_brings_the_warnings_of_a_certificate() {
+    const DAY: u64 = 24 * 60 * 60;
+    const END: u64 = 1_798_761_600;
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = mapping("one").replace("http://one.test", "https://one.test") + "  tls: ctx\n";
+    fs::write(folder.path().join("a.yaml"), manifest + &with_authority(&folder)).unwrap();
+    let seconds = Arc::new(AtomicU64::new(END - 31 * DAY));
+    let hand = Arc::clone(&seconds);
+    let clock = move || SystemTime::UNIX_EPOCH + Duration::from_secs(hand.load(Ordering::SeqCst));
+    let mut running = Running::by(
+        Arc::new(clock),
+        Duration::from_millis(20),
+        vec![folder.path().to_owned()],
+    );
+    let tells = |snapshot: &Snapshot, reason: &str, text: &str| {
+        let of_mapping = |problem: &&Problem| {
+            problem
+                .object
+                .as_ref()
+                .is_some_and(|object| &*object.kind == "Mapping")
+        };
+        let mut told = snapshot.problems.iter().filter(of_mapping);
+        told.any(|problem| problem.reason == reason && problem.message.contains(text))
+    };
+    let quiet = running.serves(&["one"]).await;
+    assert!(!has(&quiet, "certificate_expires"), "{:?}", quiet.problems);
+    for (now, reason, text) in [
+        (
+            END - 30 * DAY,
+            "certificate_expires",
+            "within 30 days (in 30 days",
+        ),
+        (
+            END - 29 * DAY,
+            "certificate_expires",
+            "within 30 days (in 29 days",
+        ),
+        (
+            END - 7 * DAY + 1,
+            "certificate_expires",
+            "within 7 days (in 7 days",
+        ),
+        (END + 1, "certificate_expired", "expired at 2027-01-01T00:00:00Z"),
+        // The clock is put back.
+        (END, "certificate_expires", "within 7 days (today"),
+    ] {
+        seconds.store(now, Ordering::SeqCst);
+        running.until(|snapshot| tells(snapshot, reason, text)).await;
+    }
+    let last = running.until(|_| true).await;
+    assert_eq!(last.revision, 6, "each was published once");
+    running.end().await;
 }

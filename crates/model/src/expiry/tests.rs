@@ -19,6 +19,7 @@ fn certificate(begin: i64, end: i64) -> CertificateInfo {
         not_before_seconds: begin,
         not_after_seconds: end,
         sha256: String::new(),
+        pin: String::new(),
     }
 }
 
