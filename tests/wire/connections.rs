@@ -1,9 +1,15 @@
 //! Connections to upstreams: kept, shared, noticed when they die, and never mixed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -204,6 +210,60 @@ async fn an_http2_connection_is_shared_and_its_end_is_noticed() {
         waits["idle"], 1,
         "an HTTP/2 connection without streams is an idle connection"
     );
+}
+
+/// An HTTP/2 upstream that allows so many streams a connection, and answers `/held` when it is told to. Gives
+/// the number of those that wait, too.
+async fn allowing(streams: u32) -> (Upstream, watch::Sender<bool>, Arc<AtomicUsize>) {
+    let held = Arc::<AtomicUsize>::default();
+    let waiting = Arc::clone(&held);
+    let (answer, told) = watch::channel(false);
+    let server = Certificates::new().server(&["a.test"]);
+    let upstream = Tls::with(&server).alpn(&["h2"]).start_with(move |stream, _| {
+        let (waiting, told) = (Arc::clone(&waiting), told.clone());
+        async move {
+            let service = service_fn(move |request: http::Request<Incoming>| {
+                let (waiting, mut told) = (Arc::clone(&waiting), told.clone());
+                async move {
+                    if request.uri().path() == "/held" {
+                        waiting.fetch_add(1, Ordering::SeqCst);
+                        told.wait_for(|told| *told).await.unwrap();
+                    }
+                    Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from("ok"))))
+                }
+            });
+            let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            http2.max_concurrent_streams(streams);
+            // How the connection ends is the gateway's business.
+            let _ = http2.serve_connection(TokioIo::new(stream), service).await;
+        }
+    });
+    (upstream.await, answer, held)
+}
+
+/// Neither does a stream wait for another where a connection more would do, nor is one opened that is not
+/// needed.
+#[tokio::test]
+async fn an_http2_connection_carries_the_streams_that_its_peer_allows() {
+    for (streams, requests, connections) in [(2, 5, 3), (300, 120, 1)] {
+        let (upstream, answer, held) = allowing(streams).await;
+        let manifests = tls_context("c", &["alpn_protocols: h2"])
+            + &mapping("m", "/", &format!("https://{}", upstream.address), &["tls: c"]);
+        let plan = Gateway::with(manifests).args(&["--workers", "1"]);
+        let gateway = plan.start().await;
+        // By its answer the gateway knows what the peer allows.
+        assert_eq!(gateway.get("/").await.text(), "ok");
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..requests {
+            let address = gateway.address;
+            asking.spawn(async move { Client::http1(address).await.get("a", "/held").await });
+        }
+        let all_there = async || (held.load(Ordering::SeqCst) == requests).then_some(());
+        eventually("all are there at once", all_there).await;
+        assert_eq!(upstream.connections().len(), connections);
+        answer.send_replace(true);
+        assert!(asking.join_all().await.iter().all(|answer| answer.text() == "ok"));
+    }
 }
 
 /// Decision 20: another client certificate is another identity.

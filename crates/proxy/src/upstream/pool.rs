@@ -8,15 +8,17 @@ mod lease;
 mod opening;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Reason, Resolve};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
 use self::lease::{Http1Lease, Http2Lease};
@@ -36,9 +38,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// and has this long to answer.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that one HTTP/2 connection carries before another is opened. Peers commonly allow a
-/// hundred and more; where one allows fewer, hyper makes the rest wait.
-const MAX_STREAMS: usize = 100;
+/// Streams that one HTTP/2 connection carries at most, where its peer allows as many, before another is
+/// opened. Until the peer says what it allows, hyper takes it to be a hundred.
+const MAX_STREAMS: usize = 1024;
+
+/// What hyper drives an HTTP/2 connection with.
+type Http2Connection = http2::Connection<TokioIo<UpstreamIo>, RequestBody, LocalExecutor>;
 
 /// What a pool needs from its worker.
 pub(crate) struct Addresses {
@@ -71,6 +76,10 @@ pub(crate) struct EndpointPool {
     shared: RefCell<Vec<Rc<Shared>>>,
     /// Held while a connection is opened that others may be able to share.
     opening: Semaphore,
+    /// How often that failed, and why the last time.
+    failures: RefCell<(u64, Option<LeaseError>)>,
+    /// A stream of a shared connection came free.
+    room: Notify,
     /// What ALPN gave last time.
     protocol: Cell<Option<Alpn>>,
     counts: Arc<ConnectionCounts>,
@@ -112,6 +121,8 @@ pub(crate) struct Facts {
 /// An HTTP/2 connection.
 struct Shared {
     sender: RefCell<http2::SendRequest<RequestBody>>,
+    /// Knows how many streams the peer allows, as long as it is driven.
+    connection: Weak<RefCell<Http2Connection>>,
     facts: Rc<Facts>,
     streams: Cell<usize>,
     /// It can be picked for a request.
@@ -219,6 +230,8 @@ impl EndpointPool {
             idle: RefCell::default(),
             shared: RefCell::default(),
             opening: Semaphore::new(1),
+            failures: RefCell::default(),
+            room: Notify::new(),
             protocol: Cell::new(None),
             counts,
             tasks: RefCell::default(),
@@ -263,12 +276,14 @@ impl EndpointPool {
                 .keep_alive_interval(KEEP_ALIVE)
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
             let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
+            let connection = Rc::new(RefCell::new(connection));
+            let known = Rc::downgrade(&connection);
             self.drive(async move {
                 // The requests on it learn of its end themselves.
-                let _ = connection.await;
+                let _ = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx)).await;
                 drop(permit);
             });
-            return Ok(self.share(sender, facts));
+            return Ok(self.share(sender, known, facts));
         }
         let handshake = http1::Builder::new().handshake(io);
         let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
@@ -330,9 +345,15 @@ impl EndpointPool {
         })
     }
 
-    fn share(self: &Rc<Self>, sender: http2::SendRequest<RequestBody>, facts: Rc<Facts>) -> Lease {
+    fn share(
+        self: &Rc<Self>,
+        sender: http2::SendRequest<RequestBody>,
+        connection: Weak<RefCell<Http2Connection>>,
+        facts: Rc<Facts>,
+    ) -> Lease {
         let shared = Rc::new(Shared {
             sender: RefCell::new(sender),
+            connection,
             facts,
             streams: Cell::new(0),
             pooled: Cell::new(!self.retired.get()),
@@ -404,7 +425,17 @@ impl EndpointPool {
 
 impl Shared {
     fn has_room(&self) -> bool {
-        self.sender.borrow().is_ready() && self.streams.get() < MAX_STREAMS
+        self.sender.borrow().is_ready() && self.streams.get() < self.allowed().min(MAX_STREAMS)
+    }
+
+    /// Streams that the peer allows by now.
+    fn allowed(&self) -> usize {
+        let connection = self.connection.upgrade();
+        let allowed = |connection: Rc<RefCell<Http2Connection>>| {
+            let connection = connection.try_borrow().ok()?;
+            Some(connection.current_max_send_streams())
+        };
+        connection.and_then(allowed).unwrap_or(0)
     }
 }
 
