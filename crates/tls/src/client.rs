@@ -237,7 +237,7 @@ fn provider_for(settings: &TlsSettings) -> Result<Arc<CryptoProvider>, MaterialE
     }))
 }
 
-fn verifier(settings: &TlsSettings) -> Result<Verifier, MaterialError> {
+pub(crate) fn verifier(settings: &TlsSettings) -> Result<Verifier, MaterialError> {
     let verify = &settings.verify;
     let mut roots = verify.roots.clone();
     if roots.bundle.is_none() && !roots.system {

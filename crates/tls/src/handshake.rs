@@ -8,15 +8,15 @@ use nuncio_model::{
     Alpn, ClientCertificateReport, Failure, HandshakeReport, Outcome, TlsSettings, TlsVersion, VerifyReport,
 };
 use rustls::{ClientConnection, HandshakeKind, IoState, ProtocolVersion};
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::client::suite_name;
 use crate::describe::{rfc3339, unix_seconds};
 use crate::failure::{of_closed, of_flaw, of_renegotiation};
 use crate::observe::observe;
 use crate::session::Sessions;
-use crate::verify::Judgement;
-use crate::{ClientTls, Seen, failure_of};
+use crate::verify::{Flaw, Judgement};
+use crate::{ClientTls, Evidence, Seen, failure_of};
 
 /// How a connection ended while its handshake went on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct Handshake {
     sessions: Arc<Sessions>,
     seen: Seen,
     first_bytes: Vec<u8>,
+    /// The peer's certificates as they were sent, leaf first.
+    chain: Vec<CertificateDer<'static>>,
     /// The first cause wins over what follows from it (row F4).
     failure: Option<Failure>,
 }
@@ -68,6 +70,7 @@ impl Handshake {
             sessions: Arc::clone(sessions),
             seen: Seen::default(),
             first_bytes: Vec::new(),
+            chain: Vec::new(),
             failure: None,
         }
     }
@@ -97,6 +100,9 @@ impl Handshake {
         let (outcome, observed) = observe(|| self.connection.process_new_packets());
         self.seen.certificate_requested |= observed.requested;
         self.seen.certificate_sent |= observed.sent;
+        if !observed.chain.is_empty() {
+            self.chain = observed.chain;
+        }
         self.seen.judgement = observed.judgement.or(self.seen.judgement.take());
         self.seen.flaw = observed.flaw.or(self.seen.flaw.take());
         self.seen.version = self.version();
@@ -130,7 +136,11 @@ impl Handshake {
             Some(flaw) => {
                 self.sessions.forget();
                 self.connection.send_close_notify();
-                Err(of_flaw(flaw, &self.seen, settings))
+                let seen = Seen {
+                    judgement: Some(Arc::clone(&judgement)),
+                    ..self.seen.clone()
+                };
+                Err(of_flaw(flaw, &seen, settings))
             }
             None => {
                 self.sessions.keep_until(judgement.until());
@@ -165,7 +175,11 @@ impl Handshake {
         let (message, remedy) = match flaw {
             Some(flaw) => {
                 let settings = self.tls.settings();
-                let advice = of_flaw(flaw, &self.seen, settings).remedy;
+                let seen = Seen {
+                    judgement: judgement.clone(),
+                    ..self.seen.clone()
+                };
+                let advice = of_flaw(flaw, &seen, settings).remedy;
                 (
                     format!(
                         "connected; {}{}",
@@ -253,7 +267,7 @@ impl Handshake {
                 requested: self.seen.certificate_requested,
                 sent: self.seen.certificate_sent,
             },
-            verify: verify_report(settings, judgement, outcome),
+            verify: verify_report(settings, self.unproven(), judgement, outcome),
             peer: judgement
                 .map(|judgement| judgement.peer.clone())
                 .unwrap_or_default(),
@@ -262,11 +276,26 @@ impl Handshake {
 
     /// What is to be said of the peer's certificate, once it is known.
     fn judgement(&self, now: UnixTime) -> Option<Arc<Judgement>> {
-        let known = match self.connection.peer_certificates() {
-            Some([leaf, intermediates @ ..]) => Some(self.tls.verifier.judge.judge(leaf, intermediates, now)),
-            _ => None,
+        let shown = self.connection.peer_certificates().unwrap_or(&self.chain);
+        let known = match shown {
+            [leaf, intermediates @ ..] => Some(self.tls.verifier.judge.judge(leaf, intermediates, now)),
+            [] => None,
         };
         known.or_else(|| self.seen.judgement.clone())
+    }
+
+    /// What is wrong with the peer's proof that its key is its own; a refusal for its chain is not.
+    fn unproven(&self) -> Option<&Flaw> {
+        let mode = self.tls.settings().verify.mode;
+        let for_chain = |judgement: &Arc<Judgement>| judgement.refusal(mode).is_some();
+        let of_signature = !self.seen.judgement.as_ref().is_some_and(for_chain);
+        self.seen.flaw.as_ref().filter(|_| of_signature)
+    }
+
+    /// What the peer showed of itself, for other modes to judge; none where it did not come to that.
+    pub fn into_evidence(self) -> Option<Evidence> {
+        let unproven = self.unproven().cloned();
+        Evidence::of(&self.connection).or_else(|| Evidence::new(self.chain, unproven))
     }
 
     fn is_resumed(&self) -> bool {
@@ -284,8 +313,14 @@ impl Handshake {
 
 /// Of a peer whose certificate was not seen, the outcome of the handshake stands for that of
 /// verification: nothing was verified.
-fn verify_report(settings: &TlsSettings, judgement: Option<&Judgement>, outcome: Outcome) -> VerifyReport {
+fn verify_report(
+    settings: &TlsSettings,
+    unproven: Option<&Flaw>,
+    judgement: Option<&Judgement>,
+    outcome: Outcome,
+) -> VerifyReport {
     let result = match judgement {
+        _ if unproven.is_some() => outcome,
         Some(judgement) => judgement
             .finding()
             .map_or(Outcome::Ok, |flaw| Outcome::Failed(flaw.reason)),
@@ -319,7 +354,7 @@ pub fn process_established(
     Ok(state)
 }
 
-fn unix_time(time: SystemTime) -> UnixTime {
+pub(crate) fn unix_time(time: SystemTime) -> UnixTime {
     let seconds = u64::try_from(unix_seconds(time)).unwrap_or(0);
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }

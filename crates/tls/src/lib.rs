@@ -14,9 +14,11 @@
 mod client;
 mod crl;
 mod describe;
+mod evidence;
 mod failure;
 #[cfg(test)]
 mod fixture;
+mod gap;
 mod handshake;
 mod interned;
 mod key;
@@ -38,6 +40,7 @@ mod verify;
 pub use client::{ClientTls, EndpointTls, provider};
 pub use crl::{check_revocation_lists, crl_set};
 pub use describe::describe;
+pub use evidence::{Evidence, offer};
 pub use failure::{Seen, alpn_mismatch, failure_of};
 pub use handshake::{Closed, Established, Handshake, process_established};
 pub use key::check_private_key;

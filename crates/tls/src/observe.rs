@@ -7,6 +7,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
+
 use crate::verify::{Flaw, Judgement};
 
 /// What was seen while messages were processed.
@@ -16,7 +18,9 @@ pub(crate) struct Observed {
     pub(crate) requested: bool,
     /// It was given one.
     pub(crate) sent: bool,
-    /// What was found out about its own.
+    /// The peer's own, leaf first.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// What was found out about it.
     pub(crate) judgement: Option<Arc<Judgement>>,
     /// What it is refused for.
     pub(crate) flaw: Option<Flaw>,

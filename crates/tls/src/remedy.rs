@@ -3,7 +3,9 @@
 use nuncio_model::{Alert, Reason, TlsSettings, TlsVersion};
 
 use crate::Seen;
+use crate::client::is_post_quantum;
 use crate::failure::is_http;
+use crate::gap::Gap;
 
 /// Advice for `reason` under these settings; empty where none is known.
 pub(crate) fn remedy(reason: Reason, seen: &Seen, settings: &TlsSettings, first_bytes: &[u8]) -> String {
@@ -33,7 +35,9 @@ pub(crate) fn remedy(reason: Reason, seen: &Seen, settings: &TlsSettings, first_
                 .to_owned()
         }
         Reason::AlertReceived(alert) => of_alert(alert, settings).to_owned(),
-        reason => of_verification(reason, settings),
+        Reason::UnknownIssuer => unknown_issuer(seen, settings),
+        Reason::NameMismatch => name_mismatch(seen),
+        reason => of_verification(reason, settings).to_owned(),
     }
 }
 
@@ -81,8 +85,9 @@ fn no_shared_group(settings: &TlsSettings) -> &'static str {
 }
 
 fn handshake_timeout(seen: &Seen, settings: &TlsSettings) -> &'static str {
-    let hybrid = settings.groups.is_empty() || settings.groups.iter().any(|group| group.contains("MLKEM"));
-    if seen.version.is_none() && hybrid && settings.max_version == TlsVersion::V1_3 {
+    // Where nobody asked for them, the gateway itself tries without (decision 19).
+    let asked = settings.groups.iter().any(|group| is_post_quantum(group));
+    if seen.version.is_none() && asked && settings.max_version == TlsVersion::V1_3 {
         "raise connect_timeout_ms if the upstream is slow; if it or something on the way stalls on a large TLS \
          hello, set spec.ecdh_curves to [X25519, P-256]"
     } else {
@@ -113,20 +118,87 @@ fn of_alert(alert: Alert, settings: &TlsSettings) -> &'static str {
     }
 }
 
-fn of_verification(reason: Reason, settings: &TlsSettings) -> String {
+/// Names the certificate that is missing, and who can bring it.
+fn unknown_issuer(seen: &Seen, settings: &TlsSettings) -> String {
+    let into = if settings.verify.roots.bundle.is_some() {
+        "into the Secret of spec.ca_secret"
+    } else {
+        "into a Secret and set spec.ca_secret to it"
+    };
+    match seen
+        .judgement
+        .as_ref()
+        .and_then(|judgement| judgement.gap.as_ref())
+    {
+        Some(Gap::SelfSigned) => {
+            format!("if this is the upstream's own certificate, put it {into}; else find out who answers")
+        }
+        Some(Gap::StrangeRoot(root)) => format!("if you trust `{root}`, put it {into}"),
+        Some(Gap::OtherKey(issuer)) => format!(
+            "put the certificate of `{issuer}` that is in use now {into}: it has another key than the one \
+             there"
+        ),
+        Some(Gap::LeafAlone(issuer)) => format!(
+            "if `{issuer}` is an intermediate CA, let the upstream send its intermediate certificates (its full \
+             chain); else put `{issuer}` {into}"
+        ),
+        Some(Gap::NoIssuer(issuer)) => format!(
+            "put `{issuer}` {into}, or let the upstream send its intermediate certificates without a gap"
+        ),
+        None => format!("put the CA that issued it {into}"),
+    }
+}
+
+/// Names of a certificate that a remedy suggests at most.
+const SUGGESTED: usize = 3;
+
+/// Suggests names that the certificate carries.
+fn name_mismatch(seen: &Seen) -> String {
+    let leaf = seen
+        .judgement
+        .as_ref()
+        .and_then(|judgement| judgement.peer.first());
+    let names: Vec<&str> = leaf
+        .iter()
+        .flat_map(|leaf| &leaf.sans)
+        .filter_map(|san| {
+            san.strip_prefix("DNS:")
+                .or(san.strip_prefix("IP:"))
+                .or(san.strip_prefix("URI:"))
+        })
+        .collect();
+    if leaf.is_some() && names.is_empty() {
+        return "let the upstream use a certificate with a subject alternative name, without which no name in \
+                spec.verify.names can match, or set spec.verify.mode to `chain`"
+            .to_owned();
+    }
+    let exact: Vec<String> = names
+        .iter()
+        .filter(|name| !name.starts_with("*."))
+        .take(SUGGESTED)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let to = match exact.as_slice() {
+        [] => "a name that the certificate carries".to_owned(),
+        names => names.join(" or "),
+    };
+    let sendable = leaf.is_none_or(|leaf| leaf.sans.iter().any(|san| san.starts_with("DNS:")));
+    let or_sent = if sendable { " (or spec.sni)" } else { "" };
+    format!(
+        "if that is the upstream you mean, set spec.verify.names{or_sent} to {to}, or spec.verify.mode to \
+         `chain`"
+    )
+}
+
+fn of_verification(reason: Reason, settings: &TlsSettings) -> &'static str {
     let configured = settings.verify.roots.bundle.is_some();
     match reason {
-        Reason::UnknownIssuer if configured => {
-            "put the CA that issued it into the Secret of spec.ca_secret, or let the upstream send its \
-             intermediate certificates"
+        Reason::Expired if configured => {
+            "renew it, on the upstream or, for a CA, in the Secret of spec.ca_secret"
         }
-        Reason::UnknownIssuer => "set spec.ca_secret to a Secret with the CA that issued it",
-        Reason::Expired if configured => "renew it, on the upstream or, for a CA, in the Secret of spec.ca_secret",
         Reason::Expired => "renew the certificate on the upstream",
-        Reason::NotYetValid => "check the clock of this machine and that of the one that issued the certificate",
-        Reason::NameMismatch => {
-            "set spec.verify.names (or spec.sni) to a name that the certificate carries, or spec.verify.mode to \
-             `chain`"
+        Reason::NotYetValid => {
+            "check the clock of this machine and that of the one that issued the certificate"
         }
         Reason::Revoked => {
             "let the upstream use a certificate that was not revoked, from a CA that was not either"
@@ -148,8 +220,10 @@ fn of_verification(reason: Reason, settings: &TlsSettings) -> String {
             "let the upstream use certificates with RSA keys of 2048 bits or more, or ECDSA keys, signed with \
              SHA-256 or better"
         }
-        Reason::BadCertificate => "let the upstream use a valid X.509 certificate of version 3",
+        Reason::BadCertificate => {
+            "let the upstream send a valid X.509 certificate of version 3, and of others only the intermediates \
+             between it and its CA"
+        }
         _ => "",
     }
-    .to_owned()
 }

@@ -50,6 +50,8 @@ impl ServerCertVerifier for Verifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        note(|observed| observed.chain = chain.map(|der| der.clone().into_owned()).collect());
         // Modes that refuse nothing judge after the handshake, where somebody wants to know.
         if self.refuses() {
             let judgement = self.judge.judge(end_entity, intermediates, now);
@@ -100,16 +102,7 @@ impl ServerCertVerifier for Verifier {
 /// The peer did not prove that it holds the key of its certificate, or with a key that is too weak to
 /// prove anything (row V15).
 fn bad_signature(cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Flaw {
-    if parse(cert).is_ok_and(|certificate| is_weak(&certificate)) {
-        return Flaw {
-            reason: Reason::BadSignatureAlgorithm,
-            message: format!(
-                "{} has an RSA key of fewer than {MIN_RSA_BITS} bits, and its signatures are not accepted",
-                named(cert)
-            ),
-        };
-    }
-    Flaw {
+    weak_key(cert).unwrap_or_else(|| Flaw {
         reason: Reason::BadCertificate,
         message: format!(
             "the upstream did not prove that it holds the key of {}: its signature ({:?}) of the handshake does \
@@ -117,7 +110,19 @@ fn bad_signature(cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Flaw
             named(cert),
             dss.scheme
         ),
-    }
+    })
+}
+
+/// Why no mode accepts a peer with a key as weak as this.
+pub(crate) fn weak_key(cert: &CertificateDer<'_>) -> Option<Flaw> {
+    let weak = parse(cert).is_ok_and(|certificate| is_weak(&certificate));
+    weak.then(|| Flaw {
+        reason: Reason::BadSignatureAlgorithm,
+        message: format!(
+            "{} has an RSA key of fewer than {MIN_RSA_BITS} bits, and its signatures are not accepted",
+            named(cert)
+        ),
+    })
 }
 
 /// Whether the certificate, and not the signature, was the trouble.

@@ -19,6 +19,7 @@ use x509_parser::x509::X509Version;
 
 use crate::client::algorithms;
 use crate::describe::{alternative_names, describe, distinguished_name, parse, rfc3339, seconds, sha256};
+use crate::gap::Gap;
 use crate::key::{MIN_RSA_BITS, is_weak};
 use crate::material::{is_self_issued, named};
 use crate::pin::{pin_of, pin_of_content};
@@ -61,6 +62,8 @@ pub(crate) struct Judgement {
     name: Option<Flaw>,
     /// What no mode refuses and somebody must hear of.
     alarm: Option<Flaw>,
+    /// Where the chain leads to no root: who can close the gap.
+    pub(crate) gap: Option<Gap>,
     /// The chain in words, leaf first.
     pub(crate) peer: Vec<CertificateInfo>,
     /// First and last second for which this holds.
@@ -163,7 +166,12 @@ impl Judge {
             // Nobody but the leaf has proven to be part of the chain.
             Err(flaw) => (Some(flaw), None, pin_of(leaf).into_iter().collect()),
         };
+        let lost = |flaw: &Flaw| flaw.reason == Reason::UnknownIssuer;
         Judgement {
+            gap: chain
+                .as_ref()
+                .filter(|flaw| lost(flaw))
+                .and_then(|_| Gap::of(leaf, intermediates, &standards.trust)),
             chain,
             pin: check_pins(leaf, &keys, &standards.pins).err(),
             name: check_name(leaf, &standards.names).err(),
@@ -453,6 +461,14 @@ impl Context<'_> {
             E::UnsupportedCertVersion | E::BadDer if self.version_1() => Flaw::new(
                 Reason::BadCertificate,
                 format!("{leaf} is an X.509 certificate of version 1 and version 3 is needed"),
+            ),
+            // webpki's limits (row F14).
+            E::MaximumPathDepthExceeded
+            | E::MaximumPathBuildCallsExceeded
+            | E::MaximumSignatureChecksExceeded
+            | E::MaximumNameConstraintComparisonsExceeded => Flaw::new(
+                Reason::BadCertificate,
+                format!("the chain of {leaf} is too long or too tangled to be followed: {error}"),
             ),
             other => Flaw::new(Reason::BadCertificate, format!("{leaf} cannot be used: {other}")),
         }
