@@ -1,5 +1,7 @@
 //! Failures: rows F.
 
+mod chains;
+
 use std::time::Duration;
 
 use http::{Method, StatusCode};

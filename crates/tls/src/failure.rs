@@ -31,6 +31,10 @@ pub struct Seen {
 /// What an error of rustls means on a connection of which this was `seen`. `first_bytes` are the first
 /// that the peer sent, where they are known; they show in the message when they are not TLS.
 pub fn failure_of(error: &Error, seen: &Seen, settings: &TlsSettings, first_bytes: &[u8]) -> Failure {
+    use InvalidMessage::{CertificatePayloadTooLarge, HandshakePayloadTooLarge};
+    if let Error::InvalidMessage(CertificatePayloadTooLarge | HandshakePayloadTooLarge) = error {
+        return of_excess(seen, settings, first_bytes);
+    }
     let flaw = match error {
         Error::AlertReceived(alert) => of_alert(*alert, seen, settings),
         Error::InvalidCertificate(error) => of_certificate(error, seen),
@@ -46,6 +50,25 @@ pub fn failure_of(error: &Error, seen: &Seen, settings: &TlsSettings, first_byte
         other => protocol_broken(&other.to_string(), seen),
     };
     with_remedy(flaw, seen, settings, first_bytes)
+}
+
+/// What it means that the peer sent a longer message than is read, which is 64 KiB in rustls. In a handshake
+/// only certificates can be so long (row F14).
+pub(crate) fn of_excess(seen: &Seen, settings: &TlsSettings, first_bytes: &[u8]) -> Failure {
+    let flaw = if !seen.established && (seen.version.is_some() || is_server_hello(first_bytes)) {
+        flaw(
+            Reason::BadCertificate,
+            "the upstream sent a certificate chain of about 64 KiB or more, which is not read",
+        )
+    } else {
+        protocol_broken("a message of more than 64 KiB", seen)
+    };
+    with_remedy(flaw, seen, settings, first_bytes)
+}
+
+/// Whether the first record begins with a ServerHello of a length that there may be.
+fn is_server_hello(first_bytes: &[u8]) -> bool {
+    matches!(first_bytes, [22, 3, _, _, _, 2, 0, 0..=0x3f, ..])
 }
 
 /// What it means that a connection ended while its handshake went on.

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::client::suite_name;
 use crate::describe::{rfc3339, unix_seconds};
-use crate::failure::{of_closed, of_flaw, of_renegotiation};
+use crate::failure::{of_closed, of_excess, of_flaw, of_renegotiation};
 use crate::observe::observe;
 use crate::session::Sessions;
 use crate::verify::{Flaw, Judgement};
@@ -83,13 +83,20 @@ impl Handshake {
     /// Reads from the peer, as `connection().read_tls()` does, and remembers its first bytes for the
     /// case that they are not TLS. Errors are those of `from`.
     pub fn read_tls(&mut self, from: &mut dyn Read) -> io::Result<usize> {
-        if self.first_bytes.len() >= FIRST_BYTES {
-            return self.connection.read_tls(from);
+        let read = if self.first_bytes.len() >= FIRST_BYTES {
+            self.connection.read_tls(from)
+        } else {
+            self.connection.read_tls(&mut Remembering {
+                from,
+                first_bytes: &mut self.first_bytes,
+            })
+        };
+        // No socket speaks of this kind; it is rustls whose buffer is full of one message that has no end.
+        let is_full = matches!(&read, Err(error) if error.kind() == io::ErrorKind::InvalidData);
+        if is_full && self.is_handshaking() && self.failure.is_none() {
+            self.failure = Some(of_excess(&self.seen, self.tls.settings(), &self.first_bytes));
         }
-        self.connection.read_tls(&mut Remembering {
-            from,
-            first_bytes: &mut self.first_bytes,
-        })
+        read
     }
 
     /// Processes what was read. After a failure it returns the same one again.

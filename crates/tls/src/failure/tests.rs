@@ -601,3 +601,54 @@ fn alpn_is_what_was_negotiated() {
     let meeting = meet(&endpoint(settings), server());
     assert_eq!(meeting.client.into_connection().alpn, None);
 }
+
+/// What becomes of a handshake with a server whose chain is about this long.
+fn met_with_chain_of(
+    bytes: usize,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> Result<(), Failure> {
+    let ca = Authority::new("ca");
+    let names: Vec<String> = (0..bytes / 64).map(|n| format!("{n:0>23}.a.test")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut leaf = ca.leaf(&["a.test"]);
+    leaf.chain.extend((0..2).flat_map(|_| ca.leaf(&names).chain));
+    let mut client = endpoint(settings()).start()?;
+    let mut server =
+        rustls::ServerConnection::new(leaf.server_with(&provider(), &[version]).into()).expect("a server");
+    while client.is_handshaking() {
+        let (mut sent, mut answer) = (Vec::new(), Vec::new());
+        client.connection().write_tls(&mut sent).expect("memory");
+        server.read_tls(&mut sent.as_slice()).expect("memory");
+        server.process_new_packets().expect("a good client");
+        while server.wants_write() {
+            server.write_tls(&mut answer).expect("memory");
+        }
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            if let Err(error) = client.read_tls(&mut rest) {
+                return Err(client.closed(Closed::Io(error.kind()), &[]));
+            }
+            client.process()?;
+        }
+    }
+    Ok(())
+}
+
+/// One limit of rustls is about the message, another about the buffer that holds it.
+#[test]
+fn f14_a_chain_that_is_too_long_has_its_reason_at_any_length() {
+    for version in [&TLS12, &TLS13] {
+        assert_eq!(met_with_chain_of(60_000, version), Ok(()));
+        for bytes in (64_000..67_000).step_by(64) {
+            if let Err(failure) = met_with_chain_of(bytes, version) {
+                assert_says(
+                    &failure,
+                    Reason::BadCertificate,
+                    "of about 64 KiB or more",
+                    "intermediates",
+                );
+            }
+        }
+        assert!(met_with_chain_of(70_000, version).is_err());
+    }
+}
