@@ -7,6 +7,7 @@ mod failures;
 mod framing;
 mod handshakes;
 mod headers;
+mod hostile;
 mod records;
 mod reload;
 mod routing;
