@@ -17,7 +17,7 @@ use crate::cli::RunArgs;
 use crate::failure::Failure;
 
 const ADMIN_PORT: u16 = 8877;
-const DRAIN_SECONDS: u64 = 30;
+const DRAIN_SECONDS: u32 = 30;
 /// Variables that concern watching a cluster.
 const CLUSTER_ONLY: [&str; 4] = [
     "AMBASSADOR_LABEL_SELECTOR",
@@ -225,7 +225,7 @@ impl<'a> Environment<'a> {
             bind,
             access_log: self.access_log(args.access_log.as_deref()),
             expose_reasons: args.expose_reasons,
-            drain_time: Duration::from_secs(drain_seconds),
+            drain_time: Duration::from_secs(drain_seconds.into()),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod lease;
 mod opening;
+mod tasks;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -19,18 +20,17 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Reason, Resolve};
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::AbortHandle;
 
 use self::lease::{Http1Lease, Http2Lease};
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
 pub(crate) use self::opening::{Need, Tried, refused, speaks_http2};
+use self::tasks::Tasks;
 use super::dns::Dns;
 use super::gate::Gate;
 use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream};
 use super::stream::{FirstCause, UpstreamIo};
 use crate::body::RequestBody;
 use crate::counter::Codes;
-use crate::executor::LocalExecutor;
 
 /// An idle connection is closed after this, as Envoy does unless told otherwise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -43,7 +43,7 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STREAMS: usize = 1024;
 
 /// What hyper drives an HTTP/2 connection with.
-type Http2Connection = http2::Connection<TokioIo<UpstreamIo>, RequestBody, LocalExecutor>;
+type Http2Connection = http2::Connection<TokioIo<UpstreamIo>, RequestBody, Tasks>;
 
 /// What a pool needs from its worker.
 pub(crate) struct Addresses {
@@ -65,8 +65,8 @@ pub(crate) struct Pool {
     seen_version: Cell<u64>,
     next: Cell<usize>,
     /// Set when its upstream is no longer configured: what it still opens, for requests that began before,
-    /// is not kept and ends with the rest.
-    retired: Cell<bool>,
+    /// is not kept and is cut with the rest, which is then.
+    retired: Cell<Option<Instant>>,
 }
 
 /// One worker's connections to one endpoint.
@@ -83,8 +83,8 @@ pub(crate) struct EndpointPool {
     /// What ALPN gave last time.
     protocol: Cell<Option<Alpn>>,
     counts: Arc<ConnectionCounts>,
-    /// The tasks that drive its connections.
-    tasks: RefCell<Vec<AbortHandle>>,
+    /// What drives its connections.
+    tasks: Tasks,
     /// Set when the endpoint or the whole identity is gone: nothing is kept any more.
     retired: Cell<bool>,
     limits: Limits,
@@ -141,7 +141,7 @@ impl Pool {
             endpoints: RefCell::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
-            retired: Cell::new(false),
+            retired: Cell::new(None),
         }
     }
 
@@ -190,8 +190,8 @@ impl Pool {
             let known = old.iter().find(|endpoint| endpoint.live.address == *address);
             let new = || {
                 let endpoint = EndpointPool::new(self.live.endpoint(*address), self.limits.get());
-                if self.retired.get() {
-                    endpoint.retire();
+                if let Some(until) = self.retired.get() {
+                    endpoint.retire(until);
                 }
                 endpoint
             };
@@ -201,17 +201,23 @@ impl Pool {
             .iter()
             .filter(|endpoint| !addresses.contains(&endpoint.live.address))
         {
-            gone.retire();
+            gone.retire(self.grace_ends());
         }
         self.live.keep_endpoints(addresses);
     }
 
     /// Closes what waits and lets what works finish, for the grace at most; nothing is kept from now on.
     pub(crate) fn retire(&self) {
-        self.retired.set(true);
+        let until = self.grace_ends();
+        self.retired.set(Some(until));
         for endpoint in self.endpoints.borrow().iter() {
-            endpoint.retire();
+            endpoint.retire(until);
         }
+    }
+
+    /// When requests on connections that retire now must be over.
+    fn grace_ends(&self) -> Instant {
+        Instant::now() + self.limits.get().grace
     }
 
     /// Closes connections that waited too long or died while they waited.
@@ -234,7 +240,7 @@ impl EndpointPool {
             room: Notify::new(),
             protocol: Cell::new(None),
             counts,
-            tasks: RefCell::default(),
+            tasks: Tasks::default(),
             retired: Cell::new(false),
             limits,
         })
@@ -250,14 +256,7 @@ impl EndpointPool {
 
     /// Runs what drives a connection; it is cut when the endpoint has been retired for long enough.
     pub(crate) fn drive(&self, connection: impl Future<Output = ()> + 'static) {
-        if self.retired.get() {
-            // A request that began before still comes here.
-            tokio::task::spawn_local(tokio::time::timeout(self.limits.grace, connection));
-            return;
-        }
-        let mut tasks = self.tasks.borrow_mut();
-        tasks.retain(|task| !task.is_finished());
-        tasks.push(tokio::task::spawn_local(connection).abort_handle());
+        self.tasks.run(connection);
     }
 
     /// Speaks HTTP on a connection that is ready for it.
@@ -270,7 +269,7 @@ impl EndpointPool {
     ) -> Result<Lease, Failure> {
         let io = TokioIo::new(io);
         if http2 {
-            let mut builder = http2::Builder::new(LocalExecutor);
+            let mut builder = http2::Builder::new(self.tasks.clone());
             builder.timer(TokioTimer::new());
             builder
                 .keep_alive_interval(KEEP_ALIVE)
@@ -395,21 +394,15 @@ impl EndpointPool {
         }
     }
 
-    fn retire(&self) {
-        let grace = self.limits.grace;
+    /// Closes what waits; what works is cut at `until`.
+    fn retire(&self, until: Instant) {
         self.retired.set(true);
         for connection in self.shared.borrow_mut().drain(..) {
             self.unpool(&connection);
         }
         let idle = std::mem::take(&mut *self.idle.borrow_mut());
         self.counts.idle.subtract(idle.len() as u64);
-        let busy = std::mem::take(&mut *self.tasks.borrow_mut());
-        if busy.iter().any(|task| !task.is_finished()) {
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep(grace).await;
-                busy.iter().for_each(AbortHandle::abort);
-            });
-        }
+        self.tasks.end(until);
     }
 
     fn sweep(&self, now: Instant) {

@@ -55,7 +55,7 @@ fn a_worker_keeps_no_more_than_its_share() {
             assert_eq!(endpoint.idle.borrow().len(), kept);
             assert_eq!(live.connections(), (0, kept as u64));
         }
-        endpoint.retire();
+        endpoint.retire(Instant::now());
         assert_eq!(live.connections(), (0, 0));
     });
 }
