@@ -1,11 +1,14 @@
 //! One real connection to each endpoint, with the settings that traffic would have.
 
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Reason, Resolve, TlsVersion};
+use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Reason, Resolve, TlsVersion, Verdict};
+use nuncio_tls::Evidence;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::upstream::connector::Connected;
@@ -23,8 +26,11 @@ pub struct ProbeOptions {
     pub connect_timeout: Duration,
 }
 
+/// Endpoints that are probed at the same time.
+const AT_ONCE: usize = 16;
+
 /// What one endpoint did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct EndpointProbe {
     /// None where there was no address to try.
     pub address: Option<SocketAddr>,
@@ -32,36 +38,47 @@ pub struct EndpointProbe {
     pub report: Option<HandshakeReport>,
     /// Why the gateway could not use it.
     pub failure: Option<Failure>,
+    /// What each verification mode makes of the chain that was shown; empty where none was.
+    pub verdicts: Vec<Verdict>,
 }
 
-/// Connects once to each endpoint of `identity`, one after the other, by the same code as the gateway.
-/// Needs a runtime of tokio's that runs local tasks.
+/// Connects once to each endpoint of `identity`, several at a time, by the same code as the gateway. Needs a
+/// runtime of tokio's that runs local tasks.
 pub async fn probe(
     identity: &Arc<Identity>,
     endpoints: &EndpointTable,
     options: ProbeOptions,
 ) -> Vec<EndpointProbe> {
-    let live = LiveUpstream::new(Arc::clone(identity));
     let addresses = match addresses(identity, endpoints, options).await {
         Ok(addresses) => addresses,
         Err(failure) => {
             return vec![EndpointProbe {
-                address: None,
-                report: None,
                 failure: Some(failure),
+                ..EndpointProbe::default()
             }];
         }
     };
-    let mut probes = Vec::new();
-    for address in addresses {
-        let (report, failure) = probe_endpoint(&live, address, options.connect_timeout).await;
-        probes.push(EndpointProbe {
-            address: Some(address),
-            report,
-            failure,
-        });
+    let live = Arc::new(LiveUpstream::new(Arc::clone(identity)));
+    let mut probes: Vec<Option<EndpointProbe>> = vec![None; addresses.len()];
+    let mut waiting = addresses.into_iter().enumerate();
+    let mut under_way = JoinSet::new();
+    loop {
+        for (place, address) in waiting.by_ref().take(AT_ONCE - under_way.len()) {
+            let (live, limit) = (Arc::clone(&live), options.connect_timeout);
+            under_way.spawn_local(async move { (place, probe_endpoint(&live, address, limit).await) });
+        }
+        match under_way.join_next().await {
+            Some(Ok((place, probe))) => probes[place] = Some(probe),
+            Some(Err(error)) => {
+                // Nobody aborts these tasks, so it is a panic, which must not look like an endpoint less.
+                if let Ok(panic) = error.try_into_panic() {
+                    resume_unwind(panic);
+                }
+            }
+            None => break,
+        }
     }
-    probes
+    probes.into_iter().flatten().collect()
 }
 
 async fn addresses(
@@ -87,28 +104,43 @@ async fn addresses(
     Ok(addresses)
 }
 
-async fn probe_endpoint(
-    live: &LiveUpstream,
-    address: SocketAddr,
-    limit: Duration,
-) -> (Option<HandshakeReport>, Option<Failure>) {
+async fn probe_endpoint(live: &LiveUpstream, address: SocketAddr, limit: Duration) -> EndpointProbe {
     let endpoint = live.endpoint(address);
     let deadline = Instant::now() + limit;
-    let mut connected = match live.dial(&endpoint, Wanted::Configured, deadline, limit).await {
-        Ok(connected) => connected,
-        Err(error) => return (error.report, Some(error.failure)),
+    let dialled = live.dial(&endpoint, Wanted::Configured, deadline, limit).await;
+    let (report, failure, evidence) = match dialled {
+        Ok(connected) => outcome(live, connected).await,
+        Err(error) => (error.report, Some(error.failure), error.evidence),
     };
+    let verdicts = match (evidence, &live.identity.tls) {
+        (Some(evidence), Some(settings)) => evidence.verdicts(settings, SystemTime::now()),
+        _ => Vec::new(),
+    };
+    EndpointProbe {
+        address: Some(address),
+        report,
+        failure,
+        verdicts,
+    }
+}
+
+/// What became of a connection that stood.
+async fn outcome(
+    live: &LiveUpstream,
+    mut connected: Connected,
+) -> (Option<HandshakeReport>, Option<Failure>, Option<Evidence>) {
     let Some(report) = connected.report.take() else {
-        return (None, None);
+        return (None, None, None);
     };
     let failure = match speaks_http2(&live.identity, Wanted::Configured, connected.alpn) {
         Ok(_) => refusal(&mut connected, &report).await,
         Err(mismatch) => Some(mismatch),
     };
-    match failure {
-        Some(failure) => (Some(refused(report, &failure)), Some(failure)),
-        None => (Some(report), None),
-    }
+    let report = match &failure {
+        Some(failure) => refused(report, failure),
+        None => report,
+    };
+    (Some(report), failure, connected.io.evidence())
 }
 
 /// Under TLS 1.3 a peer judges our certificate when the handshake is over for us (row P16). It says

@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use nuncio_model::{Offer, Outcome, TlsSettings, TlsVersion, Verdict, Verify, VerifyMode};
+use nuncio_model::{Offer, Outcome, Roots, TlsSettings, TlsVersion, Verdict, Verify, VerifyMode};
 use rustls::ClientConnection;
 use rustls_pki_types::CertificateDer;
 
@@ -85,15 +85,20 @@ impl Evidence {
     }
 }
 
+/// What verdicts judge by: what is configured, else the system's roots, as compiling has it where a mode that
+/// refuses is set and no CA is.
+pub fn judging_roots(settings: &TlsSettings) -> Roots {
+    let mut roots = settings.verify.roots.clone();
+    roots.system |= roots.bundle.is_none();
+    roots
+}
+
 /// The same settings in another mode.
 fn under(settings: &TlsSettings, mode: VerifyMode) -> TlsSettings {
-    let mut roots = settings.verify.roots.clone();
-    // What compiling does where a mode that refuses is set and no CA is.
-    roots.system |= roots.bundle.is_none();
     TlsSettings {
         verify: Verify {
             mode,
-            roots,
+            roots: judging_roots(settings),
             ..settings.verify.clone()
         },
         ..settings.clone()

@@ -11,6 +11,7 @@
 //!
 //! There are no sockets here: whoever drives a [`Handshake`] moves its bytes.
 
+mod by_request;
 mod client;
 mod crl;
 mod describe;
@@ -37,10 +38,11 @@ mod signed;
 mod verifier;
 mod verify;
 
+pub use by_request::RequestName;
 pub use client::{ClientTls, EndpointTls, provider};
 pub use crl::{check_revocation_lists, crl_set};
 pub use describe::describe;
-pub use evidence::{Evidence, offer};
+pub use evidence::{Evidence, judging_roots, offer};
 pub use failure::{Seen, alpn_mismatch, failure_of};
 pub use handshake::{Closed, Established, Handshake, process_established};
 pub use key::check_private_key;

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use nuncio_model::{Alpn, Failure, HandshakeReport, Reason, TlsSettings};
-use nuncio_tls::{Closed, EndpointTls, Handshake};
+use nuncio_tls::{Closed, EndpointTls, Evidence, Handshake};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
@@ -35,6 +35,8 @@ pub(crate) struct ConnectError {
     pub(crate) failure: Failure,
     /// Present where TLS had begun.
     pub(crate) report: Option<HandshakeReport>,
+    /// What the peer showed of itself, where it came to that.
+    pub(crate) evidence: Option<Evidence>,
 }
 
 impl From<Failure> for ConnectError {
@@ -42,6 +44,7 @@ impl From<Failure> for ConnectError {
         Self {
             failure,
             report: None,
+            evidence: None,
         }
     }
 }
@@ -104,6 +107,7 @@ pub(super) async fn connect(
             Err(ConnectError {
                 failure,
                 report: Some(report),
+                evidence: attempt.handshake.into_evidence(),
             })
         }
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use nuncio_model::{Failure, Reason, TlsSettings};
-use nuncio_tls::{Seen, process_established};
+use nuncio_tls::{Evidence, Seen, process_established};
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -229,6 +229,16 @@ impl UpstreamIo {
         if let Self::Tls(io) = self {
             // Whatever came, or that nothing did, is for who asks for the cause.
             let _ = poll_fn(|cx| io.poll_records(cx)).await;
+        }
+    }
+}
+
+impl UpstreamIo {
+    /// What the peer showed of itself; none in cleartext.
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(io) => Evidence::of(&io.tls),
         }
     }
 }

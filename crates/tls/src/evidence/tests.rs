@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nuncio_model::{Reason, Roots};
+use nuncio_model::Reason;
 
 use super::*;
 use crate::fixture::*;

@@ -146,7 +146,7 @@ impl Pool {
         drop(pass);
         let connected = match connected {
             Ok(connected) => connected,
-            Err(ConnectError { failure, report }) => {
+            Err(ConnectError { failure, report, .. }) => {
                 let report = report.map(Arc::new);
                 self.record(&endpoint, report.as_ref());
                 return Err(endpoint.failed(failure, report));
