@@ -10,11 +10,12 @@ use tokio::time::interval;
 use tokio_rustls::TlsStream;
 
 use super::origination;
-use crate::support::certificates::Certificates;
+use super::s::service;
+use crate::support::certificates::{Certificates, Identity};
 use crate::support::client::{Client, raw, request};
 use crate::support::peer::{Tls, Upstream, read_head};
-use crate::support::program::{Gateway, mapping};
-use crate::support::refusal::Refusal;
+use crate::support::program::{Gateway, mapping, tls_context};
+use crate::support::refusal::{Refusal, assert_holds};
 use crate::support::tls_bytes::{alert, read_record, reset, swallow};
 
 /// Short enough not to be waited for long, and long enough for a busy host to send the first bytes.
@@ -32,11 +33,19 @@ async fn f1_silent_upstream_is_handshake_timeout() {
     let refusal = Refusal {
         reason: "handshake_timeout",
         message: &["accepted the connection and did not answer the TLS hello in time"],
-        remedy: &["connect_timeout_ms", "spec.ecdh_curves"],
+        remedy: &["connect_timeout_ms"],
     };
     refusal.assert_told(&gateway, "m", "/x").await;
     assert_took_the_connect_timeout(&gateway, "/x").await;
-    assert_eq!(upstream.connections().len(), 1, "a timeout is not tried again");
+    let entry = gateway.access_log("/x").await;
+    assert_holds(&entry["message"], &["nor did it answer a smaller one"]);
+    // The one and the other hello (decision 19), within the one connect timeout.
+    assert_eq!(upstream.connections().len(), 2, "a timeout is not tried again");
+
+    // That it is not about the hello's size is known by now.
+    gateway.get("/y").await.assert_refused("handshake_timeout");
+    assert_took_the_connect_timeout(&gateway, "/y").await;
+    assert_eq!(upstream.connections().len(), 3);
 }
 
 #[tokio::test]
@@ -81,7 +90,65 @@ async fn f3_reset_after_the_hello_is_told_and_not_tried_again() {
         remedy: &["check that TLS is spoken on this port", "spec.sni"],
     };
     refusal.assert_told(&gateway, "m", "/x").await;
-    assert_eq!(upstream.connections().len(), 1);
+    // The second is the smaller hello (decision 19), which is no second try of the request: it had none.
+    assert_eq!(upstream.connections().len(), 2);
+    gateway.get("/y").await.assert_refused("reset_during_handshake");
+    assert_eq!(upstream.connections().len(), 3, "its size made no difference");
+}
+
+/// A gateway whose Mapping `m` has this policy and two pods: one that answers, and one that resets every
+/// handshake.
+async fn half_resetting(policy: &str) -> (Upstream, Upstream, Gateway) {
+    let bad = Upstream::raw(async |mut stream| {
+        read_record(&mut stream).await;
+        reset(stream);
+    });
+    let bad = bad.await;
+    let good = Upstream::tls(&Identity::self_signed(&["a.test"], false)).await;
+    let policy = format!("retry_policy: {policy}");
+    // One handshake is one connection where the hello is small anyway (decision 19).
+    let manifests = tls_context("ctx", &["ecdh_curves: [X25519]"])
+        + &mapping("m", "/", "https://svc", &[&policy, "tls: ctx"])
+        + &service("svc", &[bad.address, good.address]);
+    (bad, good, Gateway::start(manifests).await)
+}
+
+#[tokio::test]
+async fn f3_a_policy_has_a_reset_handshake_tried_again_at_another_endpoint() {
+    for on in ["connect-failure", "5xx", "gateway-error"] {
+        let (bad, good, gateway) = half_resetting(&format!("{{retry_on: {on}}}")).await;
+        let mut attempts = 0;
+        for number in 0..8 {
+            // A body that nobody has touched goes along.
+            let (path, body) = (format!("/{number}"), format!("body {number}"));
+            let post = request(Method::POST, &gateway.authority(), &path, body.clone());
+            gateway.send(post).await.assert_ok();
+            assert_eq!(good.request().body, body);
+            let entry = gateway.access_log(&path).await;
+            assert_eq!(entry["endpoint"], good.address.to_string(), "{entry:#}");
+            attempts += entry["attempts"].as_u64().unwrap();
+        }
+        assert!(attempts > 8 && !bad.connections().is_empty(), "{on}: {attempts}");
+        // What was tried again is told all the same.
+        let failures = &gateway.upstream_of("m").await["failures"][0];
+        assert_eq!(failures["reason"], "reset_during_handshake", "{failures:#}");
+        assert_eq!(failures["count"], attempts - 8, "{failures:#}");
+    }
+}
+
+#[tokio::test]
+async fn f3_a_policy_of_something_else_has_no_handshake_tried_again() {
+    for on in ["retriable-4xx", "refused-stream"] {
+        let (_bad, _good, gateway) = half_resetting(&format!("{{retry_on: {on}, num_retries: 5}}")).await;
+        let mut refused = 0;
+        for number in 0..4 {
+            let path = format!("/{number}");
+            let answer = gateway.get(&path).await;
+            assert_eq!(gateway.access_log(&path).await["attempts"], 1);
+            refused += usize::from(answer.reason() == "reset_during_handshake");
+        }
+        assert!(refused > 0 && refused < 4, "{on}");
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::support::certificates::Certificates;
 use crate::support::client::{Client, Response};
 use crate::support::peer::Upstream;
-use crate::support::program::{Gateway, mapping};
+use crate::support::program::{Gateway, mapping, tls_context};
 use crate::support::waiting::eventually;
 
 /// Sets how many handshakes may be under way.
@@ -55,7 +55,9 @@ fn ask(gateway: &Gateway, path: &'static str, times: usize) -> JoinSet<Response>
 async fn no_more_than_the_limit_are_under_way() {
     let (upstream, close, highest) = silent().await;
     let service = format!("https://{}", upstream.address);
-    let manifests = most(3) + &mapping("m", "/", &service, &[]);
+    let manifests = most(3)
+        + &tls_context("ctx", &["ecdh_curves: [X25519]"])
+        + &mapping("m", "/", &service, &["tls: ctx"]);
     let plan = Gateway::with(manifests).args(&["--workers", "1"]);
     let gateway = plan.start().await;
     let asking = ask(&gateway, "/", 12);
@@ -79,10 +81,13 @@ async fn who_waits_longer_than_the_connect_timeout_overflows() {
         "patient",
         "/patient/",
         &service,
-        &["connect_timeout_ms: 60000", "timeout_ms: 0"],
+        &["connect_timeout_ms: 60000", "timeout_ms: 0", "tls: ctx"],
     );
-    let hasty = mapping("hasty", "/hasty/", &service, &["connect_timeout_ms: 200"]);
-    let plan = Gateway::with(most(1) + &patient + &hasty).args(&["--workers", "1"]);
+    let lines = ["connect_timeout_ms: 200", "tls: ctx"];
+    let hasty = mapping("hasty", "/hasty/", &service, &lines);
+    // A hello that is small anyway: no second one goes beside it (decision 19).
+    let context = tls_context("ctx", &["ecdh_curves: [X25519]"]);
+    let plan = Gateway::with(most(1) + &context + &patient + &hasty).args(&["--workers", "1"]);
     let gateway = plan.start().await;
     let asking = ask(&gateway, "/patient/", 1);
     eventually("one is under way", async || {

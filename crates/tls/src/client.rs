@@ -4,10 +4,10 @@
 //! verifier and resolver by all endpoints of an upstream, tickets by all workers of an endpoint.
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use nuncio_model::{
-    AlgorithmName, ClientIdentity, Digest, Failure, Pin, TlsSettings, TlsVersion, Verify, VerifyMode,
+    AlgorithmName, ClientIdentity, Digest, Failure, Pin, Reason, TlsSettings, TlsVersion, Verify, VerifyMode,
 };
 use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::{self, ALL_CIPHER_SUITES, kx_group};
@@ -27,7 +27,7 @@ use crate::key::signing_key;
 use crate::names::{TLS12_SUITES, TLS13_SUITES};
 use crate::revocation::Revocation;
 use crate::roots::Trust;
-use crate::session::Sessions;
+use crate::session::{Sessions, WithoutHint};
 use crate::verifier::{Shown, Verifier};
 use crate::verify::{Judge, Standards};
 use crate::{Handshake, MaterialError};
@@ -57,6 +57,11 @@ pub(crate) fn algorithms() -> WebPkiSupportedAlgorithms {
 
 /// Offered where `ecdh_curves` does not say otherwise (decision 19).
 const DEFAULT_GROUPS: [AlgorithmName; 4] = ["X25519MLKEM768", "X25519", "secp256r1", "secp384r1"];
+
+/// Whether a group's share makes a hello too large for one packet.
+pub(crate) fn is_post_quantum(group: &str) -> bool {
+    group.contains("MLKEM")
+}
 
 fn kx_group_named(name: &str) -> Option<&'static dyn SupportedKxGroup> {
     Some(match name {
@@ -123,6 +128,7 @@ pub struct ClientTls {
     config: ClientConfig,
     server_name: ServerName<'static>,
     pub(crate) verifier: Arc<Verifier>,
+    shown: Arc<Shown>,
     clock: Arc<dyn TimeProvider>,
 }
 
@@ -142,33 +148,19 @@ impl ClientTls {
         settings: &Arc<TlsSettings>,
         clock: Arc<dyn TimeProvider>,
     ) -> Result<Arc<Self>, MaterialError> {
-        let versions = protocol_versions(settings.min_version, settings.max_version)?;
         let verifier = Arc::new(verifier(settings)?);
         let key = settings
             .client
             .as_ref()
             .map(|identity| certified_key(identity))
             .transpose()?;
-        let mut config = ClientConfig::builder_with_details(provider_for(settings)?, Arc::clone(&clock))
-            .with_protocol_versions(versions)
-            .map_err(|error| MaterialError {
-                reason: "bad_settings",
-                message: format!("TLS cannot be set up: {error}"),
-            })?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
-            .with_client_cert_resolver(Arc::new(Shown { key }));
-        config.alpn_protocols = settings.alpn.iter().map(|alpn| alpn.as_str().into()).collect();
-        config.enable_sni = settings.sni.is_some();
-        config.resumption = Resumption::disabled();
-        if let Some(log) = key_log() {
-            config.key_log = log;
-        }
+        let shown = Arc::new(Shown { key });
         Ok(Arc::new(Self {
             settings: Arc::clone(settings),
-            config,
+            config: config(settings, Groups::All, &verifier, &shown, &clock)?,
             server_name: server_name(settings)?,
             verifier,
+            shown,
             clock,
         }))
     }
@@ -186,8 +178,28 @@ impl ClientTls {
         EndpointTls {
             tls: Arc::clone(self),
             config: Arc::new(config),
+            small: OnceLock::new(),
             sessions,
         }
+    }
+
+    /// The same without post-quantum groups. rustls resumes only with the same verifier and resolver, so
+    /// tickets of either serve both.
+    fn small(&self, sessions: &Arc<Sessions>) -> Result<Arc<ClientConfig>, Failure> {
+        let config = config(
+            &self.settings,
+            Groups::Classical,
+            &self.verifier,
+            &self.shown,
+            &self.clock,
+        );
+        let mut config = config.map_err(|error| Failure {
+            reason: Reason::TlsConfigUnresolved,
+            message: error.message,
+            remedy: String::new(),
+        })?;
+        config.resumption = Resumption::store(Arc::new(WithoutHint(Arc::clone(sessions))));
+        Ok(Arc::new(config))
     }
 
     /// What it was made from.
@@ -204,11 +216,47 @@ impl fmt::Debug for ClientTls {
     }
 }
 
+/// Which of the groups are offered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Groups {
+    All,
+    /// Those whose share fits into a small hello.
+    Classical,
+}
+
+fn config(
+    settings: &TlsSettings,
+    groups: Groups,
+    verifier: &Arc<Verifier>,
+    shown: &Arc<Shown>,
+    clock: &Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, MaterialError> {
+    let versions = protocol_versions(settings.min_version, settings.max_version)?;
+    let provider = provider_for(settings, groups)?;
+    let mut config = ClientConfig::builder_with_details(provider, Arc::clone(clock))
+        .with_protocol_versions(versions)
+        .map_err(|error| MaterialError {
+            reason: "bad_settings",
+            message: format!("TLS cannot be set up: {error}"),
+        })?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::clone(verifier) as _)
+        .with_client_cert_resolver(Arc::clone(shown) as _);
+    config.alpn_protocols = settings.alpn.iter().map(|alpn| alpn.as_str().into()).collect();
+    config.enable_sni = settings.sni.is_some();
+    config.resumption = Resumption::disabled();
+    if let Some(log) = key_log() {
+        config.key_log = log;
+    }
+    Ok(config)
+}
+
 /// Suites and groups as configured; the shared provider where nothing is.
-fn provider_for(settings: &TlsSettings) -> Result<Arc<CryptoProvider>, MaterialError> {
+fn provider_for(settings: &TlsSettings, wanted: Groups) -> Result<Arc<CryptoProvider>, MaterialError> {
     let (min, max) = (settings.min_version, settings.max_version);
     let both = min == TlsVersion::V1_2 && max == TlsVersion::V1_3;
-    if settings.cipher_suites.is_empty() && settings.groups.is_empty() && both {
+    let all = settings.groups.is_empty() && wanted == Groups::All;
+    if settings.cipher_suites.is_empty() && all && both {
         return Ok(provider());
     }
     let cipher_suites = suites(&settings.cipher_suites, min, max);
@@ -223,7 +271,11 @@ fn provider_for(settings: &TlsSettings) -> Result<Arc<CryptoProvider>, MaterialE
     } else {
         &settings.groups
     };
-    let kx_groups: Vec<_> = groups.iter().filter_map(|name| kx_group_named(name)).collect();
+    let kx_groups: Vec<_> = groups
+        .iter()
+        .filter(|name| wanted == Groups::All || !is_post_quantum(name))
+        .filter_map(|name| kx_group_named(name))
+        .collect();
     if kx_groups.is_empty() {
         return Err(MaterialError::new(
             "no_group",
@@ -316,24 +368,52 @@ fn key_log() -> Option<Arc<dyn KeyLog>> {
 pub struct EndpointTls {
     tls: Arc<ClientTls>,
     config: Arc<ClientConfig>,
+    /// Made for the first peer that needs it.
+    small: OnceLock<Arc<ClientConfig>>,
     sessions: Arc<Sessions>,
 }
 
 impl EndpointTls {
     /// Starts a handshake: its first message waits to be written.
     pub fn start(&self) -> Result<Handshake, Failure> {
+        self.start_with(&self.config)
+    }
+
+    /// Starts a handshake whose hello offers no post-quantum group, for a peer that does not answer one that
+    /// does (decision 19).
+    pub fn start_small(&self) -> Result<Handshake, Failure> {
+        if self.small.get().is_none() {
+            // Another thread may be first, with the same.
+            let _ = self.small.set(self.tls.small(&self.sessions)?);
+        }
+        self.start_with(self.small.get().unwrap_or(&self.config))
+    }
+
+    /// Whether the next hello is larger than one packet although nobody asked for it: `ecdh_curves` is not
+    /// set, and the peer has not chosen a small group before.
+    pub fn hello_is_large(&self) -> bool {
+        let settings = self.tls.settings();
+        let unasked = settings.groups.is_empty() && settings.max_version == TlsVersion::V1_3;
+        unasked
+            && self
+                .sessions
+                .group()
+                .is_none_or(|group| is_post_quantum(&format!("{group:?}")))
+    }
+
+    fn start_with(&self, config: &Arc<ClientConfig>) -> Result<Handshake, Failure> {
         if self.tls.verifier.refuses() {
             self.sessions.expire(seconds(self.tls.now()));
         }
-        match ClientConnection::new(Arc::clone(&self.config), self.tls.server_name.clone()) {
-            Ok(connection) => Ok(Handshake::new(connection, &self.tls, &self.sessions)),
+        let resumes = self.sessions.has_ticket();
+        match ClientConnection::new(Arc::clone(config), self.tls.server_name.clone()) {
+            Ok(connection) => Ok(Handshake::new(connection, &self.tls, &self.sessions, resumes)),
             Err(error) => Err(unusable(&error)),
         }
     }
 
     /// Forgets session tickets, so that the next handshake is a full one.
-    #[cfg(test)]
-    fn forget_sessions(&self) {
+    pub fn forget_sessions(&self) {
         self.sessions.forget();
     }
 }

@@ -275,6 +275,7 @@ fn named_params(name: &str, names: &[&str]) -> CertificateParams {
 pub(crate) fn settings() -> TlsSettings {
     TlsSettings {
         sni: Some("a.test".into()),
+        auto_sni: nuncio_model::AutoSni::Off,
         verify: Verify {
             mode: VerifyMode::None,
             names: [dns("a.test")].into(),
@@ -344,7 +345,11 @@ pub(crate) fn meet(endpoint: &EndpointTls, server: ServerConfig) -> Meeting {
 
 /// As [`meet`], with a server that keeps its sessions.
 pub(crate) fn meet_shared(endpoint: &EndpointTls, server: &Arc<ServerConfig>) -> Meeting {
-    let client = endpoint.start().expect("a hello");
+    meet_with(endpoint.start().expect("a hello"), server)
+}
+
+/// As [`meet_shared`], for a handshake that was started already.
+pub(crate) fn meet_with(client: Handshake, server: &Arc<ServerConfig>) -> Meeting {
     let server = ServerConnection::new(Arc::clone(server)).expect("a server");
     let mut meeting = Meeting {
         client,

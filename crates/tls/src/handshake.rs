@@ -43,6 +43,8 @@ pub struct Handshake {
     connection: ClientConnection,
     tls: Arc<ClientTls>,
     sessions: Arc<Sessions>,
+    /// It tries to resume a session.
+    resumes: bool,
     seen: Seen,
     first_bytes: Vec<u8>,
     /// The peer's certificates as they were sent, leaf first.
@@ -63,11 +65,17 @@ pub struct Established {
 }
 
 impl Handshake {
-    pub(crate) fn new(connection: ClientConnection, tls: &Arc<ClientTls>, sessions: &Arc<Sessions>) -> Self {
+    pub(crate) fn new(
+        connection: ClientConnection,
+        tls: &Arc<ClientTls>,
+        sessions: &Arc<Sessions>,
+        resumes: bool,
+    ) -> Self {
         Self {
             connection,
             tls: Arc::clone(tls),
             sessions: Arc::clone(sessions),
+            resumes,
             seen: Seen::default(),
             first_bytes: Vec::new(),
             chain: Vec::new(),
@@ -154,6 +162,16 @@ impl Handshake {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the peer has said anything; true too of what is no TLS.
+    pub fn is_answered(&self) -> bool {
+        !self.first_bytes.is_empty()
+    }
+
+    /// Whether it tried to resume a session. Then a failure may be about the session alone.
+    pub fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// Whether it is not over yet.

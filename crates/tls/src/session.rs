@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
@@ -35,6 +35,17 @@ struct Kept {
 impl Sessions {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The group that the peer chose last.
+    pub(crate) fn group(&self) -> Option<NamedGroup> {
+        self.kept().group
+    }
+
+    /// Whether the next handshake tries to resume a session.
+    pub(crate) fn has_ticket(&self) -> bool {
+        let kept = self.kept();
+        kept.tls12.is_some() || !kept.tls13.is_empty()
     }
 
     /// Forgets tickets; the group that the peer chose is kept, it is no secret.
@@ -94,6 +105,39 @@ impl ClientSessionStore for Sessions {
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         self.kept().tls13.pop_back()
+    }
+}
+
+/// The same sessions for hellos that are kept small: which group such a hello leads to says nothing of what
+/// the peer would choose of all.
+#[derive(Debug)]
+pub(crate) struct WithoutHint(pub(crate) Arc<Sessions>);
+
+impl ClientSessionStore for WithoutHint {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
+    }
+
+    fn set_tls12_session(&self, name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.0.set_tls12_session(name, value);
+    }
+
+    fn tls12_session(&self, name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.0.tls12_session(name)
+    }
+
+    fn remove_tls12_session(&self, name: &ServerName<'static>) {
+        self.0.remove_tls12_session(name);
+    }
+
+    fn insert_tls13_ticket(&self, name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.0.insert_tls13_ticket(name, value);
+    }
+
+    fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.0.take_tls13_ticket(name)
     }
 }
 

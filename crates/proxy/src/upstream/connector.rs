@@ -5,19 +5,19 @@
     reason = "everybody else asks LiveUpstream::dial, which asks this"
 )]
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use nuncio_model::{Alpn, Failure, HandshakeReport, Reason, TlsSettings};
-use nuncio_tls::{Closed, EndpointTls, Evidence, Handshake};
+use nuncio_tls::{EndpointTls, Evidence};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
-use super::stream::{FirstCause, LastBytes, PlainIo, Socket, TlsIo, UpstreamIo};
+use super::attempt::{Call, Handshaken};
+use super::hello::Hellos;
+use super::stream::{FirstCause, PlainIo, TlsIo, UpstreamIo};
 
 /// A connection that is ready for HTTP.
 pub(crate) struct Connected {
@@ -53,6 +53,7 @@ impl From<Failure> for ConnectError {
 pub(super) struct TlsTarget<'a> {
     pub(super) endpoint: &'a EndpointTls,
     pub(super) settings: &'a Arc<TlsSettings>,
+    pub(super) hellos: &'a Mutex<Hellos>,
 }
 
 /// Connects to `address` until `deadline`. `limit` is the time that was given in all, for messages.
@@ -73,18 +74,24 @@ pub(super) async fn connect(
         });
     };
     let started = Instant::now();
-    let mut attempt = Attempt {
-        tcp,
-        handshake: tls.endpoint.start()?,
+    let call = Call {
+        address,
+        tls: &tls,
+        deadline,
+        limit,
     };
-    let result = match timeout_at(deadline.into(), poll_fn(|cx| attempt.poll(cx))).await {
-        Ok(result) => result,
-        Err(_) => Err(attempt.handshake.closed(Closed::Timeout, &[])),
-    };
+    let Handshaken {
+        attempt,
+        result,
+        without_post_quantum,
+    } = call.handshake(tcp).await?;
     let now = SystemTime::now();
     match result {
         Ok(()) => {
-            let report = attempt.handshake.report_ok(started.elapsed(), now);
+            let mut report = attempt.handshake.report_ok(started.elapsed(), now);
+            if without_post_quantum {
+                tell_of_the_small_hello(&mut report);
+            }
             let established = attempt.handshake.into_connection();
             let cause = FirstCause::default();
             let io = TlsIo {
@@ -113,7 +120,25 @@ pub(super) async fn connect(
     }
 }
 
-async fn connect_tcp(address: SocketAddr, deadline: Instant, limit: Duration) -> Result<TcpStream, Failure> {
+/// Decision 19: what was agreed on is not what would have been.
+fn tell_of_the_small_hello(report: &mut HandshakeReport) {
+    let rest = report.message.strip_prefix("connected").unwrap_or_default();
+    report.message = format!(
+        "connected without post-quantum key exchange, since the upstream does not answer the larger hello \
+         that offers it{rest}"
+    );
+    if report.remedy.is_empty() {
+        "let whatever stands before the upstream pass a TLS hello of more than one packet; to send no such hello, \
+         set spec.ecdh_curves to [X25519, P-256]"
+            .clone_into(&mut report.remedy);
+    }
+}
+
+pub(super) async fn connect_tcp(
+    address: SocketAddr,
+    deadline: Instant,
+    limit: Duration,
+) -> Result<TcpStream, Failure> {
     let error = match timeout_at(deadline.into(), TcpStream::connect(address)).await {
         Ok(Ok(tcp)) => {
             // Without it small writes wait for the peer's acknowledgement; a socket that cannot set
@@ -149,86 +174,5 @@ fn tcp_failure(address: SocketAddr, error: &io::Error, limit: Duration) -> Failu
             message: format!("{address} cannot be reached: {error}"),
             remedy: "check the address and the routes of this host".to_owned(),
         },
-    }
-}
-
-/// A TLS handshake over a socket.
-struct Attempt {
-    tcp: TcpStream,
-    handshake: Handshake,
-}
-
-impl Attempt {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        loop {
-            ready!(self.poll_write(cx))?;
-            if !self.handshake.is_handshaking() {
-                return Poll::Ready(Ok(()));
-            }
-            ready!(self.poll_read(cx))?;
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        while self.handshake.connection().wants_write() {
-            match self.handshake.connection().write_tls(&mut Socket {
-                tcp: &mut self.tcp,
-                cx,
-            }) {
-                Ok(0) => return Poll::Ready(Err(self.handshake.closed(Closed::Eof, &[]))),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(self.last_words(&error))),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        match self.handshake.read_tls(&mut Socket {
-            tcp: &mut self.tcp,
-            cx,
-        }) {
-            Ok(0) => Poll::Ready(Err(self.handshake.closed(Closed::Eof, &[]))),
-            Ok(_) => Poll::Ready(self.process(cx)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            Err(error) => Poll::Ready(Err(self.handshake.closed(closed_by(&error), &[]))),
-        }
-    }
-
-    fn process(&mut self, cx: &mut Context<'_>) -> Result<(), Failure> {
-        let result = self.handshake.process().map(|_| ());
-        if result.is_err() {
-            // The peer is told why, as far as the socket takes it at once.
-            let _ = self.handshake.connection().write_tls(&mut Socket {
-                tcp: &mut self.tcp,
-                cx,
-            });
-        }
-        result
-    }
-
-    /// A write failed: an alert that came before the reset is the cause, not the reset.
-    fn last_words(&mut self, error: &io::Error) -> Failure {
-        for _ in 0..16 {
-            match self.handshake.read_tls(&mut LastBytes(&self.tcp)) {
-                Ok(1..) => {}
-                _ => break,
-            }
-            if let Err(failure) = self.handshake.process() {
-                return failure;
-            }
-        }
-        self.handshake.closed(closed_by(error), &[])
-    }
-}
-
-fn closed_by(error: &io::Error) -> Closed {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-            Closed::Reset
-        }
-        io::ErrorKind::UnexpectedEof => Closed::Eof,
-        kind => Closed::Io(kind),
     }
 }

@@ -22,7 +22,11 @@ impl LiveUpstream {
         limit: Duration,
     ) -> Result<Connected, ConnectError> {
         let tls = self.endpoint_tls(endpoint, wanted)?;
-        let target = tls.map(|(endpoint, settings)| TlsTarget { endpoint, settings });
+        let target = tls.map(|(tls, settings)| TlsTarget {
+            endpoint: tls,
+            settings,
+            hellos: &endpoint.hellos,
+        });
         connect(endpoint.address, target, deadline, limit).await
     }
 }

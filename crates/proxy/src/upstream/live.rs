@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use nuncio_model::{
-    Alpn, EndpointStatus, Failure, HandshakeReport, Identity, Outcome, Reason, TlsSettings, UpstreamStatus,
-    VerifyMode,
+    Alpn, EndpointStatus, Failure, HandshakeReport, Identity, Outcome, Reason, TlsSettings, Upstream,
+    UpstreamStatus, VerifyMode,
 };
 use nuncio_tls::{ClientTls, EndpointTls};
 
+use super::hello::Hellos;
+use super::memory::Memory;
+use super::trial::Remembered;
 use crate::counter::{BUCKETS_US, Counter};
 
 /// Most connections that are open to one upstream at a time, all workers together.
@@ -31,8 +34,12 @@ pub(crate) struct LiveUpstream {
     tls: OnceLock<Result<Tls, Failure>>,
     endpoints: Mutex<BTreeMap<SocketAddr, Arc<LiveEndpoint>>>,
     connections: AtomicUsize,
-    pub(crate) counts: Mutex<Counts>,
+    pub(crate) counts: SharedCounts,
 }
+
+/// Counts of whatever bears one name in metrics: an upstream keeps them when a certificate of its is rotated, and
+/// with it its identity.
+pub(crate) type SharedCounts = Arc<Mutex<Counts>>;
 
 /// TLS of an upstream, and the same for requests that only HTTP/1.1 can carry.
 struct Tls {
@@ -49,9 +56,9 @@ pub(crate) struct Counts {
     /// Handshakes in which the peer asked for another hello.
     pub(crate) hello_retries: u64,
     pub(crate) handshakes: HashMap<HandshakeKey, u64>,
+    /// Handshakes that were not begun, since it was remembered how they would end.
+    pub(crate) avoided: BTreeMap<Reason, u64>,
     pub(crate) handshake_seconds: ([u64; BUCKETS_US.len() + 1], f64),
-    /// Earliest end of a certificate that the peer showed, seconds since 1970.
-    pub(crate) peer_not_after: Option<i64>,
 }
 
 /// Labels of `nuncio_upstream_handshakes_total`.
@@ -67,6 +74,10 @@ pub(crate) struct LiveEndpoint {
     pub(crate) address: SocketAddr,
     tls: OnceLock<EndpointTls>,
     http1: OnceLock<EndpointTls>,
+    /// Which hello it is sent.
+    pub(super) hellos: Mutex<Hellos>,
+    /// Handshakes that fail for a reason that repeats, by [`Wanted`]: what ALPN is offered may be why.
+    pub(super) remembered: [Mutex<Memory<Remembered>>; 2],
     last_handshake: ArcSwapOption<HandshakeReport>,
     shards: Mutex<Vec<Arc<ConnectionCounts>>>,
 }
@@ -89,12 +100,16 @@ pub(crate) enum Wanted {
 
 impl LiveUpstream {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
+        Self::counting(identity, SharedCounts::default())
+    }
+
+    fn counting(identity: Arc<Identity>, counts: SharedCounts) -> Self {
         Self {
             identity,
             tls: OnceLock::new(),
             endpoints: Mutex::default(),
             connections: AtomicUsize::new(0),
-            counts: Mutex::default(),
+            counts,
         }
     }
 
@@ -153,6 +168,10 @@ impl LiveUpstream {
         *lock(&self.counts).failures.entry(reason).or_default() += 1;
     }
 
+    pub(crate) fn count_avoided(&self, reason: Reason) {
+        *lock(&self.counts).avoided.entry(reason).or_default() += 1;
+    }
+
     /// Remembers the outcome of a handshake with `endpoint`.
     pub(crate) fn record_handshake(&self, endpoint: &LiveEndpoint, report: &Arc<HandshakeReport>) {
         let key = HandshakeKey {
@@ -175,14 +194,6 @@ impl LiveUpstream {
             {
                 *counts.would_fail.entry(reason).or_default() += 1;
             }
-            if let Some(end) = report
-                .peer
-                .iter()
-                .map(|certificate| certificate.not_after_seconds)
-                .min()
-            {
-                counts.peer_not_after = Some(end);
-            }
         }
         endpoint.last_handshake.store(Some(Arc::clone(report)));
     }
@@ -199,6 +210,16 @@ impl LiveUpstream {
             .collect();
         failures.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         UpstreamStatus { endpoints, failures }
+    }
+
+    /// When the first of the certificates that its endpoints showed last expires, seconds since 1970.
+    pub(crate) fn peer_not_after(&self) -> Option<i64> {
+        let first = |endpoint: &Arc<LiveEndpoint>| {
+            let handshake = endpoint.last_handshake.load();
+            let peer = handshake.as_ref().map_or(&[][..], |report| &report.peer);
+            peer.iter().map(|info| info.not_after_seconds).min()
+        };
+        lock(&self.endpoints).values().filter_map(first).min()
     }
 
     /// Connections that carry a request and that wait for one.
@@ -241,6 +262,8 @@ impl LiveEndpoint {
             address,
             tls: OnceLock::new(),
             http1: OnceLock::new(),
+            hellos: Mutex::default(),
+            remembered: Default::default(),
             last_handshake: ArcSwapOption::empty(),
             shards: Mutex::default(),
         }
@@ -291,16 +314,34 @@ impl Drop for ConnectionPermit {
 #[derive(Default)]
 pub(crate) struct Registry {
     upstreams: Mutex<HashMap<Arc<Identity>, Arc<LiveUpstream>>>,
+    /// By the name of the upstream.
+    counts: Mutex<HashMap<Arc<str>, SharedCounts>>,
 }
 
 impl Registry {
-    /// The live upstream of `identity`, made when it is new.
-    pub(crate) fn upstream(&self, identity: &Arc<Identity>) -> Arc<LiveUpstream> {
+    /// The live upstream of an identity, made when it is new; it goes on counting where the one before of this
+    /// name left off.
+    pub(crate) fn upstream(&self, upstream: &Upstream) -> Arc<LiveUpstream> {
+        let Upstream { identity, name, .. } = upstream;
         let mut upstreams = lock(&self.upstreams);
-        let upstream = upstreams
-            .entry(Arc::clone(identity))
-            .or_insert_with(|| Arc::new(LiveUpstream::new(Arc::clone(identity))));
-        Arc::clone(upstream)
+        let live = upstreams.entry(Arc::clone(identity)).or_insert_with(|| {
+            let counts = Arc::clone(lock(&self.counts).entry(Arc::clone(name)).or_default());
+            Arc::new(LiveUpstream::counting(Arc::clone(identity), counts))
+        });
+        Arc::clone(live)
+    }
+
+    /// What was counted under the name of an upstream, if anything was.
+    pub(crate) fn counts(&self, upstream: &Upstream) -> Option<SharedCounts> {
+        match self.get(&upstream.identity) {
+            Some(live) => Some(Arc::clone(&live.counts)),
+            None => lock(&self.counts).get(&upstream.name).cloned(),
+        }
+    }
+
+    /// Forgets what was counted under names that are not `current`, unless somebody still counts.
+    pub(crate) fn keep_counts(&self, is_current: impl Fn(&str) -> bool) {
+        lock(&self.counts).retain(|name, counts| is_current(name) || Arc::strong_count(counts) > 1);
     }
 
     /// The live upstream of `identity`, if anybody has used it.

@@ -251,6 +251,7 @@ impl EndpointPool {
             failure,
             endpoint: Some(self.live.address),
             tls,
+            remembered: false,
         }
     }
 

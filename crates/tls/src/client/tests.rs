@@ -1,4 +1,4 @@
-use nuncio_model::Reason;
+use nuncio_model::{Outcome, Reason};
 use rustls::version::{TLS12 as ONLY_12, TLS13 as ONLY_13};
 
 use super::*;
@@ -186,6 +186,60 @@ fn p13_a_peer_with_another_group_is_met_by_retry_and_then_by_memory() {
         Some(rustls::HandshakeKind::FullWithHelloRetryRequest)
     );
     assert_eq!(kind(&endpoint), Some(rustls::HandshakeKind::Full));
+}
+
+/// Decision 19.
+#[test]
+fn p14_a_small_hello_fits_into_one_packet() {
+    const PACKET: usize = 1400;
+    let size = |handshake: Result<Handshake, Failure>| {
+        let mut bytes = Vec::new();
+        let mut handshake = handshake.expect("a hello");
+        handshake.connection().write_tls(&mut bytes).expect("memory");
+        bytes.len()
+    };
+    let unasked = endpoint(settings());
+    assert!(unasked.hello_is_large());
+    assert!(size(unasked.start()) > PACKET);
+    assert!(size(unasked.start_small()) < PACKET);
+
+    let mut asked = settings();
+    asked.groups = ["X25519MLKEM768", "X25519"].into();
+    let mut older = settings();
+    older.max_version = TlsVersion::V1_2;
+    for settings in [asked, older] {
+        assert!(!endpoint(settings).hello_is_large(), "its size is as configured");
+    }
+}
+
+#[test]
+fn p14_what_a_small_hello_led_to_is_no_choice_of_the_peer() {
+    let server = Arc::new(Authority::new("ca").leaf(&["a.test"]).server());
+    let endpoint = endpoint(settings());
+    let small = |endpoint: &EndpointTls| meet_with(endpoint.start_small().expect("a hello"), &server);
+    let report = small(&endpoint).report();
+    assert_eq!(
+        (report.outcome, report.group.as_deref()),
+        (Outcome::Ok, Some("X25519"))
+    );
+    assert!(small(&endpoint).report().resumed);
+    assert!(endpoint.hello_is_large());
+    // Tickets serve both.
+    let report = meet_shared(&endpoint, &server).report();
+    assert_eq!(
+        (report.resumed, report.group.as_deref()),
+        (true, Some("X25519MLKEM768"))
+    );
+
+    // A peer that chose a small group of all that were offered is known to take one.
+    let mut classical = (*provider()).clone();
+    classical
+        .kx_groups
+        .retain(|group| group.name() == rustls::NamedGroup::X25519);
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    let chosen = meet(&endpoint, leaf.server_with(&Arc::new(classical), &[&ONLY_13]));
+    assert_eq!(chosen.outcome, Ok(()));
+    assert!(!endpoint.hello_is_large());
 }
 
 fn resumes(endpoint: &EndpointTls, server: &Arc<rustls::ServerConfig>) -> bool {

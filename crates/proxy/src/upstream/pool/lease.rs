@@ -37,12 +37,15 @@ pub(crate) struct Http2Lease {
 }
 
 /// Why there is no connection.
+#[derive(Clone)]
 pub(crate) struct LeaseError {
     pub(crate) failure: Failure,
     /// The address that was tried.
     pub(crate) endpoint: Option<SocketAddr>,
     /// How far TLS came with it.
     pub(crate) tls: Option<Arc<HandshakeReport>>,
+    /// The endpoint was not asked, for it is known what it would answer.
+    pub(super) remembered: bool,
 }
 
 impl From<Failure> for LeaseError {
@@ -51,6 +54,7 @@ impl From<Failure> for LeaseError {
             failure,
             endpoint: None,
             tls: None,
+            remembered: false,
         }
     }
 }
@@ -165,6 +169,7 @@ impl Drop for Http2Lease {
     fn drop(&mut self) {
         let left = self.shared.streams.get() - 1;
         self.shared.streams.set(left);
+        self.endpoint.room.notify_one();
         if left > 0 {
             return;
         }

@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use nuncio_model::{Alpn, Failure, HandshakeReport, Identity, Outcome, Reason, UpstreamHttp};
 use nuncio_tls::alpn_mismatch;
-use tokio::time::timeout_at;
+use tokio::time::{sleep_until, timeout_at};
 
 use super::super::connector::{ConnectError, Connected};
 use super::super::gate::Pass;
 use super::super::live::{MAX_CONNECTIONS, Wanted};
+use super::super::trial::Remembered;
 use super::{Addresses, EndpointPool, Facts, Lease, LeaseError, Pool};
 
-/// Endpoints whose handshakes may fail for one request.
-const MOST_ENDPOINTS: usize = 3;
+/// So long a request waits for a stream of a full HTTP/2 connection before it opens another.
+const ROOM_PATIENCE: Duration = Duration::from_millis(50);
+/// Handshakes that may fail for one request.
+const MOST_FAILURES: usize = 3;
 
 /// The connection that a request needs.
 #[derive(Clone, Copy)]
@@ -53,33 +56,37 @@ impl Pool {
             self.update_endpoints(addresses, need.deadline).await?;
         }
         let mut tried = need.tried.clone();
-        let mut first = None;
-        for _ in 0..MOST_ENDPOINTS {
-            let Some(endpoint) = self
-                .pick(&tried)
-                .filter(|next| first.is_none() || !tried.has(next))
-            else {
-                break;
+        let mut failed: Vec<LeaseError> = Vec::new();
+        let leased = loop {
+            let next = self.pick(&tried);
+            let Some(endpoint) = next.filter(|next| failed.is_empty() || !tried.has(next)) else {
+                break None;
             };
             tried.note(endpoint.live.address);
-            match (self.lease_from(endpoint, need).await, &first) {
-                (Err(error), None) if error.failure.reason.repeats() => first = Some(error),
-                (Err(error), Some(_)) => {
-                    self.live.count_failure(error.failure.reason);
-                    if !error.failure.reason.repeats() {
-                        break;
-                    }
-                }
-                (settled, before) => {
-                    // Whoever has asked counts what it is told.
-                    if let Some(error) = before {
-                        self.live.count_failure(error.failure.reason);
-                    }
-                    return settled;
-                }
+            match self.lease_from(endpoint, need).await {
+                Err(error) if error.failure.reason.repeats() => failed.push(error),
+                leased => break Some(leased),
             }
+            if failed.iter().filter(|error| !error.remembered).count() == MOST_FAILURES {
+                break None;
+            }
+        };
+        let told = match leased {
+            Some(Ok(lease)) => Ok(lease),
+            Some(Err(last)) if failed.is_empty() => Err(last),
+            Some(Err(last)) => {
+                let first = failed.remove(0);
+                failed.push(last);
+                Err(first)
+            }
+            None if failed.is_empty() => Err(no_endpoints().into()),
+            None => Err(failed.remove(0)),
+        };
+        // What is told is counted by whoever asked.
+        for error in failed.iter().filter(|error| !error.remembered) {
+            self.live.count_failure(error.failure.reason);
         }
-        Err(first.unwrap_or_else(|| no_endpoints().into()))
+        told
     }
 
     /// The next endpoint in turn, of those that were not tried where there are any.
@@ -103,18 +110,68 @@ impl Pool {
         if let Some(lease) = (!need.fresh).then(pooled).flatten() {
             return Ok(lease);
         }
+        if let Some(known) = endpoint.live.recall(need.wanted) {
+            return Err(self.remembered(&endpoint, &known));
+        }
         let http1 = needs_http1 || self.live.identity.http == UpstreamHttp::Http1;
         if http1 || endpoint.protocol.get() == Some(Alpn::Http1) {
             return self.open(endpoint, need).await;
         }
-        // Whoever waits here can share what the one before opens.
+        self.share_or_open(endpoint, need).await
+    }
+
+    /// A stream of an HTTP/2 connection. Only one connection is opened at a time, since all who wait can
+    /// share it; and none while streams of an open one come free in quick succession.
+    async fn share_or_open(&self, endpoint: Rc<EndpointPool>, need: &Need<'_>) -> Result<Lease, LeaseError> {
         let opening = Rc::clone(&endpoint);
-        let Ok(Ok(_permit)) = timeout_at(need.deadline.into(), opening.opening.acquire()).await else {
-            return Err(endpoint.failed(waited_too_long(endpoint.live.address, need.limit), None));
-        };
-        match endpoint.stream_unless(need.fresh) {
-            Some(lease) => Ok(lease),
-            None => self.open(endpoint, need).await,
+        let failures = endpoint.failures.borrow().0;
+        let patience = Instant::now() + ROOM_PATIENCE;
+        loop {
+            if let Some(lease) = endpoint.stream_unless(need.fresh) {
+                return Ok(lease);
+            }
+            if let Some(error) = endpoint.failed_since(failures, need) {
+                return Err(error);
+            }
+            let full = !need.fresh && !endpoint.shared.borrow().is_empty();
+            let patient = full && Instant::now() < patience;
+            tokio::select! {
+                biased;
+                () = opening.room.notified(), if full => {}
+                permit = opening.opening.acquire(), if !patient => {
+                    // Whoever had it before may have opened what can be shared, or failed.
+                    let shared = endpoint.stream_unless(need.fresh).map(Ok);
+                    if let Some(settled) = shared.or_else(|| endpoint.failed_since(failures, need).map(Err)) {
+                        return settled;
+                    }
+                    let opened = self.open(Rc::clone(&endpoint), need).await;
+                    if let Err(error) = &opened {
+                        endpoint.note_failure(error);
+                    }
+                    drop(permit);
+                    return opened;
+                }
+                () = sleep_until(patience.into()), if patient => {}
+                () = sleep_until(need.deadline.into()) => {
+                    return Err(self.waited_too_long(&endpoint, failures, need));
+                }
+            }
+        }
+    }
+
+    /// The time is over while another request opens the connection.
+    fn waited_too_long(&self, endpoint: &EndpointPool, failures: u64, need: &Need<'_>) -> LeaseError {
+        endpoint.failed_since(failures, need).unwrap_or_else(|| {
+            let tls = self.live.identity.tls.is_some();
+            endpoint.failed(still_opening(endpoint.live.address, tls, need.limit), None)
+        })
+    }
+
+    fn remembered(&self, endpoint: &EndpointPool, known: &Remembered) -> LeaseError {
+        self.live.count_avoided(known.failure.reason);
+        LeaseError {
+            remembered: true,
+            ..endpoint.failed(Failure::clone(&known.failure), known.report.clone())
         }
     }
 
@@ -132,40 +189,30 @@ impl Pool {
             Some(_) => Some(self.turn(&endpoint, need).await?),
             None => None,
         };
-        // While this one waited for its turn, another may have finished with a connection.
-        if let Some(lease) = (!need.fresh && pass.is_some())
-            .then(|| endpoint.idle_http1())
-            .flatten()
-        {
+        // While this one waited for its turn, another may have finished with a connection,
+        let idle = || endpoint.idle_http1();
+        if let Some(lease) = (!need.fresh && pass.is_some()).then(idle).flatten() {
             return Ok(lease);
         }
-        let dialled = self
-            .live
-            .dial(&endpoint.live, need.wanted, need.deadline, need.limit);
-        let connected = dialled.await;
-        drop(pass);
-        let connected = match connected {
+        // or found out that there is no use in asking.
+        let live = Arc::clone(&endpoint.live);
+        let trial = live
+            .begin(need.wanted)
+            .map_err(|known| self.remembered(&endpoint, &known))?;
+        let (connected, http2) = match self.connect(&endpoint, need).await {
             Ok(connected) => connected,
             Err(ConnectError { failure, report, .. }) => {
                 let report = report.map(Arc::new);
                 self.record(&endpoint, report.as_ref());
+                trial.failed(&failure, report.as_ref());
                 return Err(endpoint.failed(failure, report));
             }
         };
+        trial.succeeded();
+        drop(pass);
         let Connected {
-            io,
-            alpn,
-            cause,
-            report,
+            io, cause, report, ..
         } = connected;
-        let http2 = match speaks_http2(&self.live.identity, need.wanted, alpn) {
-            Ok(http2) => http2,
-            Err(failure) => {
-                let report = report.map(|report| Arc::new(refused(report, &failure)));
-                self.record(&endpoint, report.as_ref());
-                return Err(endpoint.failed(failure, report));
-            }
-        };
         let facts = Rc::new(Facts {
             cause,
             tls: report.map(Arc::new),
@@ -176,6 +223,28 @@ impl Pool {
             .protocol
             .set(Some(if http2 { Alpn::H2 } else { Alpn::Http1 }));
         Ok(endpoint.begin_http(io, http2, facts, permit).await?)
+    }
+
+    /// A connection, and whether HTTP/2 is spoken on it.
+    async fn connect(
+        &self,
+        endpoint: &EndpointPool,
+        need: &Need<'_>,
+    ) -> Result<(Connected, bool), ConnectError> {
+        let dialled = self
+            .live
+            .dial(&endpoint.live, need.wanted, need.deadline, need.limit);
+        let mut connected = dialled.await?;
+        match speaks_http2(&self.live.identity, need.wanted, connected.alpn) {
+            Ok(http2) => Ok((connected, http2)),
+            Err(failure) => {
+                let report = connected.report.take().map(|report| refused(report, &failure));
+                Err(ConnectError {
+                    report,
+                    ..failure.into()
+                })
+            }
+        }
     }
 
     fn record(&self, endpoint: &EndpointPool, report: Option<&Arc<HandshakeReport>>) {
@@ -241,13 +310,39 @@ fn too_many_handshakes(most: usize, limit: Duration) -> Failure {
     }
 }
 
-fn waited_too_long(address: SocketAddr, limit: Duration) -> Failure {
+fn still_opening(address: SocketAddr, tls: bool, limit: Duration) -> Failure {
+    let (reason, what) = if tls {
+        (Reason::HandshakeTimeout, "TLS handshake")
+    } else {
+        (Reason::ConnectTimeout, "connection")
+    };
     Failure {
-        reason: Reason::ConnectTimeout,
+        reason,
         message: format!(
-            "no connection to {address} was ready within {} ms",
+            "the {what} with {address} that this request would share was still under way after {} ms",
             limit.as_millis()
         ),
-        remedy: "raise spec.connect_timeout_ms, or see why its handshakes take long".to_owned(),
+        remedy: "raise spec.connect_timeout_ms, or see why the upstream takes so long to connect".to_owned(),
+    }
+}
+
+impl EndpointPool {
+    /// Tells those who wait for a connection that there is none.
+    fn note_failure(&self, error: &LeaseError) {
+        let mut failures = self.failures.borrow_mut();
+        *failures = (failures.0 + 1, Some(error.clone()));
+    }
+
+    /// Why the connection failed that a request has waited for since there were so many failures. One that
+    /// took too long is no answer for a request that has the time to try itself.
+    fn failed_since(&self, failures: u64, need: &Need<'_>) -> Option<LeaseError> {
+        let noted = self.failures.borrow();
+        let error = noted.1.as_ref().filter(|_| noted.0 != failures)?;
+        let timed_out = matches!(
+            error.failure.reason,
+            Reason::ConnectTimeout | Reason::HandshakeTimeout | Reason::Overflow
+        );
+        let left = need.deadline.saturating_duration_since(Instant::now());
+        (!timed_out || left < need.limit / 2).then(|| error.clone())
     }
 }
