@@ -36,9 +36,9 @@ def free_port() -> int:
 
 
 class Process:
-    """A running program, pinned to one core, with its output in a file of the working folder."""
+    """A running program, pinned to one core or to several (`0-1`), with its output in a file of the working folder."""
 
-    def __init__(self, name: str, core: int, command: list[str], folder: pathlib.Path):
+    def __init__(self, name: str, core: int | str, command: list[str], folder: pathlib.Path):
         self.name = name
         self.log = folder / f"{name}.log"
         with self.log.open("wb") as log:
@@ -76,6 +76,13 @@ class Process:
         if self.child.poll() is not None:
             tail = self.log.read_text(errors="replace")[-2000:]
             raise BenchError(f"{self.name} ended with status {self.child.returncode}:\n{tail}")
+
+    def open_files(self) -> int:
+        """File descriptors that are open."""
+        return sum(len(list(pathlib.Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids())
+
+    def threads(self) -> int:
+        return sum(len(list(pathlib.Path(f"/proc/{pid}/task").iterdir())) for pid in self.pids())
 
     def cpu_ns(self) -> int:
         """CPU time of every live thread so far, from the scheduler's nanosecond counters."""

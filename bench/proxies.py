@@ -1,12 +1,13 @@
 """The proxies, each set up for the same work: one worker, forwarded headers, no access log, TLS 1.3 to
 the upstream without verification, a pool that holds every connection."""
 
+import base64
 import json
 import pathlib
 import re
 import subprocess
 
-from processes import BenchError, Process, free_port, program, wait_for
+from processes import BenchError, Process, free_port, get, program, wait_for
 from upstream import NAME
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -23,16 +24,18 @@ def nuncio_binary() -> pathlib.Path:
     return binary
 
 
-def start(name: str, folder: pathlib.Path, core: int, upstream_port: int) -> tuple[Process, int]:
-    """Starts a proxy in front of the upstream's port; the process and the port it listens on."""
+def start(name: str, folder: pathlib.Path, core: int, upstream_port: int, timeout: int = 3) -> tuple[Process, int]:
+    """Starts a proxy in front of the upstream's port; the process and the port it listens on. Envoy and nuncio
+    wait `timeout` seconds for an answer."""
     port = free_port()
     folder = folder / name
     folder.mkdir()
     if name in ("nuncio", "nuncio-defaults"):
         curves = "ecdh_curves: [X25519]" if name == "nuncio" else ""
-        manifests = listener(port) + tls_context(curves) + mapping("bench", "/", upstream_port)
+        manifests = listener(port) + tls_context(curves) + mapping("bench", "/", upstream_port, extra=f"timeout_ms: {timeout * 1000}")
         return start_nuncio(name, folder, core, manifests, upstream_port), port
-    process = Process(name, core, COMMANDS[name](folder, port, upstream_port), folder)
+    command = envoy(folder, port, upstream_port, timeout) if name == "envoy" else COMMANDS[name](folder, port, upstream_port)
+    process = Process(name, core, command, folder)
     try:
         wait_for(process, port, "/")
     except BaseException:
@@ -41,23 +44,41 @@ def start(name: str, folder: pathlib.Path, core: int, upstream_port: int) -> tup
     return process, port
 
 
-def start_nuncio(name: str, folder: pathlib.Path, core: int, manifests: str, upstream_port: int) -> Process:
-    """Starts nuncio on manifests and waits until it says that it serves them."""
+def start_nuncio(
+    name: str, folder: pathlib.Path, core: int | str, manifests: str, upstream_port: int, *,
+    workers: int = 1, more: dict[str, str] | None = None, under: list[str] | None = None,
+) -> Process:
+    """Starts nuncio on manifests and waits until it says that it serves them. `more` are further files in its
+    folder of manifests, `under` is a command that runs it. The process says where its admin port is."""
     config = folder / "manifests"
     config.mkdir()
-    (config / "all.yaml").write_text(manifests)
+    for file, text in {"all.yaml": manifests, **(more or {})}.items():
+        (config / file).write_text(text)
     admin = free_port()
     process = Process(name, core, [
-        str(nuncio_binary()), "run", "--config", str(config), "--workers", "1", "--access-log", "off",
+        *(under or []), str(nuncio_binary()), "run", "--config", str(config), "--workers", str(workers), "--access-log", "off",
         "--bind", "127.0.0.1", "--admin", f"127.0.0.1:{admin}",
         "--resolve", f"{NAME}:{upstream_port}:127.0.0.1",
     ], folder)
+    process.admin = admin
     try:
         wait_for(process, admin, "/ambassador/v0/check_ready")
     except BaseException:
         process.__exit__()
         raise
     return process
+
+
+def counters(process: Process, name: str) -> list[tuple[dict[str, str], float]]:
+    """The samples of one metric of nuncio: labels and value."""
+    _, page = get(process.admin, "/metrics")
+    samples = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", page, re.MULTILINE)
+    return [(dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)) for labels, value in samples]
+
+
+def counted(process: Process, name: str, **labels: str) -> int:
+    """The sum of a counter of nuncio over the samples that have these labels."""
+    return int(sum(value for found, value in counters(process, name) if labels.items() <= found.items()))
 
 
 def listener(port: int) -> str:
@@ -74,19 +95,28 @@ spec: {{hostname: "*", requestPolicy: {{insecure: {{action: Route}}}}}}
 """
 
 
-def tls_context(extra: str) -> str:
+def tls_context(extra: str, name: str = "bench", mode: str = "none") -> str:
+    """A TLSContext for TLS 1.3; `extra` are further lines of its spec."""
+    lines = "".join(f"  {line}\n" for line in extra.splitlines())
     return f"""---
 apiVersion: getambassador.io/v3alpha1
 kind: TLSContext
-metadata: {{name: bench, namespace: default}}
+metadata: {{name: {name}, namespace: default}}
 spec:
   min_tls_version: v1.3
-  verify: {{mode: none}}
-  {extra}
-"""
+  verify: {{mode: {mode}}}
+{lines}"""
 
 
-def mapping(name: str, prefix: str, upstream_port: int, host: str = NAME) -> str:
+def secret(name: str, **entries: str) -> str:
+    """A Secret; an underscore in a key stands for a dot."""
+    lines = "".join(f"  {key.replace('_', '.')}: {base64.b64encode(text.encode()).decode()}\n" for key, text in entries.items())
+    return f"---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: default}}\ndata:\n{lines}"
+
+
+def mapping(name: str, prefix: str, upstream_port: int, host: str = NAME, tls: str = "bench", extra: str = "") -> str:
+    """A Mapping to `host`, by its TLSContext; `extra` are further lines of its spec."""
+    lines = "".join(f"  {line}\n" for line in extra.splitlines())
     return f"""---
 apiVersion: getambassador.io/v3alpha1
 kind: Mapping
@@ -96,12 +126,13 @@ spec:
   prefix: {prefix}
   rewrite: ""
   service: https://{host}:{upstream_port}
-  tls: bench
-"""
+  tls: {tls}
+{lines}"""
 
 
-def endpoints(name: str, upstream_port: int) -> str:
+def endpoints(name: str, upstream_port: int, addresses: tuple[str, ...] = ("127.0.0.1",)) -> str:
     """A Service and the EndpointSlice that leads to the live upstream."""
+    listed = ", ".join(f"{{addresses: [{address}], conditions: {{ready: true}}}}" for address in addresses)
     return f"""---
 apiVersion: v1
 kind: Service
@@ -113,12 +144,12 @@ apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: {name}-1, namespace: default, labels: {{kubernetes.io/service-name: {name}}}}}
 addressType: IPv4
-endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: true}}}}]
+endpoints: [{listed}]
 ports: [{{name: https, port: {upstream_port}, protocol: TCP}}]
 """
 
 
-def envoy(folder: pathlib.Path, port: int, upstream_port: int) -> list[str]:
+def envoy(folder: pathlib.Path, port: int, upstream_port: int, timeout: int) -> list[str]:
     type_url = "type.googleapis.com/envoy.extensions."
     unlimited = {name: 1_000_000 for name in ("max_connections", "max_pending_requests", "max_requests")}
     config = {"static_resources": {
@@ -134,7 +165,7 @@ def envoy(folder: pathlib.Path, port: int, upstream_port: int) -> list[str]:
                     "generate_request_id": True,
                     "route_config": {"virtual_hosts": [{
                         "name": "bench", "domains": ["*"],
-                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "3s"}}],
+                        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": f"{timeout}s"}}],
                     }]},
                     "http_filters": [{"name": "router", "typed_config": {
                         "@type": type_url + "filters.http.router.v3.Router"}}],
@@ -231,7 +262,7 @@ backend upstream
     return [program("haproxy"), "-db", "-f", str(path)]
 
 
-COMMANDS = {"envoy": envoy, "nginx": nginx, "haproxy": haproxy}
+COMMANDS = {"nginx": nginx, "haproxy": haproxy}
 
 
 # How to ask a program for its version, and where the version is in the answer.

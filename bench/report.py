@@ -3,12 +3,20 @@
 import pathlib
 import re
 import statistics
+import textwrap
 
 TITLES = {
     "keepalive": "Kept-alive HTTP/1.1, small answer",
     "handshake": "A new full TLS 1.3 handshake upstream per request",
     "mappings": "Many Mappings",
     "find": "The search for a route",
+    "rotation": "A client certificate that changes every second",
+    "burst": "500 requests at once on a cold upstream",
+    "failing": "10,000 failing handshakes",
+    "resumption": "Resumption with three endpoints behind one name",
+    "bundle": "5,000 upstreams with the same bundle",
+    "memory": "Memory per idle TLS connection to the upstream",
+    "verification": "Verification mode report against none",
 }
 
 
@@ -75,8 +83,25 @@ def mappings(result: dict) -> str:
     return "\n\n".join([starts, figures(result["rows"]), " ".join(lines)])
 
 
+def aimed(result: dict) -> str:
+    """Tables, then each aim with what was measured and whether that meets it."""
+    parts = [table(head, body) for head, body in result["tables"]]
+    parts.append(table(
+        ["aim", "measured", "wanted", "verdict"],
+        [[aim["what"], aim["measured"], aim["aim"], "met" if aim["met"] else "**missed**"] for aim in result["aims"]]))
+    parts.append(textwrap.fill(result["notes"], 116))
+    return "\n\n".join(parts)
+
+
+def missed(result: dict) -> list[str]:
+    """The aims that a scenario does not meet."""
+    return [f"{aim['what']}: {aim['measured']}, wanted {aim['aim']}" for aim in result.get("aims", []) if not aim["met"]]
+
+
 def section(name: str, result: dict) -> str:
     """The text of one scenario."""
+    if "aims" in result:
+        return aimed(result)
     if name == "find":
         return f"```\n{result['text']}\n```"
     return mappings(result) if name == "mappings" else comparison(result)

@@ -1,6 +1,7 @@
 """The scenarios. Each starts its servers, loads them in turn and gives back rows by proxy."""
 
 import contextlib
+import dataclasses
 import pathlib
 import subprocess
 
@@ -12,11 +13,16 @@ from upstream import NAME, Upstream
 PROXY_CORE, LOAD_CORE = 0, 1
 
 
+@dataclasses.dataclass
 class Plan:
-    """How long and how often."""
+    """How long and how often. `full` is the whole length of what is cut short otherwise."""
 
-    def __init__(self, rounds: int, seconds: int, connections: int, mappings: int):
-        self.rounds, self.seconds, self.connections, self.mappings = rounds, seconds, connections, mappings
+    rounds: int
+    seconds: int
+    connections: int
+    mappings: int
+    full: bool = False
+    memory_turns: int = 3
 
     def order(self, names: list[str], number: int) -> list[str]:
         """The turn of each in a round: rotated, and backwards every other time, so that nobody always follows the same one."""
