@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::Object;
 use crate::problems::Problems;
+use crate::tellable::tellable_path;
 
 /// Fields a document may have at its root.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
@@ -91,7 +92,7 @@ pub(crate) fn document<T: DeserializeOwned>(object: &Object, problems: &mut Prob
     match T::deserialize(deserializer) {
         Ok(value) => Some(value),
         Err(_) => {
-            let path = dotted(&track.path());
+            let path = tellable_path(&dotted(&track.path()));
             let message = format!(
                 "`{path}` has the wrong type, so this {} is not used; correct it",
                 object.kind

@@ -30,6 +30,7 @@ mod origination;
 mod problems;
 mod secrets;
 mod service;
+mod tellable;
 mod upstreams;
 
 use std::borrow::Cow;

@@ -16,8 +16,10 @@ use std::time::SystemTime;
 use nuncio_model::{ClientIdentity, CrlSet, Digest, LoadedCertificate, TrustBundle};
 use nuncio_tls::{Finding, MaterialError};
 
+use crate::expiry::Shared;
 use crate::inventory::by_name;
 use crate::problems::Problems;
+use crate::tellable::tellable;
 use crate::{Object, Objects, Options};
 
 use contents::Contents;
@@ -54,7 +56,8 @@ impl SecretName {
 
 impl std::fmt::Display for SecretName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Secret `{}` in namespace `{}`", self.name, self.namespace)
+        let (name, namespace) = (tellable(&self.name), tellable(&self.namespace));
+        write!(f, "Secret `{name}` in namespace `{namespace}`")
     }
 }
 
@@ -110,7 +113,7 @@ pub(crate) struct Materials<'a> {
     now: SystemTime,
     contents: HashMap<SecretName, Result<Arc<Contents>, Unusable>>,
     clients: HashMap<SecretName, Outcome<ClientIdentity>>,
-    servers: HashMap<SecretName, Result<(), Unusable>>,
+    servers: HashMap<SecretName, Result<Shared, Unusable>>,
     authorities: HashMap<SecretName, Outcome<TrustBundle>>,
     roots: HashMap<SecretName, Option<Outcome<TrustBundle>>>,
     crls: HashMap<CrlKey, Result<Revocations, Unusable>>,
@@ -182,7 +185,9 @@ impl<'a> Materials<'a> {
     }
 
     fn file(&self, path: &str) -> Result<&'a [u8], Unusable> {
-        match self.files.get(Path::new(path)) {
+        let found = self.files.get(Path::new(path));
+        let path = tellable(path);
+        match found {
             Some(Ok(content)) => Ok(content),
             Some(Err(why)) => Err(Unusable::new(
                 "file_unreadable",
@@ -228,7 +233,11 @@ fn unusable(name: &SecretName, error: &MaterialError) -> Unusable {
 fn in_file(path: &str, error: &MaterialError) -> Unusable {
     Unusable::new(
         error.reason,
-        format!("names the file `{path}`, which cannot be used: {}", error.message),
+        format!(
+            "names the file `{}`, which cannot be used: {}",
+            tellable(path),
+            error.message
+        ),
     )
 }
 

@@ -6,6 +6,7 @@ use data_encoding::BASE64;
 use nuncio_crds::Secret;
 
 use crate::problems::Problems;
+use crate::tellable::tellable;
 use crate::{Object, decode};
 
 /// Types of Secrets that may hold certificates (D9a).
@@ -53,7 +54,8 @@ pub(super) fn read(object: &Object, problems: &mut Problems) -> Result<Contents,
     let kind = secret.kind.as_deref().unwrap_or("Opaque");
     if !TYPES.contains(&kind) {
         return Err(format!(
-            "which is of type `{kind}`; use one of type {}",
+            "which is of type `{}`; use one of type {}",
+            tellable(kind),
             TYPES.join(", ")
         ));
     }

@@ -8,6 +8,7 @@ use nuncio_tls::{Finding, client_identity};
 use super::contents::{Contents, first};
 use super::shown::{describe_all, describe_file};
 use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, missing, unusable};
+use crate::expiry::Shared;
 use crate::problems::Problems;
 
 /// Keys of a Secret under which a certificate chain stands (D.4).
@@ -43,21 +44,31 @@ impl Materials<'_> {
     /// Whether the Secret holds a certificate and key that clients can be shown.
     pub(crate) fn server(&mut self, name: &SecretName, problems: &mut Problems) -> Result<(), Unusable> {
         if let Some(outcome) = self.servers.get(name) {
-            return outcome.clone();
+            return outcome.clone().map(drop);
         }
         let outcome = self.load_server(name, problems);
         self.servers.insert(name.clone(), outcome.clone());
-        outcome
+        outcome.map(drop)
     }
 
-    fn load_server(&mut self, name: &SecretName, problems: &mut Problems) -> Result<(), Unusable> {
+    /// The certificates that Hosts name, Secret by Secret.
+    pub(crate) fn server_certificates(&self) -> impl Iterator<Item = &Shared> {
+        self.servers.values().filter_map(|outcome| outcome.as_ref().ok())
+    }
+
+    fn load_server(&mut self, name: &SecretName, problems: &mut Problems) -> Result<Shared, Unusable> {
         let contents = self.contents(name, problems)?;
         let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
-        let (_, mut findings) =
+        let (identity, mut findings) =
             client_identity(chain, key, self.now).map_err(|error| unusable(name, &error))?;
         findings.retain(|finding| finding.reason != "not_for_clients");
         self.report(name, chain_key, findings, problems);
-        Ok(())
+        Ok(describe_all(
+            &identity.chain,
+            CertificateRole::Server,
+            name,
+            chain_key,
+        ))
     }
 
     /// Certificate and key from files.
