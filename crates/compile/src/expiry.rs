@@ -6,7 +6,7 @@
 //! share a bundle of 150 certificates are 2,000 problems then, not 300,000. That a certificate has ended is told
 //! on its Secret besides, where it was found when it was read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -127,14 +127,18 @@ impl<'a> Expiry<'a> {
     }
 
     /// When something else is to be told, at the earliest. Revocation lists are overdue at some moment, too.
-    pub(crate) fn next(&self, good: &LastGood, others: &[LoadedCertificate]) -> Option<SystemTime> {
-        let mut seen = HashMap::new();
-        for (_, certificates) in good.contexts.values().flat_map(bundles) {
-            seen.entry(key(certificates)).or_insert(certificates);
-        }
-        let certificates = seen.values().flat_map(|certificates| certificates.iter());
-        let ends = certificates
+    pub(crate) fn next<'c>(
+        &self,
+        good: &'c LastGood,
+        others: impl Iterator<Item = &'c Shared>,
+    ) -> Option<SystemTime> {
+        let mut seen = HashSet::new();
+        let of_contexts = good.contexts.values().flat_map(bundles);
+        let ends = of_contexts
+            .map(|(_, certificates)| certificates)
             .chain(others)
+            .filter(|certificates| seen.insert(key(certificates)))
+            .flat_map(|certificates| certificates.iter())
             .filter_map(|certificate| self.warnings.next(&certificate.info, self.now));
         let lists = good.contexts.values().filter_map(|tls| tls.crls.as_ref());
         let updates = lists

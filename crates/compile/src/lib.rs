@@ -140,13 +140,13 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
             revision: options.revision,
             listeners,
             upstreams: upstreams.finish(),
-            certificates: certificates(&last_good),
+            certificates: certificates(&last_good, &materials),
             problems: all.into(),
             settings: gateway.settings.clone(),
             compiled: None,
         },
         endpoints: services.table(),
-        next_event: expiry.next(&last_good, &[]),
+        next_event: expiry.next(&last_good, materials.server_certificates()),
         last_good,
     }
 }
@@ -191,13 +191,14 @@ pub fn referenced_files(objects: &[Object]) -> Vec<PathBuf> {
     files.into_iter().collect()
 }
 
-/// Every certificate of every context that works, each once.
-fn certificates(good: &LastGood) -> Vec<LoadedCertificate> {
+/// Every certificate of every context that works, and of Hosts, each once.
+fn certificates(good: &LastGood, materials: &Materials<'_>) -> Vec<LoadedCertificate> {
     let (mut bundles, mut seen) = (HashSet::new(), HashSet::new());
     let mut certificates: Vec<LoadedCertificate> = good
         .contexts
         .values()
         .flat_map(|tls| &tls.certificates)
+        .chain(materials.server_certificates())
         .filter(|bundle| bundles.insert(bundle.as_ptr()))
         .flat_map(|bundle| bundle.iter())
         .filter(|certificate| seen.insert((certificate.role, &certificate.from, &certificate.info.sha256)))

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use nuncio_compile::{LastGood, Options};
-use nuncio_model::{Problem, Severity};
+use nuncio_model::{CertificateRole, Problem, Severity};
 
 use crate::material::{authority, authority_until, ca_secret, secret, tls_secret};
 use crate::world::{World, context, mapping, object, options};
@@ -286,4 +286,30 @@ fn the_next_moment_may_be_that_of_a_revocation_list() {
 fn nothing_that_ends_means_no_next_moment() {
     let world = compiled(&mapping("m", "service: https://a.test"), options().now);
     assert_eq!(world.output.next_event, None);
+}
+
+#[test]
+fn certificates_of_hosts_are_listed_and_watched() {
+    let manifests = tls_secret("h", "default", &authority("ca.test").leaf("h.test"))
+        + &object("Host", "h", "default", "hostname: h.test; tlsSecret: {name: h}");
+    let world = compiled(&manifests, before_the_end(31, 0));
+    let listed = &world.output.snapshot.certificates;
+    let roles: Vec<_> = listed
+        .iter()
+        .map(|one| (one.role, &*one.info.subject, &*one.from))
+        .collect();
+    assert_eq!(
+        roles,
+        [(CertificateRole::Server, "CN=h.test", "Secret h.default, tls.crt")]
+    );
+    let end = before_the_end(0, 0) + Duration::from_secs(1);
+    let mut now = before_the_end(31, 0);
+    while let Some(next) = compiled(&manifests, now).output.next_event {
+        now = next;
+    }
+    assert_eq!(now, end, "the last thing to be told of it is its end");
+    assert_eq!(
+        told(&compiled(&manifests, end)),
+        ["warning certificate_expired Secret h stringData.tls.crt"]
+    );
 }
