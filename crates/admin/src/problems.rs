@@ -21,6 +21,6 @@ impl Problems {
 
 pub(crate) fn all(admin: &Admin, snapshot: &Snapshot) -> Vec<Problem> {
     let mut problems = snapshot.problems.to_vec();
-    problems.extend(admin.live.problems());
+    problems.extend(admin.live.problems(snapshot));
     problems
 }

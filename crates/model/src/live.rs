@@ -34,8 +34,9 @@ pub trait Live: Send + Sync {
     fn upstream(&self, snapshot: &crate::Snapshot, index: UpstreamIndex) -> UpstreamStatus;
     /// Metrics in Prometheus' text format.
     fn metrics(&self, snapshot: &crate::Snapshot) -> String;
-    /// Problems that only running shows, such as a port that another program holds.
-    fn problems(&self) -> Vec<crate::Problem>;
+    /// Problems that only running shows: a port that another program holds, or a certificate that an upstream of
+    /// this snapshot showed and that ends soon.
+    fn problems(&self, snapshot: &crate::Snapshot) -> Vec<crate::Problem>;
     /// Whether every worker still runs; a gateway that lost one should be restarted.
     fn alive(&self) -> bool {
         true

@@ -25,6 +25,7 @@ mod metrics;
 mod path;
 mod patience;
 mod probe;
+mod problems;
 mod proxy;
 mod request;
 mod serving;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use nuncio_model::{Severity, Snapshot, VerifyMode};
+use nuncio_model::{Severity, Snapshot, Upstream, VerifyMode};
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::counter::BUCKETS_US;
 use crate::stats::Totals;
-use crate::upstream::live::{LiveUpstream, Registry, lock};
+use crate::upstream::live::{LiveUpstream, Registry, SharedCounts, lock};
 
 type Label<'a> = (&'static str, &'a str);
 
@@ -105,19 +105,45 @@ fn float(n: u64) -> f64 {
     n as f64
 }
 
+/// An upstream of the snapshot of which something was counted.
+struct Row<'a> {
+    name: &'a str,
+    speaks_tls: bool,
+    counts: SharedCounts,
+    /// None until it is used for the first time since it became what it is.
+    live: Option<Arc<LiveUpstream>>,
+}
+
+impl<'a> Row<'a> {
+    fn of(upstream: &'a Upstream, registry: &Registry) -> Option<Self> {
+        Some(Self {
+            name: &upstream.name,
+            speaks_tls: upstream.identity.tls.is_some(),
+            counts: registry.counts(upstream)?,
+            live: registry.get(&upstream.identity),
+        })
+    }
+}
+
 /// The page for a snapshot and what was counted so far.
-pub(crate) fn page(snapshot: &Snapshot, registry: &Registry, totals: &Totals, lost_log_lines: u64) -> String {
+pub(crate) fn page(
+    snapshot: &Snapshot,
+    registry: &Registry,
+    totals: &Totals,
+    live_problems: [(Severity, usize); 2],
+    lost_log_lines: u64,
+) -> String {
     let mut page = Page { families: Vec::new() };
     requests(&mut page, totals);
-    let live: Vec<(&str, Arc<LiveUpstream>)> = snapshot
+    let rows: Vec<Row<'_>> = snapshot
         .upstreams
         .iter()
-        .filter_map(|upstream| Some((&*upstream.name, registry.get(&upstream.identity)?)))
+        .filter_map(|upstream| Row::of(upstream, registry))
         .collect();
-    upstreams(&mut page, snapshot, totals, &live);
-    handshakes(&mut page, &live);
+    upstreams(&mut page, snapshot, totals, &rows);
+    handshakes(&mut page, &rows);
     certificates(&mut page, snapshot);
-    configuration(&mut page, snapshot);
+    configuration(&mut page, snapshot, live_problems);
     page.counters(
         "nuncio_access_log_lost_total",
         "Access log lines that were dropped because their reader was too slow.",
@@ -158,7 +184,7 @@ fn codes(sums: &BTreeMap<(Arc<str>, u16), u64>) -> Vec<(&str, String, u64)> {
         .collect()
 }
 
-fn upstreams(page: &mut Page, snapshot: &Snapshot, totals: &Totals, live: &[(&str, Arc<LiveUpstream>)]) {
+fn upstreams(page: &mut Page, snapshot: &Snapshot, totals: &Totals, rows: &[Row<'_>]) {
     let codes = codes(&totals.upstreams);
     page.counters(
         "nuncio_upstream_requests_total",
@@ -167,21 +193,21 @@ fn upstreams(page: &mut Page, snapshot: &Snapshot, totals: &Totals, live: &[(&st
             .iter()
             .map(|(label, code, n)| (vec![("upstream", *label), ("code", code)], *n)),
     );
-    let failures = live.iter().flat_map(|(name, live)| {
-        let failures = lock(&live.counts).failures.clone();
+    let failures = rows.iter().flat_map(|row| {
+        let failures = lock(&row.counts).failures.clone();
         failures
             .into_iter()
-            .map(|(reason, n)| (vec![("upstream", *name), ("reason", reason.code())], n))
+            .map(|(reason, n)| (vec![("upstream", row.name), ("reason", reason.code())], n))
     });
     page.counters(
         "nuncio_upstream_failures_total",
         "Failures by upstream and reason.",
         failures,
     );
-    let connections = live.iter().flat_map(|(name, live)| {
-        let (active, idle) = live.connections();
+    let connections = rows.iter().flat_map(|row| {
+        let (active, idle) = row.live.as_ref().map_or((0, 0), |live| live.connections());
         [("active", active), ("idle", idle)]
-            .map(|(state, n)| (vec![("upstream", *name), ("state", state)], float(n)))
+            .map(|(state, n)| (vec![("upstream", row.name), ("state", state)], float(n)))
     });
     page.gauges(
         "nuncio_upstream_connections",
@@ -199,9 +225,9 @@ fn upstreams(page: &mut Page, snapshot: &Snapshot, totals: &Totals, live: &[(&st
     );
 }
 
-fn handshakes(page: &mut Page, live: &[(&str, Arc<LiveUpstream>)]) {
-    let counts = live.iter().flat_map(|(name, live)| {
-        let mut counts: Vec<_> = lock(&live.counts)
+fn handshakes(page: &mut Page, rows: &[Row<'_>]) {
+    let counts = rows.iter().flat_map(|row| {
+        let mut counts: Vec<_> = lock(&row.counts)
             .handshakes
             .iter()
             .map(|(key, n)| (*key, *n))
@@ -210,7 +236,7 @@ fn handshakes(page: &mut Page, live: &[(&str, Arc<LiveUpstream>)]) {
         counts.into_iter().map(|(key, n)| {
             let resumed = if key.resumed { "true" } else { "false" };
             let labels = vec![
-                ("upstream", *name),
+                ("upstream", row.name),
                 ("outcome", key.outcome),
                 ("version", key.version),
                 ("resumed", resumed),
@@ -223,42 +249,62 @@ fn handshakes(page: &mut Page, live: &[(&str, Arc<LiveUpstream>)]) {
         "TLS handshakes by upstream, outcome, version and whether a session was resumed.",
         counts,
     );
-    let retries = live.iter().map(|(name, live)| {
-        let retries = lock(&live.counts).hello_retries;
-        (vec![("upstream", *name)], retries)
+    let retries = rows.iter().map(|row| {
+        let retries = lock(&row.counts).hello_retries;
+        (vec![("upstream", row.name)], retries)
     });
     page.counters(
         "nuncio_upstream_hello_retries_total",
         "TLS handshakes that took two hellos, since the upstream wanted another key-exchange group.",
         retries.filter(|(_, retries)| *retries > 0),
     );
-    let seconds = live
+    let small = rows.iter().map(|row| {
+        let small = lock(&row.counts).small_hellos;
+        (vec![("upstream", row.name)], small)
+    });
+    page.counters(
+        "nuncio_upstream_small_hellos_total",
+        "TLS handshakes without post-quantum key exchange, since the upstream does not answer the hello that offers it.",
+        small.filter(|(_, small)| *small > 0),
+    );
+    let avoided = rows.iter().flat_map(|row| {
+        let avoided = lock(&row.counts).avoided.clone();
+        avoided
+            .into_iter()
+            .map(|(reason, n)| (vec![("upstream", row.name), ("reason", reason.code())], n))
+    });
+    page.counters(
+        "nuncio_upstream_handshakes_avoided_total",
+        "TLS handshakes that were not begun, since one failed shortly before for a reason that repeats.",
+        avoided,
+    );
+    let seconds = rows
         .iter()
-        .filter(|(_, live)| live.identity.tls.is_some())
-        .map(|(name, live)| (vec![("upstream", *name)], lock(&live.counts).handshake_seconds));
+        .filter(|row| row.speaks_tls)
+        .map(|row| (vec![("upstream", row.name)], lock(&row.counts).handshake_seconds));
     page.histograms(
         "nuncio_upstream_handshake_seconds",
         "Duration of TLS handshakes.",
         seconds,
     );
-    let would_fail = live.iter().flat_map(|(name, live)| {
-        let would_fail = lock(&live.counts).would_fail.clone();
+    let would_fail = rows.iter().flat_map(|row| {
+        let would_fail = lock(&row.counts).would_fail.clone();
         would_fail
             .into_iter()
-            .map(|(reason, n)| (vec![("upstream", *name), ("reason", reason.code())], n))
+            .map(|(reason, n)| (vec![("upstream", row.name), ("reason", reason.code())], n))
     });
     page.counters(
         "nuncio_upstream_verify_would_fail_total",
         "Handshakes that were accepted and that the mode full would have refused, by reason.",
         would_fail,
     );
-    let ends = live.iter().filter_map(|(name, live)| {
-        let end = lock(&live.counts).peer_not_after?;
-        Some((vec![("upstream", *name)], seconds_of(end)))
+    let ends = rows.iter().filter_map(|row| {
+        let end = row.live.as_ref()?.peer_not_after()?;
+        Some((vec![("upstream", row.name)], seconds_of(end)))
     });
     page.gauges(
         "nuncio_upstream_peer_not_after_seconds",
-        "When the first certificate of the upstream's chain expires, in seconds since 1970.",
+        "When the first certificate that the upstream's endpoints showed last expires, in seconds since 1970.",
         ends,
     );
 }
@@ -296,13 +342,15 @@ fn seconds_of(time: i64) -> f64 {
     time as f64
 }
 
-fn configuration(page: &mut Page, snapshot: &Snapshot) {
+fn configuration(page: &mut Page, snapshot: &Snapshot, live_problems: [(Severity, usize); 2]) {
     let count = |severity: Severity| {
-        snapshot
+        let compiled = snapshot
             .problems
             .iter()
             .filter(|problem| problem.severity == severity)
-            .count()
+            .count();
+        let live = live_problems.iter().filter(|(of, _)| *of == severity);
+        compiled + live.map(|(_, count)| count).sum::<usize>()
     };
     let problems = [Severity::Error, Severity::Warning, Severity::Notice].map(|severity| {
         (
@@ -312,7 +360,7 @@ fn configuration(page: &mut Page, snapshot: &Snapshot) {
     });
     page.gauges(
         "nuncio_config_problems",
-        "Problems of the configuration by severity.",
+        "Problems by severity: those of the configuration, and those that only running shows.",
         problems.into_iter(),
     );
     page.gauges(

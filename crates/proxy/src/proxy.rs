@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use nuncio_model::{EndpointTable, Live, Problem, Severity, Snapshot, UpstreamIndex, UpstreamStatus};
+use nuncio_model::{EndpointTable, Live, Problem, Snapshot, UpstreamIndex, UpstreamStatus};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
 use crate::access_log::{AccessLog, LogSender};
-use crate::metrics;
 use crate::stats::{Totals, WorkerStats};
 use crate::upstream::live::lock;
 use crate::worker::{Orders, Shared, Worker};
+use crate::{metrics, problems};
 
 /// How to run the proxy.
 #[derive(Clone, Copy, Debug)]
@@ -214,27 +214,13 @@ impl Live for LiveProxy {
             .log
             .as_ref()
             .map_or(0, |log| log.lost.load(Ordering::Relaxed));
-        metrics::page(snapshot, &self.shared.registry, &Totals::of(&self.stats), lost)
+        let live_problems = problems::count(snapshot, &self.shared);
+        let totals = Totals::of(&self.stats);
+        metrics::page(snapshot, &self.shared.registry, &totals, live_problems, lost)
     }
 
-    fn problems(&self) -> Vec<Problem> {
-        let unbound = lock(&self.shared.unbound);
-        let mut ports: Vec<_> = unbound.iter().collect();
-        ports.sort_unstable();
-        ports
-            .into_iter()
-            .map(|(port, why)| Problem {
-                severity: Severity::Error,
-                reason: "port_unavailable".into(),
-                message: format!(
-                    "cannot listen on port {port} of {}: {why}; stop what uses the port or change spec.port",
-                    self.shared.bind
-                ),
-                object: None,
-                field: None,
-                place: None,
-            })
-            .collect()
+    fn problems(&self, snapshot: &Snapshot) -> Vec<Problem> {
+        problems::all(snapshot, &self.shared)
     }
 
     fn alive(&self) -> bool {

@@ -232,6 +232,7 @@ impl Worker {
             .shared
             .registry
             .keep(|identity| identities.contains(identity));
+        self.shared.registry.keep_counts(|name| upstreams.contains(name));
         counted || alive > 0
     }
 
