@@ -5,6 +5,7 @@ mod d;
 mod f;
 mod k;
 mod p;
+mod r;
 mod s;
 mod v;
 

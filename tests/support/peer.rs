@@ -181,6 +181,11 @@ impl Upstream {
         self.records.lock().unwrap().clone()
     }
 
+    /// Looks at every connection so far, without the copies that [`Upstream::connections`] makes.
+    pub fn look<T>(&self, at: impl FnOnce(&[Connection]) -> T) -> T {
+        at(&self.records.lock().unwrap())
+    }
+
     /// Every request so far.
     pub fn requests(&self) -> Vec<Recorded> {
         self.connections()
@@ -302,8 +307,13 @@ impl Tls {
 
     /// Starts it; requests are answered.
     pub async fn start(self) -> Upstream {
+        self.changing().await.0
+    }
+
+    /// Starts it, with settings that can be changed while it runs; the answers stay what they are.
+    pub async fn changing(self) -> (Upstream, Changing) {
         let answer = Arc::clone(&self.answer);
-        self.start_with(move |stream, record| {
+        self.start_changing(move |stream, record| {
             let answer = Arc::clone(&answer);
             async move { serve_http(stream, record, answer).await }
         })
@@ -318,16 +328,28 @@ impl Tls {
     where
         F: Future<Output = ()> + Send,
     {
-        let config = self.config();
-        Upstream::listen(move |stream, record| {
-            let (config, handle) = (Arc::clone(&config), handle.clone());
+        self.start_changing(handle).await.0
+    }
+
+    /// The same, with settings that can be changed while it runs.
+    pub async fn start_changing<F>(
+        self,
+        handle: impl Fn(TlsStream<Tapped>, Record) -> F + Clone + Send + Sync + 'static,
+    ) -> (Upstream, Changing)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let changing = Changing(Arc::new(Mutex::new(self.config())));
+        let current = changing.0.clone();
+        let upstream = Upstream::listen(move |stream, record| {
+            let (config, handle) = (Arc::clone(&current.lock().unwrap()), handle.clone());
             async move {
                 if let Some(stream) = handshake(stream, config, &record).await {
                     handle(stream.into(), record).await;
                 }
             }
-        })
-        .await
+        });
+        (upstream.await, changing)
     }
 
     /// What rustls is given.
@@ -368,6 +390,16 @@ impl Tls {
         // For those who go on by hand; see `sealed`.
         config.enable_secret_extraction = true;
         Arc::new(config)
+    }
+}
+
+/// Settings of an upstream that runs.
+pub struct Changing(Arc<Mutex<Arc<ServerConfig>>>);
+
+impl Changing {
+    /// Connections that come later are served as this says, and no ticket of before is known.
+    pub fn to(&self, tls: &Tls) {
+        *self.0.lock().unwrap() = tls.config();
     }
 }
 
