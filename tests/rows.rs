@@ -3,6 +3,7 @@
 mod c;
 mod d;
 mod f;
+mod g;
 mod k;
 mod p;
 mod r;

@@ -24,12 +24,12 @@ use crate::support::waiting::eventually;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The certificates of these tests that are revoked have this serial number.
-const BAD: u64 = 0xbad;
+pub(super) const BAD: u64 = 0xbad;
 /// And the others this one.
 const GOOD: u64 = 0x600d;
 
 /// A server certificate for `a.test` with this serial number.
-fn server(serial: u64) -> CertificateParams {
+pub(super) fn server(serial: u64) -> CertificateParams {
     let mut params = leaf("test server", &["a.test"]);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.serial_number = Some(SerialNumber::from(serial));
@@ -59,7 +59,7 @@ fn pem(ca: &Certificates, params: &CertificateRevocationListParams) -> String {
     ca.crl(params).pem().unwrap()
 }
 
-fn crl(ca: &Certificates, serials: &[u64]) -> String {
+pub(super) fn crl(ca: &Certificates, serials: &[u64]) -> String {
     pem(ca, &listing(serials))
 }
 

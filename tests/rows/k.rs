@@ -1,8 +1,14 @@
 //! Rows K: which Secret a name means, and what becomes of it.
 
+mod contents;
+mod hidden;
+mod watched;
+
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::Response;
+use http_body_util::Full;
 use serde_json::Value;
 
 use crate::support::certificates::{Certificates, Identity, secret};
@@ -23,11 +29,7 @@ impl World {
     async fn new() -> Self {
         let ca = Certificates::new();
         let upstream = Tls::with(&ca.server(&["svc"])).client_ca(&ca.pem(), true);
-        let upstream = upstream.answer(|_| {
-            let close = Response::builder().header("connection", "close");
-            close.body("ok".into()).unwrap()
-        });
-        let upstream = upstream.start().await;
+        let upstream = upstream.answer(|_| closing()).start().await;
         Self { ca, upstream }
     }
 
@@ -57,6 +59,12 @@ impl World {
         let asked = connections.into_iter().rfind(|seen| !seen.requests.is_empty());
         asked.unwrap().session.unwrap().client.unwrap()
     }
+}
+
+/// 200 `ok`, and the end of the connection.
+fn closing() -> Response<Full<Bytes>> {
+    let close = Response::builder().header("connection", "close");
+    close.body("ok".into()).unwrap()
 }
 
 /// A Mapping at `/name/` to `https://svc` and its TLSContext, both called `name`.

@@ -1,5 +1,8 @@
 //! Verification: rows V.
 
+mod directory;
+mod weak;
+
 use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, date_time_ymd};
 
@@ -30,9 +33,7 @@ fn expired() -> CertificateParams {
 
 /// The first certificate of a chain only.
 fn alone(mut identity: Identity) -> Identity {
-    let end = "-----END CERTIFICATE-----\n";
-    let first = identity.chain.replace("\r\n", "\n");
-    identity.chain = first[..first.find(end).unwrap() + end.len()].to_owned();
+    identity.chain = Certificates::first_of(&identity.chain);
     identity
 }
 

@@ -55,6 +55,13 @@ impl Certificates {
         self.issuer.pem()
     }
 
+    /// The first certificate of a chain.
+    pub fn first_of(chain: &str) -> String {
+        let end = "-----END CERTIFICATE-----";
+        let at = chain.find(end).unwrap() + end.len();
+        format!("{}\n", &chain[..at])
+    }
+
     /// A server certificate for these DNS names and IP addresses.
     pub fn server(&self, names: &[&str]) -> Identity {
         let mut params = leaf("test server", names);

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -69,6 +70,8 @@ pub struct Session {
     pub resumed: bool,
     /// The client's certificate, DER.
     pub client: Option<Vec<u8>>,
+    /// All that the client showed, in its order, DER.
+    pub client_chain: Vec<Vec<u8>>,
 }
 
 /// A request.
@@ -363,6 +366,8 @@ impl Tls {
         if let Some(groups) = &self.groups {
             provider.kx_groups.retain(|group| groups.contains(&group.name()));
         }
+        let signing_key = provider.key_provider.load_private_key(self.identity.key_der());
+        let signing_key = signing_key.unwrap();
         let provider = Arc::new(provider);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions)
@@ -383,9 +388,9 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier.build().unwrap())
             }
         };
-        let mut config = builder
-            .with_single_cert(self.identity.chain_der(), self.identity.key_der())
-            .unwrap();
+        // Whether they belong together is not asked: rustls cannot read every certificate that is shown.
+        let shown = CertifiedKey::new(self.identity.chain_der(), signing_key);
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
         config.alpn_protocols = self.alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
         // For those who go on by hand; see `sealed`.
         config.enable_secret_extraction = true;
@@ -446,7 +451,7 @@ impl Hello {
 
 impl Session {
     fn of(connection: &rustls::ServerConnection) -> Self {
-        let client = connection.peer_certificates().and_then(<[_]>::first);
+        let shown = connection.peer_certificates().unwrap_or_default();
         Self {
             version: connection
                 .protocol_version()
@@ -456,7 +461,8 @@ impl Session {
                 .alpn_protocol()
                 .map(|id| String::from_utf8_lossy(id).into_owned()),
             resumed: connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
-            client: client.map(|der| der.to_vec()),
+            client: shown.first().map(|der| der.to_vec()),
+            client_chain: shown.iter().map(|der| der.to_vec()).collect(),
         }
     }
 }

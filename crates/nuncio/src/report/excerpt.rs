@@ -73,7 +73,23 @@ const BEGINNING: &str = "LS0tLS1CRUdJTi";
 /// A line that makes its document one of a Secret, or of something as delicate.
 fn is_telltale(line: &str) -> bool {
     const KEYS: [&str; 4] = ["PRIVATE KEY", "tls.key", "key.pem", BEGINNING];
-    (line.contains("kind") && line.contains("Secret")) || KEYS.iter().any(|key| line.contains(key))
+    (line.contains("kind") && line.contains("Secret"))
+        || KEYS.iter().any(|key| line.contains(key))
+        || holds_encoded(line)
+}
+
+/// Letters of base64 in one line of PEM; a name or a digest has fewer.
+const LINE: usize = 64;
+
+/// Whether something stands there that can only be base64, such as a key that was pasted where the name of a Secret
+/// belongs.
+fn holds_encoded(line: &str) -> bool {
+    let is_path = |part: &str| part.starts_with('/');
+    let is_encoded = |part: &str| {
+        part.len() >= LINE && !is_path(part) && part.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
+    line.split(|c: char| !(c.is_ascii_alphanumeric() || "+/=".contains(c)))
+        .any(is_encoded)
 }
 
 /// Byte of a column, which counts characters from 1.
@@ -202,6 +218,20 @@ mod tests {
         ];
         for (line, column, meant) in table {
             assert_eq!(of(line, 1, column).1, meant, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_can_only_be_a_key_is_hidden_wherever_it_was_pasted() {
+        let key = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAAAAAAAAAAAAAAAA";
+        let (shown, _) = of(&format!("spec:\n  secret: {key}\n"), 2, 11);
+        assert_eq!(shown, format!("  secret: {HIDDEN}"));
+        for value in [
+            "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+            "/A/path/that/goes/on/and/on/until/nobody/knows/where/it/will/End.pem",
+        ] {
+            let line = format!("  secret: {value}");
+            assert_eq!(of(&line, 1, 11).0, line);
         }
     }
 
