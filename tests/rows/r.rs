@@ -1,6 +1,7 @@
 //! Rotation: rows R. What changes reaches every connection, and no request is lost for it.
 
 mod endpoints;
+mod expiry;
 mod sessions;
 mod streams;
 mod trust;
