@@ -1,5 +1,7 @@
 //! Commands, flags, exit statuses and what is printed.
 
+mod probe;
+
 use std::net::{Ipv4Addr, TcpListener};
 
 use tokio::io::AsyncWriteExt;
@@ -9,10 +11,7 @@ use tokio::task::JoinHandle;
 use crate::support::certificates::Certificates;
 use crate::support::client::{Client, Response, request};
 use crate::support::peer::{Tls, Upstream, read_head};
-use crate::support::program::{
-    Finished, Gateway, Running, finish, finish_beside, free_port, listener, mapping, nuncio, repository,
-    tls_context,
-};
+use crate::support::program::{Finished, Gateway, Running, finish, listener, mapping, nuncio, repository};
 use crate::support::waiting::eventually;
 
 const COMMANDS: [&str; 6] = ["run", "check", "explain", "probe", "echo", "demo"];
@@ -158,162 +157,6 @@ fn explain_names_mapping_and_upstream() {
         outcome.stdout.contains("https://example-service:443"),
         "{outcome:?}"
     );
-}
-
-#[tokio::test]
-async fn probe_reports_the_handshake_of_a_mapping() {
-    let ca = Certificates::new();
-    let upstream = Tls::with(&ca.server(&["some-sni-hostname"])).client_ca(&ca.pem(), true);
-    let upstream = upstream.versions(&[&rustls::version::TLS13]).start().await;
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(example("advanced.yaml"), folder.path().join("advanced.yaml")).unwrap();
-    let secret = ca.client("it's me").secret("self-signed-cert");
-    std::fs::write(folder.path().join("secret.yaml"), secret).unwrap();
-    let resolve = format!("example-service:443:127.0.0.1:{}", upstream.address.port());
-    let probe = |more: &[&str]| {
-        let mut command = nuncio([
-            "probe",
-            "mapping-with-tls-context",
-            "--resolve",
-            &resolve,
-            "--config",
-        ]);
-        command.arg(folder.path()).args(more);
-        finish_beside(command)
-    };
-
-    let outcome = probe(&["--format", "json"]).await;
-    assert_eq!(outcome.status, 0, "{outcome:?}");
-    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!(
-        (&report["outcome"], &report["version"]),
-        (&"ok".into(), &"TLSv1.3".into()),
-        "{report:#}"
-    );
-    assert_eq!(
-        (&report["sni"], &report["resumed"]),
-        (&"some-sni-hostname".into(), &false.into())
-    );
-    assert_eq!(
-        report["client_certificate"],
-        serde_json::json!({ "requested": true, "sent": true })
-    );
-    assert_eq!(report["verify"]["mode"], "report");
-    assert_eq!(
-        report["peer"][0]["sans"],
-        serde_json::json!(["DNS:some-sni-hostname"])
-    );
-    assert_eq!(upstream.hello().sni.as_deref(), Some("some-sni-hostname"));
-
-    let text = probe(&[]).await;
-    assert_eq!(text.status, 0, "{text:?}");
-    assert!(
-        text.stdout.contains("TLSv1.3") && text.stdout.contains("some-sni-hostname"),
-        "{text:?}"
-    );
-    assert!(
-        text.stdout.lines().all(|line| line.chars().count() <= 100),
-        "{}",
-        text.stdout
-    );
-
-    std::fs::remove_file(folder.path().join("secret.yaml")).unwrap();
-    let unresolved = probe(&[]).await;
-    assert_eq!(unresolved.status, 1, "{unresolved:?}");
-    assert!(
-        unresolved.stdout.contains("tls_config_unresolved"),
-        "{unresolved:?}"
-    );
-    assert!(unresolved.stdout.contains("self-signed-cert"), "{unresolved:?}");
-}
-
-#[tokio::test]
-async fn probe_of_a_url_uses_the_tls_context_named() {
-    let ca = Certificates::new();
-    let upstream = Upstream::tls(&ca.server(&["a.test"])).await;
-    let folder = tempfile::tempdir().unwrap();
-    let context = tls_context("ctx", &["ca_secret: ca", "verify:", "  mode: full"]);
-    std::fs::write(folder.path().join("a.yaml"), context + &ca.secret("ca")).unwrap();
-    let probe = |host: &str| {
-        let resolve = format!("{host}:8443:127.0.0.1:{}", upstream.address.port());
-        let mut command = nuncio([
-            "probe",
-            "--tls-context",
-            "ctx",
-            "--format",
-            "json",
-            "--resolve",
-            &resolve,
-        ]);
-        command
-            .arg(format!("https://{host}:8443"))
-            .arg("--config")
-            .arg(folder.path());
-        finish_beside(command)
-    };
-    let fine = probe("a.test").await;
-    assert_eq!(fine.status, 0, "{fine:?}");
-    let wrong = probe("b.test").await;
-    assert_eq!(wrong.status, 1, "{wrong:?}");
-    let report: serde_json::Value = serde_json::from_str(&wrong.stdout).unwrap();
-    assert_eq!(report["outcome"], "name_mismatch", "{report:#}");
-}
-
-#[tokio::test]
-async fn probe_tells_a_mapping_that_is_not_there() {
-    let config = example("basic.yaml");
-    let outcome = finish(&["probe", "nosuch", "--config", &config]);
-    assert_eq!(outcome.status, 1);
-    assert!(
-        outcome.stderr.contains("nosuch") && outcome.stderr.contains("basic-tls.default"),
-        "{outcome:?}"
-    );
-}
-
-#[tokio::test]
-async fn probe_reports_what_fails_before_tls() {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let target = format!("https://127.0.0.1:{port}");
-    let outcome = finish(&["probe", &target, "--format", "json"]);
-    assert_eq!(outcome.status, 1, "{outcome:?}");
-    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!(report["outcome"], "connect_refused", "{report:#}");
-    assert!(report["sni"].is_null());
-}
-
-/// Every endpoint is tried; one that fails makes the whole probe fail.
-#[tokio::test]
-async fn probe_tries_every_endpoint() {
-    let upstream = Upstream::tls(&Certificates::new().server(&["svc"])).await;
-    let closed = free_port();
-    let folder = tempfile::tempdir().unwrap();
-    let service =
-        "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: svc\nspec:\n  ports:\n  - port: 443\n";
-    let mut endpoints = "---\napiVersion: v1\nkind: Endpoints\nmetadata:\n  name: svc\nsubsets:\n".to_owned();
-    for port in [upstream.address.port(), closed] {
-        endpoints.push_str(&format!(
-            "- addresses: [{{ip: 127.0.0.1}}]\n  ports: [{{port: {port}}}]\n"
-        ));
-    }
-    let text = mapping("m", "/", "https://svc", &[]) + service + &endpoints;
-    std::fs::write(folder.path().join("m.yaml"), text).unwrap();
-    let mut command = nuncio(["probe", "m", "--format", "json", "--config"]);
-    command.arg(folder.path());
-    let outcome = finish_beside(command).await;
-    assert_eq!(outcome.status, 1, "{outcome:?}");
-    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let endpoints = report["endpoints"].as_array().unwrap();
-    let mut outcomes: Vec<&str> = endpoints
-        .iter()
-        .map(|endpoint| endpoint["last_handshake"]["outcome"].as_str().unwrap())
-        .collect();
-    outcomes.sort_unstable();
-    assert_eq!(outcomes, ["connect_refused", "ok"], "{report:#}");
-    assert_eq!(endpoints[0]["address"], upstream.address.to_string());
 }
 
 #[test]

@@ -188,7 +188,11 @@ pub(crate) struct ExplainArgs {
     pub(crate) format: Format,
 }
 
-/// Do one real handshake with exactly the settings the gateway would use, and report it
+/// Would this Mapping handshake now, and if not, which field mends it?
+///
+/// Does one real handshake with each endpoint, with exactly the settings the gateway would use. Says what was
+/// offered and chosen, which certificates were shown, what each verification mode makes of them, and what
+/// to set where it fails. Nothing but the handshake is sent.
 #[derive(Debug, Args)]
 #[command(
     max_term_width = 100,
@@ -198,8 +202,9 @@ Examples:
   nuncio probe my-mapping.staging --config manifests/ --resolve svc.staging:443:127.0.0.1:8443
   nuncio probe https://example.com
   nuncio probe https://db.internal:8443 --tls-context my-context --config manifests/
+  nuncio probe my-mapping --config manifests/ --format json | jq -r '.remedy, .peer[].pin'
 
-Exit status: 0 every endpoint answered the handshake, 1 one did not, 2 bad usage."
+Exit status: 0 every endpoint would be used, 1 one would not, 2 bad usage."
 )]
 pub(crate) struct ProbeArgs {
     #[arg(

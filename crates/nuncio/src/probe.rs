@@ -2,7 +2,9 @@
 //!
 //! A URL is probed as the Mapping that a user would write for it, so there is no second way to settings.
 
-mod report;
+mod account;
+mod json;
+mod text;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,9 +12,10 @@ use std::time::Duration;
 
 use nuncio_compile::{LastGood, Object, Options, Output};
 use nuncio_controller::Loaded;
-use nuncio_model::{Action, ObjectRef, Severity, Snapshot, Target, Unresolved, Upstream};
+use nuncio_model::{Action, ObjectRef, Problem, Severity, Snapshot, Target, Unresolved, Upstream};
 use nuncio_proxy::ProbeOptions;
 
+use self::account::{Account, Finding};
 use crate::cli::{Format, ProbeArgs};
 use crate::failure::Failure;
 use crate::output;
@@ -21,6 +24,14 @@ use crate::output;
 const PROBED: &str = "nuncio-probe";
 /// Where no route says: the reference's default of `connect_timeout_ms`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What is probed: a Mapping of these manifests.
+struct Asked {
+    output: Output,
+    mapping: ObjectRef,
+    /// Its `spec.tls`.
+    context: Option<String>,
+}
 
 /// What a Mapping sends to.
 enum Destination {
@@ -33,49 +44,72 @@ enum Destination {
 
 /// Probes what `args` name; status 1 where a handshake failed or none could be tried.
 pub(crate) async fn run(args: &ProbeArgs, options: &Options) -> Result<ExitCode, Failure> {
-    let (output, mapping) = match args.target.split_once("://") {
+    let asked = match args.target.split_once("://") {
         Some((scheme, rest)) => compile_url(args, options, scheme, rest)?,
         None => compile_mapping(args, options)?,
     };
+    let snapshot = &asked.output.snapshot;
     let destination =
-        destination(&output.snapshot, &mapping).ok_or_else(|| nowhere(&output.snapshot, &mapping))?;
-    let shown = if &*mapping.name == PROBED {
+        destination(snapshot, &asked.mapping).ok_or_else(|| nowhere(snapshot, &asked.mapping))?;
+    let shown = if &*asked.mapping.name == PROBED {
         args.target.clone()
     } else {
-        mapping.to_string()
+        asked.mapping.to_string()
     };
-    let (upstream, connect_timeout) = match destination {
+    let probes = match &destination {
+        Destination::Unresolved(_) => Vec::new(),
         Destination::Upstream {
             upstream,
             connect_timeout,
-        } => (upstream, connect_timeout),
-        Destination::Unresolved(unresolved) => {
-            output::line(format_args!(
-                "{}",
-                report::unresolved(&shown, &unresolved, args.format)
-            ));
-            return Ok(ExitCode::FAILURE);
+        } => {
+            // The generator seeds itself at its first use, which takes longer than a handshake: that is none
+            // of the peer's time. Should it fail, the handshake itself says so.
+            let _ = aws_lc_rs::rand::fill(&mut [0]);
+            let options = ProbeOptions {
+                connect_timeout: *connect_timeout,
+            };
+            nuncio_proxy::probe(&upstream.identity, &asked.output.endpoints, options).await
         }
     };
-    // The generator seeds itself at its first use, which takes longer than a handshake: that is none of
-    // the peer's time. Should it fail, the handshake itself says so.
-    let _ = aws_lc_rs::rand::fill(&mut [0]);
-    let options = ProbeOptions { connect_timeout };
-    let probes = nuncio_proxy::probe(&upstream.identity, &output.endpoints, options).await;
-    let fine = !probes.is_empty() && probes.iter().all(|probe| probe.failure.is_none());
-    let text = match args.format {
-        Format::Text => report::text(&shown, &upstream, &probes),
-        Format::Json => report::json(&upstream.identity, &probes),
+    let account = Account {
+        shown: &shown,
+        problems: &concerning(&asked),
+        finding: match &destination {
+            Destination::Unresolved(unresolved) => Finding::Unresolved(unresolved),
+            Destination::Upstream { upstream, .. } => Finding::Probed {
+                upstream,
+                probes: &probes,
+            },
+        },
     };
-    output::line(format_args!("{text}"));
-    Ok(if fine {
+    let told = match args.format {
+        Format::Text => text::render(&account),
+        Format::Json => json::render(&account),
+    };
+    output::line(format_args!("{told}"));
+    Ok(if account.is_fine() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-fn compile_mapping(args: &ProbeArgs, options: &Options) -> Result<(Output, ObjectRef), Failure> {
+/// What is wrong with the Mapping and with the TLSContext that it names, worst first.
+fn concerning(asked: &Asked) -> Vec<&Problem> {
+    let context = |object: &ObjectRef| {
+        let named = |name: &String| *name == *object.name || *name == object.qualified();
+        &*object.kind == "TLSContext" && asked.context.as_ref().is_some_and(named)
+    };
+    let of_it = |problem: &&Problem| {
+        let object = problem.object.as_ref();
+        object.is_some_and(|object| *object == asked.mapping || context(object))
+    };
+    let mut problems: Vec<&Problem> = asked.output.snapshot.problems.iter().filter(of_it).collect();
+    problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
+    problems
+}
+
+fn compile_mapping(args: &ProbeArgs, options: &Options) -> Result<Asked, Failure> {
     if args.config.is_empty() {
         let target = &args.target;
         let cure = "name its manifests with --config PATH, or write https://HOST[:PORT]";
@@ -90,7 +124,15 @@ fn compile_mapping(args: &ProbeArgs, options: &Options) -> Result<(Output, Objec
     }
     let (output, loaded) = nuncio_controller::check(&args.config, options);
     let mapping = find_mapping(&loaded, &args.target, &options.namespace)?;
-    Ok((output, mapping))
+    let mut objects = loaded.objects.objects.iter();
+    let object = objects.find(|object| object.reference == mapping);
+    let document = object.map(|object| object.document.value());
+    let context = document.and_then(|document| Some(document.pointer("/spec/tls")?.as_str()?.to_owned()));
+    Ok(Asked {
+        context,
+        output,
+        mapping,
+    })
 }
 
 /// The Mapping called `NAME` or `NAME.NAMESPACE`; of several equal names that in the gateway's namespace.
@@ -128,12 +170,7 @@ fn find_mapping(loaded: &Loaded, target: &str, namespace: &str) -> Result<Object
     }
 }
 
-fn compile_url(
-    args: &ProbeArgs,
-    options: &Options,
-    scheme: &str,
-    rest: &str,
-) -> Result<(Output, ObjectRef), Failure> {
+fn compile_url(args: &ProbeArgs, options: &Options, scheme: &str, rest: &str) -> Result<Asked, Failure> {
     if !scheme.eq_ignore_ascii_case("https") {
         let target = &args.target;
         return Err(Failure::usage(format!(
@@ -160,10 +197,11 @@ fn compile_url(
     let object = Object::from_document(document, None).map_err(|problem| Failure::usage(problem.message))?;
     let mapping = object.reference.clone();
     loaded.objects.objects.push(object);
-    Ok((
-        nuncio_compile::compile(&loaded.objects, options, &LastGood::default()),
+    Ok(Asked {
+        output: nuncio_compile::compile(&loaded.objects, options, &LastGood::default()),
         mapping,
-    ))
+        context: args.tls_context.clone(),
+    })
 }
 
 /// Where the Mapping sends to, if it is part of any route or uses any upstream.

@@ -151,7 +151,7 @@ fn owner(problem: &Problem) -> Option<String> {
 }
 
 /// What is wrong, and what to do about it: messages end with the cure after a semicolon.
-fn parts(message: &str) -> (&str, Option<&str>) {
+pub(crate) fn parts(message: &str) -> (&str, Option<&str>) {
     message
         .rsplit_once("; ")
         .map_or((message, None), |(what, cure)| (what, Some(cure)))

@@ -120,7 +120,8 @@ fn of_alert(alert: Alert, settings: &TlsSettings) -> &'static str {
 
 /// Names the certificate that is missing, and who can bring it.
 fn unknown_issuer(seen: &Seen, settings: &TlsSettings) -> String {
-    let into = if settings.verify.roots.bundle.is_some() {
+    let configured = settings.verify.roots.bundle.is_some();
+    let into = if configured {
         "into the Secret of spec.ca_secret"
     } else {
         "into a Secret and set spec.ca_secret to it"
@@ -138,9 +139,13 @@ fn unknown_issuer(seen: &Seen, settings: &TlsSettings) -> String {
             "put the certificate of `{issuer}` that is in use now {into}: it has another key than the one \
              there"
         ),
-        Some(Gap::LeafAlone(issuer)) => format!(
+        Some(Gap::LeafAlone(issuer)) if configured => format!(
             "if `{issuer}` is an intermediate CA, let the upstream send its intermediate certificates (its full \
              chain); else put `{issuer}` {into}"
+        ),
+        Some(Gap::LeafAlone(issuer)) => format!(
+            "put `{issuer}` {into}; if that is an intermediate CA, let the upstream send its intermediate \
+             certificates (its full chain) instead and take the root"
         ),
         Some(Gap::NoIssuer(issuer)) => format!(
             "put `{issuer}` {into}, or let the upstream send its intermediate certificates without a gap"
