@@ -5,10 +5,15 @@
 
 use std::net::SocketAddr;
 
+use http::header::CONNECTION;
+use http::{Method, Response};
+use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::certificates::{Certificates, Identity};
-use crate::support::peer::Upstream;
+use crate::support::client::{Client, request};
+use crate::support::peer::{Tls, Upstream};
 use crate::support::program::{Gateway, Plan, in_namespace, mapping, tls_context};
 use crate::support::waiting::eventually;
 
@@ -230,7 +235,7 @@ async fn s11_ipv6_connects_without_sni_and_is_verified_against_ip_sans() {
 }
 
 /// A Service of this name whose port 443 leads to these pods.
-fn service(name: &str, pods: &[SocketAddr]) -> String {
+pub fn service(name: &str, pods: &[SocketAddr]) -> String {
     let mut text = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\nspec:\n  ports:\n  - {{port: 443, \
          targetPort: 8443}}\n---\napiVersion: v1\nkind: Endpoints\nmetadata:\n  name: {name}\nsubsets:\n"
@@ -383,4 +388,249 @@ async fn s14_a_wildcard_stands_for_one_label() {
         assert!(message.contains("*.test"), "{message}");
     }
     assert_eq!(upstream.requests().len(), 1);
+}
+
+/// The rule of S15: with `auto_host_rewrite` the Host is the name by which the endpoint was found, as in Envoy
+/// without port; the server name is what is configured, which is the host of `service`.
+#[tokio::test]
+async fn s15_the_host_follows_the_endpoint_and_the_server_name_the_configured_host() {
+    let (one, other) = (any_tls().await, any_tls().await);
+    let member = |name: &str, service: &str, more: &[&str]| {
+        mapping(name, "/", service, &[&["auto_host_rewrite: true"], more].concat())
+    };
+    let manifests = member("one", "https://a.test:8443", &["weight: 50"])
+        + &member("other", "https://b.test", &["tls: ctx"])
+        + &tls_context("ctx", &["sni: c.test"]);
+    let plan = Gateway::with(manifests).resolve("a.test:8443", one.address);
+    let gateway = plan.resolve("b.test:443", other.address).start().await;
+    let asked = eventually("both are asked", async || {
+        gateway.get("/").await.assert_ok();
+        (one.requests().len() > 1 && other.requests().len() > 1).then_some(())
+    });
+    asked.await;
+    for (upstream, host, server_name) in [(&one, "a.test", "a.test"), (&other, "b.test", "c.test")] {
+        for connection in upstream.connections() {
+            assert_eq!(connection.hello.unwrap().sni.as_deref(), Some(server_name));
+            for request in connection.requests {
+                assert_eq!(request.authority(), host);
+            }
+        }
+    }
+}
+
+/// Endpoints of a Service have addresses and no names: the Service's own name goes for theirs.
+#[tokio::test]
+async fn s15_endpoints_without_names_are_called_by_their_service() {
+    let (one, other) = (any_tls().await, any_tls().await);
+    let manifests = mapping("m", "/", "https://svc", &["auto_host_rewrite: true"])
+        + &service("svc", &[one.address, other.address]);
+    let gateway = Gateway::start(in_namespace("apps", &manifests)).await;
+    for _ in 0..2 {
+        gateway.get("/").await.assert_ok();
+    }
+    for pod in [&one, &other] {
+        assert_eq!(pod.request().authority(), "svc.apps");
+        assert_eq!(sni(pod).as_deref(), Some("svc.apps"));
+    }
+}
+
+/// A Mapping `m` of any host to `https://svc.test`, which is `upstream`; `auto_sni` is on in its TLSContext,
+/// which has these further lines.
+fn by_request(upstream: &Upstream, context: &[&str]) -> Plan {
+    let lines = [&["auto_sni: true"], context].concat();
+    let manifests = mapping("m", "/", "https://svc.test", &["tls: ctx"]) + &tls_context("ctx", &lines);
+    Gateway::with(manifests).resolve("svc.test:443", upstream.address)
+}
+
+/// GETs `/` of a host, whatever that is.
+async fn ask(gateway: &Gateway, host: &str) -> crate::support::client::Response {
+    gateway.send(request(Method::GET, host, "/", "")).await
+}
+
+/// The rule of S16: with `auto_sni` the server name is the authority that is sent, and a name has connections of
+/// its own.
+#[tokio::test]
+async fn s16_a_connection_carries_requests_of_its_own_server_name_only() {
+    const HOSTS: [&str; 2] = ["a.test", "b.test"];
+    let upstream = any_tls().await;
+    let plan = by_request(&upstream, &["alpn_protocols: h2"]);
+    let gateway = plan.args(&["--workers", "2"]).start().await;
+    let mut clients = JoinSet::new();
+    for number in 0..8 {
+        let address = gateway.address;
+        clients.spawn(async move {
+            let mut client = Client::http2(address).await;
+            for request in 0..25 {
+                let host = HOSTS[(number + request) % 2];
+                client.get(host, &format!("/{host}")).await.assert_ok();
+            }
+        });
+    }
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+    let mut seen = [0; 2];
+    for connection in upstream.connections() {
+        let sni = connection.hello.unwrap().sni.unwrap();
+        assert_eq!(connection.session.unwrap().alpn.as_deref(), Some("h2"));
+        for request in connection.requests {
+            assert_eq!(request.authority(), sni);
+            assert_eq!(request.uri.path(), format!("/{sni}"));
+            seen[HOSTS.iter().position(|host| *host == sni).unwrap()] += 1;
+        }
+    }
+    assert_eq!(seen, [100, 100]);
+    // What clients write is in no label.
+    let metrics = gateway.admin("/metrics").await;
+    assert!(
+        metrics
+            .text()
+            .contains("upstream=\"https://svc.test:443 (ctx.default)\"")
+    );
+    for host in HOSTS {
+        assert!(!metrics.text().contains(host), "{}", metrics.text());
+    }
+    let shown = gateway.upstream_of("m").await;
+    let origin = &shown["tls"]["auto_sni"]["origin"];
+    assert_eq!(shown["tls"]["auto_sni"]["value"], true, "{shown:#}");
+    assert!(origin.to_string().contains("spec.auto_sni"), "{origin}");
+    assert_eq!(shown["endpoints"].as_array().unwrap().len(), 1, "{shown:#}");
+    assert_ne!(shown["endpoints"][0]["last_handshake"], Value::Null, "{shown:#}");
+}
+
+#[tokio::test]
+async fn s16_the_server_name_is_the_name_to_verify() {
+    let ca = Certificates::new();
+    let upstream = Upstream::tls(&ca.server(&["a.test"])).await;
+    let own = ["ca_secret: ca", "verify: {mode: full}"];
+    let named = ["ca_secret: ca", "verify: {mode: full, names: [a.test]}"];
+    for (context, b_is_fine) in [(own, false), (named, true)] {
+        let mut plan = by_request(&upstream, &context);
+        plan = plan.file("ca.yaml", &ca.secret("ca"));
+        let gateway = plan.start().await;
+        for _ in 0..2 {
+            ask(&gateway, "a.test").await.assert_ok();
+            let other = ask(&gateway, "b.test").await;
+            if b_is_fine {
+                other.assert_ok();
+            } else {
+                other.assert_refused("name_mismatch");
+            }
+            // A request without a name is verified by the host of `service`, not by nothing.
+            assert_eq!(ask(&gateway, "a..test").await.reason().is_empty(), b_is_fine);
+        }
+    }
+}
+
+/// A ticket is for the name that it came with.
+#[tokio::test]
+async fn s16_a_session_is_resumed_for_its_own_server_name_only() {
+    let closing = |_: &_| {
+        let answer = Response::builder().header(CONNECTION, "close");
+        answer.body(Full::from("ok")).unwrap()
+    };
+    let identity = Identity::self_signed(&["a.test"], false);
+    let upstream = Tls::with(&identity).alpn(&[]).answer(closing).start().await;
+    let gateway = by_request(&upstream, &[]).start().await;
+    for host in ["a.test", "a.test", "b.test", "b.test", "a.test"] {
+        ask(&gateway, host).await.assert_ok();
+    }
+    let resumed: Vec<_> = upstream
+        .connections()
+        .into_iter()
+        .map(|connection| connection.session.unwrap().resumed)
+        .collect();
+    assert_eq!(resumed, [false, true, false, true, true]);
+}
+
+/// Clients choose the names, so what is kept of them has a limit.
+#[tokio::test]
+async fn s16_so_many_names_are_kept_and_no_more() {
+    let upstream = any_tls().await;
+    let gateway = by_request(&upstream, &[]).start().await;
+    for number in 0..300 {
+        ask(&gateway, &format!("{number}.test")).await.assert_ok();
+    }
+    let few = eventually("the connections of the oldest names are closed", async || {
+        let open = |all: &[crate::support::peer::Connection]| all.iter().filter(|one| !one.closed).count();
+        Some(upstream.look(open)).filter(|open| *open <= 256)
+    });
+    assert_eq!(few.await, 256);
+    // The first name is one like any other again.
+    ask(&gateway, "0.test").await.assert_ok();
+    assert_eq!(sni(&upstream).as_deref(), Some("0.test"));
+}
+
+#[tokio::test]
+async fn s16_the_authority_that_is_sent_decides() {
+    let upstream = any_tls().await;
+    let manifests = mapping(
+        "rewritten",
+        "/r/",
+        "https://svc.test",
+        &["tls: ctx", "host_rewrite: B.test:8443"],
+    ) + &mapping(
+        "auto",
+        "/a/",
+        "https://svc.test",
+        &["tls: ctx", "auto_host_rewrite: true"],
+    ) + &tls_context("ctx", &["auto_sni: true"]);
+    let plan = Gateway::with(manifests).resolve("svc.test:443", upstream.address);
+    let gateway = plan.start().await;
+    for (path, name) in [("/r/", "b.test"), ("/a/", "svc.test")] {
+        gateway.get(path).await.assert_ok();
+        assert_eq!(sni(&upstream).as_deref(), Some(name));
+    }
+}
+
+/// Whatever a client writes there: a name that TLS can carry, or none.
+#[tokio::test]
+async fn s17_any_host_header_is_a_server_name_or_none() {
+    let upstream = any_tls().await;
+    let gateway = by_request(&upstream, &[]).start().await;
+    let long = format!("{}.test", "a.".repeat(148));
+    assert!(long.len() > 300);
+    for (host, name) in [
+        ("a.test:443", Some("a.test")),
+        ("A.TEST.", Some("a.test")),
+        ("a_b._c.test", Some("a_b._c.test")),
+        ("", None),
+        (&long, None),
+        ("10.0.0.5:443", None),
+        ("[2001:db8::1]:443", None),
+        ("a..test", None),
+        ("-a.test", None),
+        ("*.test", None),
+        (":443", None),
+        ("a%00.test", None),
+    ] {
+        ask(&gateway, host).await.assert_ok();
+        let asked = upstream.connections().into_iter().find(|connection| {
+            let authority = |request: &crate::support::peer::Recorded| request.authority() == host;
+            connection.requests.iter().any(authority)
+        });
+        assert_eq!(asked.unwrap().hello.unwrap().sni.as_deref(), name, "{host}");
+    }
+    ask(&gateway, "a@b.test").await;
+    ask(&gateway, "last.test").await.assert_ok();
+}
+
+#[tokio::test]
+async fn s16_sni_and_auto_sni_are_an_error_of_the_context() {
+    let upstream = any_tls().await;
+    let gateway = by_request(&upstream, &["sni: c.test"]).start().await;
+    ask(&gateway, "a.test")
+        .await
+        .assert_refused("tls_config_unresolved");
+    let problem = gateway
+        .problem("TLSContext ctx.default", "conflicting_fields")
+        .await;
+    assert_eq!(problem["field"], "spec.auto_sni", "{problem:#}");
+    assert!(
+        problem["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("remove one of them")
+    );
+    upstream.assert_untouched().await;
 }

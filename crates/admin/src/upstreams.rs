@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nuncio_model::{
-    CertificateInfo, ClientIdentity, CrlSet, EndpointStatus, ObjectRef, Origin, Resolve, Roots, Snapshot,
+    AutoSni, CertificateInfo, ClientIdentity, CrlSet, EndpointStatus, ObjectRef, Origin, Resolve, Roots, Snapshot,
     TlsOrigins, TlsSettings, TlsVersion, Upstream, UpstreamHttp, UpstreamIndex, UpstreamStatus, VerifyMode,
     hex,
 };
@@ -136,6 +136,8 @@ struct TlsView<'a> {
     enabled: Sourced<'a, bool>,
     context: Option<&'a ObjectRef>,
     sni: Sourced<'a, Option<&'a str>>,
+    /// Each request decides the server name; `sni` and perhaps `verify_names` are those of one without a name.
+    auto_sni: Sourced<'a, bool>,
     verify_mode: Sourced<'a, VerifyMode>,
     verify_names: Sourced<'a, Vec<String>>,
     roots: Sourced<'a, RootsView>,
@@ -163,6 +165,10 @@ impl<'a> TlsView<'a> {
             enabled: from(&origins.enabled, true),
             context: origins.context.as_ref(),
             sni: from(&origins.sni, settings.sni.as_deref()),
+            auto_sni: from(
+                or_built_in(&origins.auto_sni),
+                settings.auto_sni != AutoSni::Off,
+            ),
             verify_mode: from(&origins.verify_mode, settings.verify.mode),
             verify_names: from(&origins.verify_names, names),
             roots: from(&origins.roots, RootsView::of(&settings.verify.roots)),

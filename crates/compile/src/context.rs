@@ -57,6 +57,8 @@ pub(crate) struct ContextTls {
     /// The context; none where a Mapping names none.
     pub(crate) context: Option<ObjectRef>,
     pub(crate) sni: Option<Sourced<ServerName>>,
+    /// Each request decides the server name; who said so. Never beside `sni`.
+    pub(crate) auto_sni: Option<Origin>,
     pub(crate) client: Option<Sourced<Arc<ClientIdentity>>>,
     pub(crate) bundle: Option<Sourced<Arc<TrustBundle>>>,
     pub(crate) verify_mode: Sourced<VerifyMode>,
@@ -84,6 +86,7 @@ impl ContextTls {
         Self {
             context: None,
             sni: None,
+            auto_sni: None,
             client: None,
             bundle: None,
             system_roots: (value != VerifyMode::None).then_some(Origin::BuiltIn),

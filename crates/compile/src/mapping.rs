@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use nuncio_crds::MappingSpec;
 use nuncio_model::{
-    Action, Alpn, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, RetryPolicy,
+    Action, Alpn, AutoSni, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, RetryPolicy,
     TlsSettings, Unresolved, UpstreamHost, UpstreamHttp,
 };
 
@@ -49,6 +49,7 @@ struct Fields {
     service: Arc<str>,
     tls: Arc<str>,
     host_rewrite: Arc<str>,
+    auto_host_rewrite: Arc<str>,
     grpc: Arc<str>,
 }
 
@@ -63,6 +64,7 @@ impl<'a> Surroundings<'a> {
             service: "spec.service".into(),
             tls: "spec.tls".into(),
             host_rewrite: "spec.host_rewrite".into(),
+            auto_host_rewrite: "spec.auto_host_rewrite".into(),
             grpc: "spec.grpc".into(),
         };
         let mut resolve = HashMap::new();
@@ -240,7 +242,7 @@ impl<'d> Draft<'d, '_> {
         let rewrite = rewrite.map_err(|message| self.invalid(&message))?;
         let context = tls.as_ref().and_then(|(tls, _)| tls.context.clone());
         let parts = self.parts(destination, tls, host_rewrite.as_ref());
-        let host_rewrite = host_rewrite.or_else(|| self.endpoint_name(&parts));
+        let host_rewrite = host_rewrite.or_else(|| self.endpoint_name(&parts.host, &parts.resolve));
         if let Some(context) = context {
             made.contexts.insert(self.object.reference.clone(), context);
         }
@@ -342,13 +344,13 @@ impl<'d> Draft<'d, '_> {
 
     /// What `auto_host_rewrite` sends (row S15): the name by which the endpoints were found, without port, as
     /// Envoy does. Endpoints of a Service have no names of their own, so theirs is the Service's.
-    fn endpoint_name(&self, parts: &Parts) -> Option<HeaderValue> {
+    fn endpoint_name(&self, host: &UpstreamHost, resolve: &Resolve) -> Option<HeaderValue> {
         if self.spec.auto_host_rewrite != Some(true) {
             return None;
         }
-        let name = match &parts.resolve {
+        let name = match resolve {
             Resolve::Dns(name) => name.to_string(),
-            Resolve::Fixed(_) | Resolve::Service(_) => parts.host.to_string(),
+            Resolve::Fixed(_) | Resolve::Service(_) => host.to_string(),
         };
         HeaderValue::from_str(name.trim_end_matches('.')).ok()
     }
@@ -473,12 +475,23 @@ impl<'d> Draft<'d, '_> {
         let by_context = scheme != Some(Scheme::Https);
         let (tls, stale) = context.unwrap_or_else(|| (Arc::clone(&self.around.plain), false));
         let fields = &self.around.fields;
+        // `auto_sni` makes the server name that of the authority, whoever rewrites that.
+        let endpoint_name = tls
+            .auto_sni
+            .as_ref()
+            .and_then(|_| self.endpoint_name(&host, &resolve));
+        let authority = match (host_rewrite, &endpoint_name) {
+            (Some(host), _) => Some((host, &fields.host_rewrite)),
+            (None, Some(name)) => Some((name, &fields.auto_host_rewrite)),
+            (None, None) => None,
+        };
         let wish = Wish {
             enabled: self.origin(if by_context { &fields.tls } else { &fields.service }),
             host: &host,
             host_origin: self.origin(&fields.service),
             cluster,
-            host_rewrite: self.server_name(host_rewrite, &tls),
+            host_rewrite: self.server_name(authority, &tls),
+            keeps_authority: authority.is_none(),
             grpc,
             stale,
         };
@@ -512,28 +525,28 @@ impl<'d> Draft<'d, '_> {
         }
     }
 
-    /// `host_rewrite` as a server name; a context's own `sni` wins over it.
+    /// An authority that a field rewrites to, as a server name; a context's own `sni` wins over it.
     fn server_name(
         &mut self,
-        host_rewrite: Option<&HeaderValue>,
+        rewritten: Option<(&HeaderValue, &Arc<str>)>,
         tls: &ContextTls,
     ) -> Option<Sourced<ServerName>> {
-        const FIELD: &str = "spec.host_rewrite";
-        let text = host_rewrite?.to_str().ok()?;
+        let (authority, field) = rewritten?;
+        let text = authority.to_str().ok()?;
         if tls.sni.is_some() {
             return None;
         }
         let name = origination::server_name(text);
         if name.is_none() {
             let message = format!(
-                "`{FIELD}` is `{text}`, which is no DNS name, so the host of `service` is the server name that is sent; set `sni` in a TLSContext"
+                "`{field}` gives `{text}`, which is no DNS name, so the host of `service` is the server name that is sent; set `sni` in a TLSContext"
             );
             self.problems
-                .warning(self.object, "bad_server_name", FIELD, message);
+                .warning(self.object, "bad_server_name", field, message);
         }
         name.map(|value| Sourced {
             value,
-            origin: self.origin(&self.around.fields.host_rewrite),
+            origin: self.origin(field),
         })
     }
 
@@ -554,7 +567,7 @@ impl<'d> Draft<'d, '_> {
             .names
             .first()
             .is_some_and(|first| first.to_string() == **name);
-        if settings.sni.is_none() && is_asked_for {
+        if settings.sni.is_none() && settings.auto_sni == AutoSni::Off && is_asked_for {
             let message = format!(
                 "the host `{name}` of `{FIELD}` cannot be sent as a server name, because a part of it begins or ends with a hyphen or its last part is a number, so none is sent; set `sni` in a TLSContext"
             );

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nuncio_model::{
-    Alpn, Origin, Roots, TlsOrigins, TlsSettings, UpstreamHost, UpstreamHttp, Verify, VerifyName,
+    Alpn, AutoSni, Origin, Roots, TlsOrigins, TlsSettings, UpstreamHost, UpstreamHttp, Verify, VerifyName,
 };
 
 use crate::context::{ContextTls, ServerName, Sourced};
@@ -21,8 +21,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) host_origin: Origin,
     /// The Kubernetes Service that `host` means.
     pub(crate) cluster: Option<ClusterName<'a>>,
-    /// `host_rewrite`, where it can be a server name.
+    /// `host_rewrite`, where it can be a server name; with `auto_sni`, that of `auto_host_rewrite` too.
     pub(crate) host_rewrite: Option<Sourced<ServerName>>,
+    /// The authority that is sent is each request's own.
+    pub(crate) keeps_authority: bool,
     /// `grpc`
     pub(crate) grpc: Option<Sourced<bool>>,
     /// The context is broken and these are the settings it had.
@@ -54,8 +56,16 @@ pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
     let (name, sni_origin) = name_sent(tls, &wish);
     let (names, names_origin) = names_verified(tls, &wish, &name, &sni_origin);
     let (alpn, http, alpn_origin) = protocols(tls, wish.grpc.as_ref());
+    // Where the authority that is sent is always the same, so is the server name.
+    let auto_sni = tls.auto_sni.as_ref().filter(|_| wish.keeps_authority);
     let settings = TlsSettings {
+        auto_sni: match (auto_sni, &tls.verify_names) {
+            (None, _) => AutoSni::Off,
+            (Some(_), None) => AutoSni::SentAndVerified,
+            (Some(_), Some(_)) => AutoSni::Sent,
+        },
         sni: match name {
+            _ if auto_sni.is_some() => None,
             ServerName::Dns(name) if names::is_server_name(&name) => Some(name),
             ServerName::Dns(_) | ServerName::Ip(_) => None,
         },
@@ -83,7 +93,8 @@ pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
         enabled: wish.enabled,
         context: tls.context.clone(),
         stale: wish.stale,
-        sni: sni_origin,
+        sni: auto_sni.cloned().unwrap_or(sni_origin),
+        auto_sni: auto_sni.cloned(),
         verify_mode: tls.verify_mode.origin.clone(),
         verify_names: names_origin,
         roots: roots_origin(tls),

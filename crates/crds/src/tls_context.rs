@@ -46,6 +46,9 @@ pub struct TlsContextSpec {
     pub redirect_cleartext_from: Option<i64>,
     /// Server name to send to upstreams.
     pub sni: Option<String>,
+    /// The server name to send to upstreams, and where `verify` has no names the name to verify, is the
+    /// authority of each request as it is sent; an addition of nuncio. Not beside `sni`.
+    pub auto_sni: Option<bool>,
     /// How upstreams are verified.
     pub verify: Option<VerifySpec>,
 }

@@ -241,11 +241,25 @@ pub struct Verify {
     pub pins: Arc<[Pin]>,
 }
 
+/// What each request decides of its TLS session (`auto_sni`). One session never carries requests of two names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AutoSni {
+    /// Nothing: the settings say it all.
+    #[default]
+    Off,
+    /// The server name; the names to verify are configured.
+    Sent,
+    /// The server name, which is also the name to verify.
+    SentAndVerified,
+}
+
 /// All that decides a TLS session with an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TlsSettings {
     /// Server name that is sent, A-label, lower case, no trailing dot; none for an IP literal.
     pub sni: Option<Arc<str>>,
+    /// Where it is on, `sni` and the names of `verify` are those of a request whose authority gives no name.
+    pub auto_sni: AutoSni,
     /// How the peer is verified.
     pub verify: Verify,
     /// What we show when asked for a certificate.
@@ -323,6 +337,8 @@ pub struct TlsOrigins {
     pub stale: bool,
     /// Of `sni`.
     pub sni: Origin,
+    /// Of `auto_sni`; absent where no request decides anything.
+    pub auto_sni: Option<Origin>,
     /// Of the verification mode.
     pub verify_mode: Origin,
     /// Of the names to verify.

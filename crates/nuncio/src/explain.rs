@@ -95,7 +95,16 @@ fn part_value(part: &Part<'_>, request: &Request, output: &nuncio_compile::Outpu
             "host_header": part.host_header(request),
             "timeout_ms": forward.timeout.map(|timeout| timeout.as_millis()),
             "connect_timeout_ms": forward.connect_timeout.as_millis(),
-            "upstream": upstream::value(output.snapshot.upstream(forward.upstream), &output.endpoints),
+            "retry_policy": forward.retry.as_ref().map(|policy| json!({
+                "retry_on": policy.on.as_str(),
+                "num_retries": policy.retries,
+                "per_try_timeout_ms": policy.per_try_timeout.map(|limit| limit.as_millis()),
+            })),
+            "upstream": upstream::value(
+                output.snapshot.upstream(forward.upstream),
+                &output.endpoints,
+                &part.host_header(request),
+            ),
         }),
     };
     if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {

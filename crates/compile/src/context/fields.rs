@@ -1,5 +1,6 @@
 //! The fields of a TLSContext, one by one.
 
+mod auto_sni;
 mod revocation;
 
 use std::sync::Arc;
@@ -52,11 +53,13 @@ pub(crate) fn read(
     let groups = reader.groups(spec);
     let alpn = reader.alpn(spec);
     let sni = reader.sni(spec);
+    let auto_sni = reader.auto_sni(spec, sni.is_some());
     match reader.flaw {
         Some(flaw) => Err(flaw),
         None => Ok(ContextTls {
             context: Some(object.reference.clone()),
             sni,
+            auto_sni,
             client,
             bundle,
             verify_mode,
@@ -286,7 +289,10 @@ impl Reader<'_, '_> {
     }
 
     fn tell_unknown_annotations(&mut self) {
-        let known = ["mode", "names", "roots", "pins"].map(|name| format!("nuncio/verify-{name}"));
+        let mut known = ["mode", "names", "roots", "pins"]
+            .map(|name| format!("nuncio/verify-{name}"))
+            .to_vec();
+        known.push(auto_sni::ANNOTATION.to_owned());
         for key in self.object.annotations.keys() {
             if key.starts_with("nuncio/") && !known.contains(key) {
                 let hint = match decode::nearest(key, &known) {

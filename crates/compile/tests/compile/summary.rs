@@ -3,7 +3,8 @@
 use nuncio_compile::Output;
 use nuncio_model::{
     Action, AuthorityMatch, EndpointTable, Forward, HeaderEdits, Listener, MethodMatch, PathMatch, Problem,
-    Resolve, Rewrite, Route, RouteMatch, Settings, Target, TlsOrigins, TlsSettings, Upstream, ValueMatch,
+    Resolve, RetryPolicy, Rewrite, Route, RouteMatch, Settings, Target, TlsOrigins, TlsSettings, Upstream,
+    ValueMatch,
 };
 use serde_json::{Map, Value, json};
 
@@ -153,6 +154,17 @@ fn forward_of(forward: &Forward, output: &Output) -> String {
     }
     if let Some(host) = &forward.host_rewrite {
         text.push_str(&format!(", host {}", String::from_utf8_lossy(host.as_bytes())));
+    }
+    if let Some(RetryPolicy {
+        on,
+        retries,
+        per_try_timeout,
+    }) = &forward.retry
+    {
+        text.push_str(&format!(", {retries} retries on {}", on.as_str()));
+        if let Some(limit) = per_try_timeout {
+            text.push_str(&format!(" within {limit:?} each"));
+        }
     }
     match forward.timeout {
         Some(timeout) if timeout.as_millis() == 3000 => {}

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use nuncio_compile::Output;
-use nuncio_model::Upstream;
+use nuncio_model::{RetryPolicy, Upstream};
 
 use super::request::Request;
 use super::upstream::{self, Setting};
@@ -64,15 +64,41 @@ fn part(out: &mut dyn Write, part: &Part<'_>, request: &Request, output: &Output
         }
     };
     line(out, 4, "path", &part.path)?;
-    line(out, 4, "Host header", &part.host_header(request))?;
-    upstream_lines(out, output.snapshot.upstream(forward.upstream), output)
+    let authority = part.host_header(request);
+    line(out, 4, "Host header", &authority)?;
+    if let Some(retry) = &forward.retry {
+        line(out, 4, "sent again", &retries(retry))?;
+    }
+    upstream_lines(
+        out,
+        output.snapshot.upstream(forward.upstream),
+        output,
+        &authority,
+    )
 }
 
-fn upstream_lines(out: &mut dyn Write, upstream: &Upstream, output: &Output) -> io::Result<()> {
+/// `2 times on 5xx, each within 250 ms`
+fn retries(policy: &RetryPolicy) -> String {
+    let times = match policy.retries {
+        1 => "once".to_owned(),
+        many => format!("{many} times"),
+    };
+    let each = policy
+        .per_try_timeout
+        .map(|limit| format!(", each within {} ms", limit.as_millis()));
+    format!("{times} on {}{}", policy.on.as_str(), each.unwrap_or_default())
+}
+
+fn upstream_lines(
+    out: &mut dyn Write,
+    upstream: &Upstream,
+    output: &Output,
+    authority: &str,
+) -> io::Result<()> {
     line(out, 4, "upstream", &upstream.name)?;
     line(out, 6, "address", &upstream::address(upstream, &output.endpoints))?;
     line(out, 6, "protocol", upstream::protocol(upstream).0)?;
-    let Some(settings) = upstream::settings(upstream) else {
+    let Some(settings) = upstream::settings(upstream, authority) else {
         return line(out, 6, "TLS", "none, cleartext is sent");
     };
     if let Some(origins) = &upstream.origins {

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use nuncio_model::{
-    Alpn, CertificateInfo, ClientIdentity, CrlSet, EndpointTable, Origin, Resolve, Roots, TlsOrigins,
-    TlsSettings, Upstream, UpstreamHttp, hex,
+    Alpn, AutoSni, CertificateInfo, ClientIdentity, CrlSet, EndpointTable, Origin, Resolve, Roots,
+    TlsOrigins, TlsSettings, Upstream, UpstreamHttp, hex,
 };
+use nuncio_tls::RequestName;
 use serde_json::{Value, json};
 
 /// A setting that is in force.
@@ -21,13 +22,24 @@ pub(super) struct Setting {
     pub(super) origin: Origin,
 }
 
-/// All TLS settings; none for cleartext.
-pub(super) fn settings(upstream: &Upstream) -> Option<Vec<Setting>> {
-    let tls = upstream.identity.tls.as_deref()?;
+/// All TLS settings of a request that is sent with this authority; none for cleartext.
+pub(super) fn settings(upstream: &Upstream, authority: &str) -> Option<Vec<Setting>> {
+    let configured = upstream.identity.tls.as_deref()?;
     let origins = upstream.origins.as_ref()?;
-    let mut settings = names(tls, origins);
-    settings.extend(offers(tls, origins));
+    let tls = RequestName::of(authority).settings(configured);
+    let mut settings = names(&tls, origins);
+    settings.extend(offers(&tls, origins));
     Some(settings)
+}
+
+/// The server name; where a request decides it, whose it is.
+fn sni_shown(tls: &TlsSettings) -> String {
+    match (&tls.sni, tls.auto_sni) {
+        (Some(name), AutoSni::Off) => name.to_string(),
+        (Some(name), _) => format!("{name}, from the Host header"),
+        (None, AutoSni::Off) => "none is sent".to_owned(),
+        (None, _) => "none is sent: the Host header has no name".to_owned(),
+    }
 }
 
 fn setting(name: &'static str, value: Value, shown: String, origin: &Origin) -> Setting {
@@ -52,12 +64,7 @@ fn names(tls: &TlsSettings, origins: &TlsOrigins) -> Vec<Setting> {
         (Some(_), None) => "one that cannot be described".to_owned(),
     };
     vec![
-        setting(
-            "sni",
-            json!(sni),
-            sni.unwrap_or("none is sent").to_owned(),
-            &origins.sni,
-        ),
+        setting("sni", json!(sni), sni_shown(tls), &origins.sni),
         setting("verify_mode", json!(mode), mode.to_owned(), &origins.verify_mode),
         setting(
             "verify_names",
@@ -215,8 +222,8 @@ pub(super) fn protocol(upstream: &Upstream) -> (&'static str, &'static str) {
 }
 
 /// For programs.
-pub(super) fn value(upstream: &Upstream, endpoints: &EndpointTable) -> Value {
-    let tls = settings(upstream).map(|settings| {
+pub(super) fn value(upstream: &Upstream, endpoints: &EndpointTable, authority: &str) -> Value {
+    let tls = settings(upstream, authority).map(|settings| {
         let origins = upstream.origins.as_ref();
         let mut tls: serde_json::Map<String, Value> = settings
             .into_iter()

@@ -43,7 +43,7 @@ pub(super) struct Plan {
     /// The path to send; none where it stays as it came.
     path: Option<PathAndQuery>,
     /// The authority to send.
-    authority: HeaderValue,
+    pub(super) authority: HeaderValue,
 }
 
 /// How a request fared.

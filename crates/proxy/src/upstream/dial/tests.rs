@@ -80,6 +80,7 @@ fn upstream(authority: &Authority, address: SocketAddr, has_certificate: bool) -
     let (client, _) = client.expect("an identity");
     let tls = TlsSettings {
         sni: Some("a.test".into()),
+        auto_sni: nuncio_model::AutoSni::Off,
         verify: Verify {
             mode: VerifyMode::Full,
             names: [VerifyName::Dns("a.test".into())].into(),
