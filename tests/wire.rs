@@ -4,6 +4,7 @@ mod bodies;
 mod connections;
 mod drain;
 mod failures;
+mod floods;
 mod framing;
 mod handshakes;
 mod headers;

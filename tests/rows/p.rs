@@ -1,6 +1,7 @@
 //! Versions, ALPN and HTTP: rows P.
 
 mod application;
+mod renegotiation;
 
 use bytes::Bytes;
 use http::{Method, Version};

@@ -1,11 +1,15 @@
 //! A gateway with an upstream that misbehaves and one that does not.
 
+use rustls::SupportedProtocolVersion;
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio_rustls::TlsStream;
 
 use super::certificates::Certificates;
 use super::client::Response;
-use super::peer::Upstream;
+use super::peer::{Tapped, Tls, Upstream, read_head};
 use super::program::{Gateway, Plan, mapping, tls_context};
+use super::sealed::{SUITES, Sealer};
 
 /// So much more memory than before a gateway may have held at its worst.
 const MOST_GROWTH: usize = 32 << 20;
@@ -95,4 +99,32 @@ fn most_memory(gateway: &Gateway) -> usize {
         .unwrap();
     let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
     kib << 10
+}
+
+/// A TLS server `a.test` of this version that shakes hands as it should, reads one request's head, and then does
+/// whatever `misbehave` does, with a sealer for its records.
+pub async fn sealing<F>(
+    ca: &Certificates,
+    version: &'static SupportedProtocolVersion,
+    misbehave: impl Fn(Tapped, Sealer) -> F + Clone + Send + Sync + 'static,
+) -> Upstream
+where
+    F: Future<Output = ()> + Send,
+{
+    let tls = Tls::with(&ca.server(&["a.test"]))
+        .versions(&[version])
+        .cipher_suites(&SUITES);
+    tls.start_with(move |mut stream, _| {
+        let misbehave = misbehave.clone();
+        async move {
+            read_head(&mut stream).await;
+            stream.flush().await.unwrap();
+            let TlsStream::Server(stream) = stream else {
+                unreachable!("it is a server")
+            };
+            let (tcp, connection) = stream.into_inner();
+            misbehave(tcp, Sealer::of(connection)).await;
+        }
+    })
+    .await
 }

@@ -1,19 +1,21 @@
 //! TLS records by hand, sealed with the keys of a real handshake, for peers that misbehave behind their
-//! encryption.
+//! encryption. The fuzz target `hostile_server` uses it too.
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::server::ServerConnection;
-use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion, SupportedProtocolVersion};
-use tokio::io::AsyncWriteExt;
-use tokio_rustls::TlsStream;
-
-use super::certificates::Certificates;
-use super::peer::{Tapped, Tls, Upstream, read_head};
+use rustls::{CipherSuite, ConnectionTrafficSecrets, ProtocolVersion};
 
 /// Content types of records.
 pub const ALERT: u8 = 21;
 pub const HANDSHAKE: u8 = 22;
 pub const DATA: u8 = 23;
+
+/// Those whose records can be sealed here, one of TLS 1.3 and two of TLS 1.2.
+pub const SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS13_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
 
 /// Seals what a server sends.
 pub struct Sealer {
@@ -24,12 +26,13 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Goes on where this connection stands. Its suite must be one with AES-128-GCM.
-    fn of(connection: ServerConnection) -> Self {
+    /// Goes on where this connection stands. Its suite must be one of [`SUITES`], its handshake over, and
+    /// nothing left for it to write.
+    pub fn of(connection: ServerConnection) -> Self {
         let is_tls13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
         let secrets = connection.dangerous_extract_secrets().unwrap();
         let (sequence, ConnectionTrafficSecrets::Aes128Gcm { key, iv }) = secrets.tx else {
-            panic!("another cipher");
+            unreachable!("it speaks no other suite")
         };
         Self {
             key: LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap()),
@@ -95,34 +98,15 @@ impl Sealer {
     }
 }
 
-/// A TLS server `a.test` of this version that shakes hands as it should, reads one request's head, and then does
-/// whatever `misbehave` does, with a sealer for its records.
-pub async fn sealing<F>(
-    ca: &Certificates,
-    version: &'static SupportedProtocolVersion,
-    misbehave: impl Fn(Tapped, Sealer) -> F + Clone + Send + Sync + 'static,
-) -> Upstream
-where
-    F: Future<Output = ()> + Send,
-{
-    let suites = [
-        CipherSuite::TLS13_AES_128_GCM_SHA256,
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-    ];
-    let tls = Tls::with(&ca.server(&["a.test"]))
-        .versions(&[version])
-        .cipher_suites(&suites);
-    tls.start_with(move |mut stream, _| {
-        let misbehave = misbehave.clone();
-        async move {
-            read_head(&mut stream).await;
-            stream.flush().await.unwrap();
-            let TlsStream::Server(stream) = stream else {
-                unreachable!("it is a server")
-            };
-            let (tcp, connection) = stream.into_inner();
-            misbehave(tcp, Sealer::of(connection)).await;
-        }
-    })
-    .await
+/// A TLS 1.3 session ticket (RFC 8446, section 4.6.1) with so many bytes to keep.
+pub fn ticket(number: u32, length: u16) -> Vec<u8> {
+    let mut content = vec![0, 0, 0x1c, 0x20, 0, 0, 0, 0, 4];
+    content.extend(number.to_be_bytes());
+    content.extend(length.to_be_bytes());
+    content.extend(vec![7; length.into()]);
+    content.extend([0, 0]);
+    let mut message = vec![4, 0];
+    message.extend(u16::try_from(content.len()).unwrap().to_be_bytes());
+    message.append(&mut content);
+    message
 }

@@ -111,7 +111,7 @@ impl ProxyError {
                 failure,
             };
         }
-        if error.is_parse() {
+        if error.is_parse() || breaks_http2(error) {
             return Self {
                 fault: Fault::Upstream,
                 failure: not_http(lease, error),
@@ -214,6 +214,13 @@ fn not_http(lease: &Lease, error: &hyper::Error) -> Failure {
 fn is_refused_stream(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     cause.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM)
+}
+
+/// Whether it was found here that the peer breaks the rules of HTTP/2, or floods with what they allow. What
+/// the peer says of us is another matter.
+fn breaks_http2(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(h2::Error::is_library)
 }
 
 /// The error with its causes, outermost first.

@@ -95,9 +95,16 @@ impl TlsIo {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            if ready!(self.poll_records(cx))? == 0 {
+            if let Some(failure) = self.cause.get() {
+                return Poll::Ready(Err(io::Error::other(failure.message.clone())));
+            }
+            match ready!(self.poll_records(cx)) {
                 // The next fill_buf tells a clean end from a cut one.
-                self.process()?;
+                Ok(0) => self.process()?,
+                Ok(_) => {}
+                // What came before the failure was whole, and goes first.
+                Err(_) if self.cause.get().is_some() => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
