@@ -1,7 +1,7 @@
 //! What only `openssl s_server` can be made to do.
 
 use super::Result;
-use super::files::Files;
+use super::files::{Files, NAME};
 use super::gateway::{get, hello_retries, in_front_of, last_handshake};
 use super::servers;
 use super::upstreams::verified;
@@ -68,5 +68,40 @@ async fn group_that_only_the_server_knows_is_told_as_no_agreement() -> Result {
     ];
     assert!(told.contains(&reason.as_str()), "{reason}");
     assert!(!remedy.is_empty(), "the operator is told what to do");
+    Ok(())
+}
+
+/// A key that our library cannot verify a signature with: not even `none` can connect.
+#[tokio::test]
+async fn v15_server_with_an_rsa_key_of_1024_bits_is_told_in_every_mode() -> Result {
+    let files = Files::new()?;
+    let (certificate, key) = (files.path("weak.pem"), files.path("weak.key"));
+    let mut openssl = super::foreign::command("openssl")?;
+    openssl.args([
+        "req", "-x509", "-newkey", "rsa:1024", "-nodes", "-subj", "/CN=weak",
+    ]);
+    let name = format!("subjectAltName=DNS:{NAME}");
+    let made = openssl.args(["-addext", &name, "-keyout", &key, "-out", &certificate]);
+    let made = made.output()?;
+    assert!(made.status.success(), "{made:?}");
+    let weak = ["-cipher", "DEFAULT:@SECLEVEL=0"];
+    for mode in ["none", "report", "full"] {
+        for version in ["-tls1_2", "-tls1_3"] {
+            let server = servers::openssl_with("weak", &[&weak[..], &[version]].concat(), &files).await?;
+            let mode = format!("verify: {{mode: {mode}}}");
+            let ca = format!("cacert_chain_file: {certificate}");
+            let gateway = in_front_of(server.address, &[&ca, &mode], &[]).await;
+            let answer = get(&gateway, "/")?;
+            let reason = answer.header("x-nuncio-reason").unwrap_or("none");
+            assert_eq!(
+                (answer.status, reason),
+                (503, "bad_signature_algorithm"),
+                "{mode} {version}"
+            );
+            let report = last_handshake(&gateway).await?;
+            let message = report["message"].as_str().unwrap_or_default();
+            assert!(message.contains("2048 bits"), "{report:#}");
+        }
+    }
     Ok(())
 }
