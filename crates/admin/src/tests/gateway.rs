@@ -63,7 +63,7 @@ impl Live for FakeProxy {
         format!("nuncio_config_revision {}\n", snapshot.revision)
     }
 
-    fn problems(&self) -> Vec<Problem> {
+    fn problems(&self, _: &Snapshot) -> Vec<Problem> {
         let object = Some(ObjectRef::new("Listener", "default", "http"));
         vec![problem(
             Severity::Error,
@@ -103,6 +103,7 @@ pub(super) fn handshake() -> HandshakeReport {
         remedy: "set verify.names".into(),
         at: "2026-02-03T04:05:06Z".into(),
         sni: Some("svc.test".into()),
+        auto_sni: nuncio_model::AutoSni::Off,
         version: Some(TlsVersion::V1_3),
         cipher: Some("TLS_AES_128_GCM_SHA256".into()),
         group: Some("X25519".into()),
@@ -193,6 +194,7 @@ fn origins() -> TlsOrigins {
         context: Some(context.clone()),
         stale: true,
         sni: field("spec.sni"),
+        auto_sni: None,
         verify_mode: Origin::Environment("NUNCIO_UPSTREAM_VERIFY_MODE".into()),
         verify_names: field("spec.verify.names"),
         roots: field("spec.ca_secret"),
