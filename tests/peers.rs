@@ -6,6 +6,7 @@ mod clients;
 mod files;
 mod foreign;
 mod gateway;
+mod pages;
 mod servers;
 mod special;
 mod upstreams;
