@@ -1,6 +1,7 @@
 //! Failures: rows F.
 
 mod chains;
+mod endpoints;
 
 use std::time::Duration;
 

@@ -249,35 +249,7 @@ fn handshakes(page: &mut Page, rows: &[Row<'_>]) {
         "TLS handshakes by upstream, outcome, version and whether a session was resumed.",
         counts,
     );
-    let retries = rows.iter().map(|row| {
-        let retries = lock(&row.counts).hello_retries;
-        (vec![("upstream", row.name)], retries)
-    });
-    page.counters(
-        "nuncio_upstream_hello_retries_total",
-        "TLS handshakes that took two hellos, since the upstream wanted another key-exchange group.",
-        retries.filter(|(_, retries)| *retries > 0),
-    );
-    let small = rows.iter().map(|row| {
-        let small = lock(&row.counts).small_hellos;
-        (vec![("upstream", row.name)], small)
-    });
-    page.counters(
-        "nuncio_upstream_small_hellos_total",
-        "TLS handshakes without post-quantum key exchange, since the upstream does not answer the hello that offers it.",
-        small.filter(|(_, small)| *small > 0),
-    );
-    let avoided = rows.iter().flat_map(|row| {
-        let avoided = lock(&row.counts).avoided.clone();
-        avoided
-            .into_iter()
-            .map(|(reason, n)| (vec![("upstream", row.name), ("reason", reason.code())], n))
-    });
-    page.counters(
-        "nuncio_upstream_handshakes_avoided_total",
-        "TLS handshakes that were not begun, since one failed shortly before for a reason that repeats.",
-        avoided,
-    );
+    unusual_handshakes(page, rows);
     let seconds = rows
         .iter()
         .filter(|row| row.speaks_tls)
@@ -306,6 +278,39 @@ fn handshakes(page: &mut Page, rows: &[Row<'_>]) {
         "nuncio_upstream_peer_not_after_seconds",
         "When the first certificate that the upstream's endpoints showed last expires, in seconds since 1970.",
         ends,
+    );
+}
+
+/// Those that took another hello than the first, and those that were not begun.
+fn unusual_handshakes(page: &mut Page, rows: &[Row<'_>]) {
+    let retries = rows.iter().map(|row| {
+        let retries = lock(&row.counts).hello_retries;
+        (vec![("upstream", row.name)], retries)
+    });
+    page.counters(
+        "nuncio_upstream_hello_retries_total",
+        "TLS handshakes that took two hellos, since the upstream wanted another key-exchange group.",
+        retries.filter(|(_, retries)| *retries > 0),
+    );
+    let small = rows.iter().map(|row| {
+        let small = lock(&row.counts).small_hellos;
+        (vec![("upstream", row.name)], small)
+    });
+    page.counters(
+        "nuncio_upstream_small_hellos_total",
+        "TLS handshakes without post-quantum key exchange, since the upstream does not answer the hello that offers it.",
+        small.filter(|(_, small)| *small > 0),
+    );
+    let avoided = rows.iter().flat_map(|row| {
+        let avoided = lock(&row.counts).avoided.clone();
+        avoided
+            .into_iter()
+            .map(|(reason, n)| (vec![("upstream", row.name), ("reason", reason.code())], n))
+    });
+    page.counters(
+        "nuncio_upstream_handshakes_avoided_total",
+        "TLS handshakes that were not begun, since one failed shortly before for a reason that repeats.",
+        avoided,
     );
 }
 

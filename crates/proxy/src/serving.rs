@@ -68,8 +68,9 @@ impl Serving {
     pub(crate) fn pool(&self, index: UpstreamIndex, registry: &Registry, stats: &WorkerStats) -> &Rc<Pool> {
         self.pools[index.0 as usize].get_or_init(|| {
             let upstream = self.snapshot.upstream(index);
-            let live = registry.upstream(&upstream.identity);
-            Rc::new(Pool::new(live, stats.upstream(&upstream.name), self.limits))
+            let live = registry.upstream(upstream);
+            let pool = Pool::new(live, stats.upstream(&upstream.name), self.limits);
+            Rc::new(pool.for_upstream())
         })
     }
 

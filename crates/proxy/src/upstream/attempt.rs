@@ -21,7 +21,7 @@ use nuncio_tls::{Closed, Handshake};
 use tokio::net::TcpStream;
 use tokio::time::{timeout, timeout_at};
 
-use super::connector::{TlsTarget, connect_tcp};
+use super::connector::{SmallHello, TlsTarget, connect_tcp};
 use super::hello::{Answered, Plan};
 use super::live::lock;
 use super::stream::{LastBytes, Socket};
@@ -39,8 +39,8 @@ pub(super) struct Call<'a> {
 pub(super) struct Handshaken {
     pub(super) attempt: Attempt,
     pub(super) result: Result<(), Failure>,
-    /// The peer answers small hellos only.
-    pub(super) without_post_quantum: bool,
+    /// Set where the peer answers small hellos only.
+    pub(super) small_hello: Option<SmallHello>,
 }
 
 /// What is sent first.
@@ -59,11 +59,14 @@ impl Call<'_> {
         let Err(failure) = &done.result else {
             return Ok(done);
         };
-        if !done.attempt.handshake.resumes() || failure.reason == Reason::HandshakeTimeout {
+        if !done.attempt.handshake.resumes() {
             return Ok(done);
         }
         // It may have been about the session alone. Whatever it was, none is tried again.
         self.tls.endpoint.forget_sessions();
+        if failure.reason == Reason::HandshakeTimeout {
+            return Ok(done);
+        }
         match connect_tcp(self.address, self.deadline, self.limit).await {
             Ok(tcp) => self.with_the_right_hello(tcp).await,
             Err(_) => Ok(done),
@@ -87,8 +90,11 @@ impl Call<'_> {
             (true, Size::Full) => Answered::Large,
             (true, Size::Small) => Answered::Small,
         };
-        lock(self.tls.hellos).learn(plan, answered, Instant::now());
-        done.without_post_quantum = answered == Answered::Small;
+        let is_news = lock(self.tls.hellos).learn(plan, answered, Instant::now());
+        done.small_hello = (answered == Answered::Small).then_some(match is_news {
+            true => SmallHello::News,
+            false => SmallHello::Known,
+        });
         if let (Plan::Both { .. }, Answered::Neither, Err(failure)) = (plan, answered, &mut done.result) {
             failure.message += "; nor did it answer a smaller one without post-quantum key exchange";
         }
@@ -101,7 +107,7 @@ impl Call<'_> {
         Ok(Handshaken {
             attempt,
             result,
-            without_post_quantum: false,
+            small_hello: None,
         })
     }
 
@@ -183,7 +189,7 @@ impl Attempt {
         Handshaken {
             attempt: self,
             result,
-            without_post_quantum: false,
+            small_hello: None,
         }
     }
 

@@ -19,6 +19,10 @@ use super::attempt::{Call, Handshaken};
 use super::hello::Hellos;
 use super::stream::{FirstCause, PlainIo, TlsIo, UpstreamIo};
 
+/// What helps where large hellos are not answered.
+pub(super) const SMALL_HELLO_REMEDY: &str = "let whatever stands before the upstream pass a TLS hello of more than one \
+     packet; to send no such hello, set spec.ecdh_curves to [X25519, P-256]";
+
 /// A connection that is ready for HTTP.
 pub(crate) struct Connected {
     pub(crate) io: UpstreamIo,
@@ -28,6 +32,17 @@ pub(crate) struct Connected {
     pub(crate) cause: FirstCause,
     /// What the handshake showed; none without TLS.
     pub(crate) report: Option<HandshakeReport>,
+    /// Set where the peer answers only small hellos.
+    pub(crate) small_hello: Option<SmallHello>,
+}
+
+/// A peer answers no large hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SmallHello {
+    /// This was just found out.
+    News,
+    /// It was known.
+    Known,
 }
 
 /// What a failed attempt leaves behind.
@@ -71,6 +86,7 @@ pub(super) async fn connect(
             alpn: None,
             cause,
             report: None,
+            small_hello: None,
         });
     };
     let started = Instant::now();
@@ -83,13 +99,13 @@ pub(super) async fn connect(
     let Handshaken {
         attempt,
         result,
-        without_post_quantum,
+        small_hello,
     } = call.handshake(tcp).await?;
     let now = SystemTime::now();
     match result {
         Ok(()) => {
             let mut report = attempt.handshake.report_ok(started.elapsed(), now);
-            if without_post_quantum {
+            if small_hello.is_some() {
                 tell_of_the_small_hello(&mut report);
             }
             let established = attempt.handshake.into_connection();
@@ -107,6 +123,7 @@ pub(super) async fn connect(
                 alpn: established.alpn,
                 cause,
                 report: Some(report),
+                small_hello,
             })
         }
         Err(failure) => {
@@ -128,9 +145,7 @@ fn tell_of_the_small_hello(report: &mut HandshakeReport) {
          that offers it{rest}"
     );
     if report.remedy.is_empty() {
-        "let whatever stands before the upstream pass a TLS hello of more than one packet; to send no such hello, \
-         set spec.ecdh_curves to [X25519, P-256]"
-            .clone_into(&mut report.remedy);
+        SMALL_HELLO_REMEDY.clone_into(&mut report.remedy);
     }
 }
 

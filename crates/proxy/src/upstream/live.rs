@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use nuncio_model::{
@@ -14,6 +14,8 @@ use nuncio_model::{
 };
 use nuncio_tls::{ClientTls, EndpointTls};
 
+use super::connector::SMALL_HELLO_REMEDY;
+use super::failure_log::FailureLog;
 use super::hello::Hellos;
 use super::memory::Memory;
 use super::trial::Remembered;
@@ -30,11 +32,18 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// An upstream while the process runs.
 pub(crate) struct LiveUpstream {
     pub(crate) identity: Arc<Identity>,
+    /// As the log and metrics call it; empty for one that serves no requests.
+    name: Arc<str>,
     /// Built when first used: 10,000 upstreams that nobody asks for cost nothing.
     tls: OnceLock<Result<Tls, Failure>>,
     endpoints: Mutex<BTreeMap<SocketAddr, Arc<LiveEndpoint>>>,
-    connections: AtomicUsize,
+    /// Open to it, and to those of its names.
+    connections: Arc<AtomicUsize>,
     pub(crate) counts: SharedCounts,
+    /// Those of one server name each, where requests decide it.
+    pub(super) of_names: Mutex<HashMap<Arc<str>, Weak<Self>>>,
+    /// The configured one, of one that is of a name; kept for as long as this is.
+    _configured: Option<Arc<Self>>,
 }
 
 /// Counts of whatever bears one name in metrics: an upstream keeps them when a certificate of its is rotated, and
@@ -56,6 +65,9 @@ pub(crate) struct Counts {
     /// Handshakes in which the peer asked for another hello.
     pub(crate) hello_retries: u64,
     pub(crate) handshakes: HashMap<HandshakeKey, u64>,
+    /// Handshakes that were done with a small hello, since the peer does not answer large ones.
+    pub(crate) small_hellos: u64,
+    pub(crate) log: FailureLog,
     /// Handshakes that were not begun, since it was remembered how they would end.
     pub(crate) avoided: BTreeMap<Reason, u64>,
     pub(crate) handshake_seconds: ([u64; BUCKETS_US.len() + 1], f64),
@@ -100,17 +112,44 @@ pub(crate) enum Wanted {
 
 impl LiveUpstream {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
-        Self::counting(identity, SharedCounts::default())
+        Self::counting(identity, "".into(), SharedCounts::default())
     }
 
-    fn counting(identity: Arc<Identity>, counts: SharedCounts) -> Self {
+    fn counting(identity: Arc<Identity>, name: Arc<str>, counts: SharedCounts) -> Self {
         Self {
             identity,
+            name,
             tls: OnceLock::new(),
             endpoints: Mutex::default(),
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
             counts,
+            of_names: Mutex::default(),
+            _configured: None,
         }
+    }
+
+    /// Those of server names that are in use.
+    fn named(&self) -> Vec<Arc<Self>> {
+        lock(&self.of_names).values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// The one of a server name: its own connections, sessions and memory, for whatever is known of one name is
+    /// nothing to another; but counts and limits are those of the configured one.
+    pub(super) fn of_name(configured: &Arc<Self>, identity: Arc<Identity>) -> Self {
+        Self {
+            connections: Arc::clone(&configured.connections),
+            _configured: Some(Arc::clone(configured)),
+            ..Self::counting(
+                identity,
+                Arc::clone(&configured.name),
+                Arc::clone(&configured.counts),
+            )
+        }
+    }
+
+    /// Whether most of the connections that may be are open.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS / 4 * 3
     }
 
     fn tls(&self) -> Result<Option<&Tls>, Failure> {
@@ -172,8 +211,44 @@ impl LiveUpstream {
         *lock(&self.counts).avoided.entry(reason).or_default() += 1;
     }
 
+    /// Tells the program's log that no connection came about, unless it has just told the like.
+    pub(crate) fn log_failure(&self, address: SocketAddr, failure: &Failure) {
+        let left_out = lock(&self.counts).log.admit(failure.reason, Instant::now());
+        if let Some(left_out) = left_out {
+            tracing::warn!(
+                upstream = %self.name,
+                endpoint = %address,
+                reason = failure.reason.code(),
+                remedy = failure.remedy,
+                left_out,
+                "no connection: {}",
+                failure.message
+            );
+        }
+    }
+
+    /// Counts a handshake with a small hello. It is told where it is news of the endpoint.
+    pub(crate) fn note_small_hello(&self, address: SocketAddr, is_news: bool) {
+        lock(&self.counts).small_hellos += 1;
+        if is_news {
+            tracing::warn!(
+                upstream = %self.name,
+                endpoint = %address,
+                remedy = SMALL_HELLO_REMEDY,
+                "the upstream does not answer the TLS hello that offers post-quantum key exchange, so it is sent \
+                 smaller ones for some time"
+            );
+        }
+    }
+
     /// Remembers the outcome of a handshake with `endpoint`.
     pub(crate) fn record_handshake(&self, endpoint: &LiveEndpoint, report: &Arc<HandshakeReport>) {
+        self.count_handshake(report);
+        endpoint.tell_handshake(Arc::clone(report));
+    }
+
+    /// Counts a handshake; see [`LiveEndpoint::tell_handshake`] for what else there is to it.
+    pub(crate) fn count_handshake(&self, report: &HandshakeReport) {
         let key = HandshakeKey {
             outcome: report.outcome.as_str(),
             version: report.version.map_or("", nuncio_model::TlsVersion::as_str),
@@ -195,14 +270,23 @@ impl LiveUpstream {
                 *counts.would_fail.entry(reason).or_default() += 1;
             }
         }
-        endpoint.last_handshake.store(Some(Arc::clone(report)));
     }
 
     pub(crate) fn status(&self) -> UpstreamStatus {
-        let endpoints = lock(&self.endpoints)
-            .values()
-            .map(|endpoint| endpoint.status())
+        let mut endpoints: BTreeMap<SocketAddr, EndpointStatus> = lock(&self.endpoints)
+            .iter()
+            .map(|(address, endpoint)| (*address, endpoint.status()))
             .collect();
+        for named in self.named() {
+            for (address, endpoint) in lock(&named.endpoints).iter() {
+                let status = endpoint.status();
+                match endpoints.get_mut(address) {
+                    Some(known) => join(known, status),
+                    None => drop(endpoints.insert(*address, status)),
+                }
+            }
+        }
+        let endpoints = endpoints.into_values().collect();
         let mut failures: Vec<_> = lock(&self.counts)
             .failures
             .iter()
@@ -219,17 +303,38 @@ impl LiveUpstream {
             let peer = handshake.as_ref().map_or(&[][..], |report| &report.peer);
             peer.iter().map(|info| info.not_after_seconds).min()
         };
-        lock(&self.endpoints).values().filter_map(first).min()
+        let own = lock(&self.endpoints).values().filter_map(first).min();
+        let named = self.named();
+        own.into_iter()
+            .chain(named.iter().filter_map(|named| named.peer_not_after()))
+            .min()
     }
 
     /// Connections that carry a request and that wait for one.
     pub(crate) fn connections(&self) -> (u64, u64) {
-        lock(&self.endpoints)
+        let own = lock(&self.endpoints)
             .values()
             .fold((0, 0), |(active, idle), endpoint| {
                 let (a, i) = endpoint.connections();
                 (active + a, idle + i)
-            })
+            });
+        self.named().iter().fold(own, |(active, idle), named| {
+            let (a, i) = named.connections();
+            (active + a, idle + i)
+        })
+    }
+}
+
+/// Adds what is known of the same address under another server name.
+fn join(known: &mut EndpointStatus, other: EndpointStatus) {
+    known.active += other.active;
+    known.idle += other.idle;
+    let at = |status: &EndpointStatus| {
+        let handshake = status.last_handshake.as_ref();
+        handshake.map(|handshake| handshake.at.clone())
+    };
+    if at(&other) > at(known) {
+        known.last_handshake = other.last_handshake;
     }
 }
 
@@ -269,8 +374,15 @@ impl LiveEndpoint {
         }
     }
 
-    /// Replaces what is told of the last handshake; it was counted already.
-    pub(crate) fn correct_handshake(&self, report: Arc<HandshakeReport>) {
+    /// Forgets session tickets: the next handshake is a full one.
+    pub(crate) fn forget_sessions(&self) {
+        for tls in [&self.tls, &self.http1] {
+            tls.get().into_iter().for_each(EndpointTls::forget_sessions);
+        }
+    }
+
+    /// Replaces what is told of the last handshake.
+    pub(crate) fn tell_handshake(&self, report: Arc<HandshakeReport>) {
         self.last_handshake.store(Some(report));
     }
 
@@ -326,7 +438,11 @@ impl Registry {
         let mut upstreams = lock(&self.upstreams);
         let live = upstreams.entry(Arc::clone(identity)).or_insert_with(|| {
             let counts = Arc::clone(lock(&self.counts).entry(Arc::clone(name)).or_default());
-            Arc::new(LiveUpstream::counting(Arc::clone(identity), counts))
+            Arc::new(LiveUpstream::counting(
+                Arc::clone(identity),
+                Arc::clone(name),
+                counts,
+            ))
         });
         Arc::clone(live)
     }

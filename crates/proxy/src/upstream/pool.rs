@@ -5,8 +5,10 @@
 //! is driven by a task of its own, so one that the peer closes is seen at once, not at its next use.
 
 mod lease;
+mod named;
 mod opening;
 mod tasks;
+mod verdict;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -23,8 +25,10 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::lease::{Http1Lease, Http2Lease};
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
+use self::named::Named;
 pub(crate) use self::opening::{Need, Tried, refused, speaks_http2};
 use self::tasks::Tasks;
+use self::verdict::Verdict;
 use super::dns::Dns;
 use super::gate::Gate;
 use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream};
@@ -60,7 +64,9 @@ pub(crate) struct Pool {
     pub(crate) codes: Arc<Codes>,
     limits: Cell<Limits>,
     /// TLS handshakes under way.
-    handshakes: Gate,
+    handshakes: Rc<Gate>,
+    /// Where each server name has a pool of its own.
+    named: Option<Named>,
     endpoints: RefCell<Vec<Rc<EndpointPool>>>,
     seen_version: Cell<u64>,
     next: Cell<usize>,
@@ -114,6 +120,8 @@ pub(crate) struct Facts {
     cause: FirstCause,
     /// How TLS began; none for cleartext.
     tls: Option<Arc<HandshakeReport>>,
+    /// Counts the handshake once its outcome is certain.
+    verdict: Verdict,
     /// Held as long as the connection is, upgraded or not.
     _permit: Rc<ConnectionPermit>,
 }
@@ -137,7 +145,8 @@ impl Pool {
             live,
             codes,
             limits: Cell::new(limits),
-            handshakes: Gate::default(),
+            handshakes: Rc::default(),
+            named: None,
             endpoints: RefCell::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
@@ -148,6 +157,7 @@ impl Pool {
     /// Keeps to other limits from now on.
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);
+        self.each_named(|pool| pool.set_limits(limits));
     }
 
     async fn update_endpoints(&self, addresses: &Addresses, deadline: Instant) -> Result<(), Failure> {
@@ -173,6 +183,7 @@ impl Pool {
     pub(crate) fn follow(&self, table: &EndpointTable) {
         if let Resolve::Service(key) = &self.live.identity.resolve {
             self.set_endpoints(table.addresses(key));
+            self.each_named(|pool| pool.follow(table));
         }
     }
 
@@ -213,6 +224,7 @@ impl Pool {
         for endpoint in self.endpoints.borrow().iter() {
             endpoint.retire(until);
         }
+        self.each_named(Self::retire);
     }
 
     /// When requests on connections that retire now must be over.
@@ -225,6 +237,7 @@ impl Pool {
         for endpoint in self.endpoints.borrow().iter() {
             endpoint.sweep(now);
         }
+        self.each_named(|pool| pool.sweep(now));
     }
 }
 

@@ -101,7 +101,10 @@ impl Lease {
         );
         if let Some(report) = self.tls().filter(|_| about_us) {
             let report = refused(HandshakeReport::clone(report), failure);
-            self.endpoint().live.correct_handshake(Arc::new(report));
+            let (live, report) = (&self.endpoint().live, Arc::new(report));
+            live.forget_sessions();
+            live.tell_handshake(Arc::clone(&report));
+            self.facts().verdict.refused(live.address, failure, &report);
         }
     }
 
@@ -117,18 +120,22 @@ impl Lease {
         &mut self,
         request: http::Request<RequestBody>,
     ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
-        match self {
+        let answer = match self {
             Self::Http1(lease) => {
                 let Some(sender) = &mut lease.sender else {
                     return Err(SendError::spent(request));
                 };
-                sender.try_send_request(request).await.map_err(SendError::from)
+                sender.try_send_request(request).await
             }
             Self::Http2(lease) => {
                 let response = lease.shared.sender.borrow_mut().try_send_request(request);
-                response.await.map_err(SendError::from)
+                response.await
             }
+        };
+        if answer.is_ok() {
+            self.facts().verdict.accepted();
         }
+        answer.map_err(SendError::from)
     }
 
     /// The response is complete: the connection may serve again.

@@ -9,10 +9,11 @@ use nuncio_model::{Alpn, Failure, HandshakeReport, Identity, Outcome, Reason, Up
 use nuncio_tls::alpn_mismatch;
 use tokio::time::{sleep_until, timeout_at};
 
-use super::super::connector::{ConnectError, Connected};
+use super::super::connector::{ConnectError, Connected, SmallHello};
 use super::super::gate::Pass;
 use super::super::live::{MAX_CONNECTIONS, Wanted};
 use super::super::trial::Remembered;
+use super::verdict::Verdict;
 use super::{Addresses, EndpointPool, Facts, Lease, LeaseError, Pool};
 
 /// So long a request waits for a stream of a full HTTP/2 connection before it opens another.
@@ -203,22 +204,31 @@ impl Pool {
             Ok(connected) => connected,
             Err(ConnectError { failure, report, .. }) => {
                 let report = report.map(Arc::new);
-                self.record(&endpoint, report.as_ref());
+                if let Some(report) = &report {
+                    self.live.record_handshake(&endpoint.live, report);
+                }
+                self.live.log_failure(endpoint.live.address, &failure);
                 trial.failed(&failure, report.as_ref());
                 return Err(endpoint.failed(failure, report));
             }
         };
         trial.succeeded();
         drop(pass);
-        let Connected {
-            io, cause, report, ..
-        } = connected;
+        if let Some(small) = connected.small_hello {
+            let is_news = small == SmallHello::News;
+            self.live.note_small_hello(endpoint.live.address, is_news);
+        }
+        let report = connected.report.map(Arc::new);
+        if let Some(report) = &report {
+            endpoint.live.tell_handshake(Arc::clone(report));
+        }
         let facts = Rc::new(Facts {
-            cause,
-            tls: report.map(Arc::new),
+            cause: connected.cause,
+            tls: report.clone(),
+            verdict: Verdict::new(&self.live, report),
             _permit: Rc::clone(&permit),
         });
-        self.record(&endpoint, facts.tls.as_ref());
+        let io = connected.io;
         endpoint
             .protocol
             .set(Some(if http2 { Alpn::H2 } else { Alpn::Http1 }));
@@ -244,12 +254,6 @@ impl Pool {
                     ..failure.into()
                 })
             }
-        }
-    }
-
-    fn record(&self, endpoint: &EndpointPool, report: Option<&Arc<HandshakeReport>>) {
-        if let Some(report) = report {
-            self.live.record_handshake(&endpoint.live, report);
         }
     }
 }

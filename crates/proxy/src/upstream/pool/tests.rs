@@ -35,6 +35,7 @@ async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
     let facts = Facts {
         cause: Arc::default(),
         tls: None,
+        verdict: Verdict::default(),
         _permit: Rc::new(permit),
     };
     endpoint.keep(sender, Rc::new(facts));
