@@ -136,6 +136,7 @@ async fn upstreams_tell_each_tls_setting_with_its_origin() {
             "object": { "kind": "Mapping", "namespace": "default", "name": "a" }, "field": "spec.service"
         } } },
         "context": context,
+        "auto_sni": { "value": false, "origin": "built_in" },
         "sni": { "value": "svc.test", "origin": field("spec.sni") },
         "verify_mode": { "value": "full", "origin": { "environment": "NUNCIO_UPSTREAM_VERIFY_MODE" } },
         "verify_names": { "value": ["svc.test", "spiffe://a/b"], "origin": field("spec.verify.names") },

@@ -103,7 +103,6 @@ pub(super) fn handshake() -> HandshakeReport {
         remedy: "set verify.names".into(),
         at: "2026-02-03T04:05:06Z".into(),
         sni: Some("svc.test".into()),
-        auto_sni: nuncio_model::AutoSni::Off,
         version: Some(TlsVersion::V1_3),
         cipher: Some("TLS_AES_128_GCM_SHA256".into()),
         group: Some("X25519".into()),
@@ -143,6 +142,7 @@ fn problem(severity: Severity, reason: &'static str, message: &str, object: Opti
 fn settings() -> TlsSettings {
     TlsSettings {
         sni: Some("svc.test".into()),
+        auto_sni: AutoSni::Off,
         verify: Verify {
             mode: VerifyMode::Full,
             names: [
