@@ -97,7 +97,7 @@ pub(crate) async fn handle(
     let grpc = forward.grpc || headers::is_grpc(&parts.headers);
     let pool = serving.pool(forward.upstream, &worker.shared.registry, &worker.stats);
     exchange.sent_to(pool, &serving.snapshot.upstream(forward.upstream).name);
-    let hop = Hop {
+    let mut hop = Hop {
         worker: &worker,
         client: &client,
         listener,
@@ -110,6 +110,25 @@ pub(crate) async fn handle(
         Ok(plan) => plan,
         Err(status) => return Ok(answer(own(status, ""), exchange, settings)),
     };
+    let named;
+    match pool.of_authority(plan.authority.as_bytes()) {
+        None => {}
+        Some(Ok(own)) => {
+            named = own;
+            exchange.sent_to(&named, &serving.snapshot.upstream(forward.upstream).name);
+            hop.pool = &named;
+        }
+        Some(Err(failure)) => {
+            let error = ProxyError::connect(failure);
+            return Ok(fail(
+                worker.shared.expose_reasons,
+                &error,
+                grpc,
+                exchange,
+                settings,
+            ));
+        }
+    }
     Ok(match hop.forward(parts, body, plan, &mut exchange).await {
         Ok(Sent::Answered {
             response,
