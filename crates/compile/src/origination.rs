@@ -96,7 +96,10 @@ pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
         sni: auto_sni.cloned().unwrap_or(sni_origin),
         auto_sni: auto_sni.cloned(),
         verify_mode: tls.verify_mode.origin.clone(),
-        verify_names: names_origin,
+        verify_names: auto_sni
+            .filter(|_| tls.verify_names.is_none())
+            .cloned()
+            .unwrap_or(names_origin),
         roots: roots_origin(tls),
         crl: tls.crls.as_ref().map(|crls| crls.origin.clone()),
         pins: tls.pins.as_ref().map(|pins| pins.origin.clone()),

@@ -94,6 +94,47 @@ impl Asked {
     }
 }
 
+const BY_REQUEST: &str = "
+apiVersion: getambassador.io/v3alpha1
+kind: TLSContext
+metadata: {name: any}
+spec: {auto_sni: true}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Mapping
+metadata: {name: any}
+spec:
+  hostname: \"*\"
+  prefix: /
+  service: https://edge.test
+  tls: any
+  retry_policy: {retry_on: connect-failure, num_retries: 2, per_try_timeout: 0.5s}
+";
+
+#[test]
+fn the_server_name_of_a_request_is_told_where_requests_decide_it() {
+    let manifests = Asked::of(BY_REQUEST);
+    let (status, text) = manifests.get("http://Shop.test:8080/");
+    assert_eq!(status, 0, "{text}");
+    for line in [
+        "sent again              2 times on connect-failure, each within 500 ms",
+        "sni                 shop.test, from the Host header [TLSContext any.default, spec.auto_sni]",
+        "verify names        shop.test            [TLSContext any.default, spec.auto_sni]",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let (_, text) = manifests.get("http://10.0.0.5:8080/");
+    assert!(
+        text.contains("none is sent: the Host header has no name"),
+        "{text}"
+    );
+    let (_, json) = manifests.ask("http://b.test/", "GET", &[], Format::Json);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mapping = &json["mappings"][0];
+    assert_eq!(mapping["upstream"]["tls"]["sni"]["value"], "b.test", "{json:#}");
+    assert_eq!(mapping["retry_policy"]["per_try_timeout_ms"], 500, "{json:#}");
+}
+
 /// The last line: why no upstream is reached.
 fn why(text: &str) -> String {
     text.rsplit("\n\n").next().unwrap().trim().replace('\n', " ")
