@@ -260,7 +260,7 @@ impl Desk {
 }
 
 /// Whether two snapshots are equal but for their revision and their making.
-fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
+pub(crate) fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
     let Snapshot {
         revision: _,
         listeners,

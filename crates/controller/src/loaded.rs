@@ -351,3 +351,6 @@ fn routing(objects: &[Object]) -> impl Iterator<Item = &Document> {
         .filter(|object| !matches!(object.kind.as_str(), "Service" | "Endpoints" | "EndpointSlice"))
         .map(|object| &object.document)
 }
+
+#[cfg(test)]
+mod tests;
