@@ -202,6 +202,7 @@ Examples:
   nuncio probe my-mapping.staging --config manifests/ --resolve svc.staging:443:127.0.0.1:8443
   nuncio probe https://example.com
   nuncio probe https://db.internal:8443 --tls-context my-context --config manifests/
+  nuncio probe by-request --config manifests/ --host shop.example.com
   nuncio probe my-mapping --config manifests/ --format json | jq -r '.remedy, .peer[].pin'
 
 Exit status: 0 every endpoint would be used, 1 one would not, 2 bad usage."
@@ -220,6 +221,10 @@ pub(crate) struct ProbeArgs {
     /// For a URL: the TLSContext to use, as NAME or NAME.NAMESPACE
     #[arg(long, value_name = "NAME")]
     pub(crate) tls_context: Option<String>,
+
+    /// With auto_sni: the host that a request asks for; else the hostname of the Mapping, if it is one name
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
 
     /// Reach this upstream host and port at ADDR, by-passing DNS; repeatable
     #[arg(long, value_name = "HOST:PORT:ADDR[:PORT]")]

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use nuncio_compile::{LastGood, Object, Options, Output};
 use nuncio_controller::Loaded;
-use nuncio_model::{Action, ObjectRef, Problem, Severity, Snapshot, Target, Unresolved, Upstream};
+use nuncio_model::{Action, Identity, ObjectRef, Problem, Severity, Snapshot, Target, Unresolved, Upstream};
 use nuncio_proxy::ProbeOptions;
+use nuncio_tls::RequestName;
 
 use self::account::{Account, Finding};
 use crate::cli::{Format, ProbeArgs};
@@ -31,6 +32,8 @@ struct Asked {
     mapping: ObjectRef,
     /// Its `spec.tls`.
     context: Option<String>,
+    /// The one host of its requests, where there is but one.
+    hostname: Option<String>,
 }
 
 /// What a Mapping sends to.
@@ -42,6 +45,40 @@ enum Destination {
     Unresolved(Unresolved),
 }
 
+impl Destination {
+    /// As a request for `host` would reach it: with `auto_sni` that decides the server name.
+    fn asked_for(self, host: Option<&str>) -> Self {
+        match (self, host) {
+            (
+                Self::Upstream {
+                    upstream,
+                    connect_timeout,
+                },
+                Some(host),
+            ) => {
+                let mut upstream = Upstream::clone(&upstream);
+                let mut identity = Identity::clone(&upstream.identity);
+                let name = RequestName::of(host);
+                identity.tls = identity.tls.map(|tls| Arc::new(name.settings(&tls)));
+                upstream.identity = Arc::new(identity);
+                Self::Upstream {
+                    upstream: Arc::new(upstream),
+                    connect_timeout,
+                }
+            }
+            (same, _) => same,
+        }
+    }
+
+    fn has_auto_sni(&self) -> bool {
+        match self {
+            Self::Upstream { upstream, .. } => account::has_auto_sni(upstream),
+            // Nobody knows.
+            Self::Unresolved(_) => true,
+        }
+    }
+}
+
 /// Probes what `args` name; status 1 where a handshake failed or none could be tried.
 pub(crate) async fn run(args: &ProbeArgs, options: &Options) -> Result<ExitCode, Failure> {
     let asked = match args.target.split_once("://") {
@@ -51,6 +88,13 @@ pub(crate) async fn run(args: &ProbeArgs, options: &Options) -> Result<ExitCode,
     let snapshot = &asked.output.snapshot;
     let destination =
         destination(snapshot, &asked.mapping).ok_or_else(|| nowhere(snapshot, &asked.mapping))?;
+    let host = args.host.as_ref().or(asked.hostname.as_ref());
+    let destination = destination.asked_for(host.map(String::as_str));
+    if let (Some(host), false) = (&args.host, destination.has_auto_sni()) {
+        return Err(Failure::usage(format!(
+            "--host {host} goes with a TLSContext that has auto_sni; leave it out, since requests decide nothing here"
+        )));
+    }
     let shown = if &*asked.mapping.name == PROBED {
         args.target.clone()
     } else {
@@ -126,10 +170,13 @@ fn compile_mapping(args: &ProbeArgs, options: &Options) -> Result<Asked, Failure
     let mapping = find_mapping(&loaded, &args.target, &options.namespace)?;
     let mut objects = loaded.objects.objects.iter();
     let object = objects.find(|object| object.reference == mapping);
-    let document = object.map(|object| object.document.value());
-    let context = document.and_then(|document| Some(document.pointer("/spec/tls")?.as_str()?.to_owned()));
+    let document = object.map(|object| object.document.value()).unwrap_or_default();
+    let text = |field: &str| Some(document.pointer(field)?.as_str()?.to_owned());
     Ok(Asked {
-        context,
+        context: text("/spec/tls"),
+        hostname: text("/spec/hostname")
+            .or_else(|| text("/spec/host"))
+            .filter(|hostname| !hostname.contains('*')),
         output,
         mapping,
     })
@@ -201,6 +248,7 @@ fn compile_url(args: &ProbeArgs, options: &Options, scheme: &str, rest: &str) ->
         output: nuncio_compile::compile(&loaded.objects, options, &LastGood::default()),
         mapping,
         context: args.tls_context.clone(),
+        hostname: None,
     })
 }
 

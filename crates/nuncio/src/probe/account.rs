@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use nuncio_model::{
-    ClientCertificateReport, Failure, HandshakeReport, Identity, ObjectRef, Origin, Outcome, Problem, Roots,
-    TlsOrigins, Unresolved, Upstream, UpstreamHost, VerifyMode, VerifyReport,
+    AutoSni, ClientCertificateReport, Failure, HandshakeReport, Identity, ObjectRef, Origin, Outcome,
+    Problem, Roots, TlsOrigins, Unresolved, Upstream, UpstreamHost, VerifyMode, VerifyReport,
 };
 use nuncio_proxy::EndpointProbe;
 use time::OffsetDateTime;
@@ -97,11 +97,22 @@ fn without_handshake(identity: Option<&Identity>, failure: Option<&Failure>) -> 
     }
 }
 
+/// Whether each request decides the server name.
+pub(super) fn has_auto_sni(upstream: &Upstream) -> bool {
+    let tls = upstream.identity.tls.as_deref();
+    tls.is_some_and(|tls| tls.auto_sni != AutoSni::Off)
+}
+
 /// Why no server name is sent; none where one is, or no TLS is spoken.
 pub(super) fn why_no_server_name(upstream: &Upstream) -> Option<String> {
     let tls = upstream.identity.tls.as_deref()?;
     if tls.sni.is_some() {
         return None;
+    }
+    if tls.auto_sni != AutoSni::Off {
+        return Some(
+            "each request sends its own host (auto_sni), and no name is known; name one with --host".into(),
+        );
     }
     let from = upstream.origins.as_ref().map(|origins| &origins.sni);
     let what = match (from, &upstream.identity.host) {

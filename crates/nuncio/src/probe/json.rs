@@ -54,6 +54,7 @@ fn shared(account: &Account<'_>) -> [(&'static str, Value); 6] {
 
 fn offered(upstream: &Upstream, tls: &TlsSettings) -> Value {
     let mut offered = json!(nuncio_tls::offer(tls));
+    offered["auto_sni"] = json!(account::has_auto_sni(upstream));
     offered["no_sni_because"] = json!(account::why_no_server_name(upstream));
     offered
 }

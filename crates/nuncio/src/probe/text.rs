@@ -115,7 +115,12 @@ impl Page {
         self.entry("groups", &offer.groups.join(", "));
         let alpn = offer.alpn.join(", ");
         self.entry("ALPN", if alpn.is_empty() { "none" } else { &alpn });
-        let sni = offer.sni.unwrap_or_else(|| {
+        let own = match account::has_auto_sni(upstream) {
+            true => " (auto_sni: each request sends its own host)",
+            false => "",
+        };
+        let sni = offer.sni.map(|sni| format!("{sni}{own}"));
+        let sni = sni.unwrap_or_else(|| {
             let why = account::why_no_server_name(upstream).unwrap_or_default();
             format!("none: {why}")
         });

@@ -183,6 +183,35 @@ fn a_weak_key_is_refused_where_the_chain_is_not() {
     }
 }
 
+/// Certificates of another age connect where nothing is verified, and are named where it is (row V15).
+#[test]
+fn signatures_that_are_not_accepted_are_named_by_modes_that_look() {
+    // The fixtures do not last for ever.
+    let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000);
+    for (ca, leaf, message) in [
+        (
+            include_str!("../fixture/rsa-1024-ca.pem"),
+            include_str!("../fixture/rsa-1024-signed.pem"),
+            "RSA key of fewer than 2048 bits",
+        ),
+        (
+            include_str!("../fixture/sha-1-ca.pem"),
+            include_str!("../fixture/sha-1-signed.pem"),
+            "signed with SHA-1 and ECDSA",
+        ),
+    ] {
+        let chain = crate::certificates(leaf.as_bytes()).0;
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        let evidence = Evidence::new(chain, None).expect("a certificate");
+        let said = evidence.verdicts(&trusting(ca, VerifyMode::Report), then);
+        let said: [Verdict; 4] = said.try_into().expect("one for each mode");
+        let bad = "bad_signature_algorithm";
+        assert_eq!(results(&said), ["ok", "ok", bad, bad]);
+        assert_eq!(said[1].reported, Some(Reason::BadSignatureAlgorithm));
+        assert!(said[2].message.contains(message), "{said:?}");
+    }
+}
+
 #[test]
 fn an_offer_is_what_the_settings_send() {
     let ca = Authority::new("ca");

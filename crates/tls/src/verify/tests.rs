@@ -510,6 +510,10 @@ fn v15_a_certificate_of_version_1_connects_unless_it_is_verified() {
             meeting.report().verify.result,
             Outcome::Failed(Reason::BadCertificate)
         );
+        let evidence = meeting.client.into_evidence().expect("a certificate");
+        let said = evidence.verdicts(&trusting(&ca.pem(), VerifyMode::Report), SystemTime::now());
+        let said: Vec<&str> = said.iter().map(|verdict| verdict.result.as_str()).collect();
+        assert_eq!(said, ["ok", "ok", "bad_certificate", "bad_certificate"]);
         // Its key must be held all the same.
         let impostor = Leaf {
             chain: leaf.chain.clone(),
