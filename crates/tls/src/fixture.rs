@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use nuncio_model::{Alpn, Failure, Roots, TlsSettings, TlsVersion, Verify, VerifyMode, VerifyName};
+use nuncio_model::{Alpn, Failure, Reason, Roots, TlsSettings, TlsVersion, Verify, VerifyMode, VerifyName};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
     CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -427,4 +427,12 @@ pub(crate) fn answered(endpoint: &EndpointTls, bytes: &[u8]) -> (Handshake, Resu
 /// A fatal alert as a peer sends it before encryption begins.
 pub(crate) fn alert(code: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, code]
+}
+
+/// The failure has this reason, and these words in its message and its remedy.
+#[track_caller]
+pub(crate) fn assert_says(failure: &Failure, reason: Reason, message: &str, remedy: &str) {
+    assert_eq!(failure.reason, reason, "{failure:?}");
+    assert!(failure.message.contains(message), "{failure:?}");
+    assert!(failure.remedy.contains(remedy), "{failure:?}");
 }

@@ -123,12 +123,16 @@ impl Handshake {
         self.seen.version = self.version();
         let outcome = match outcome {
             Ok(state) => self.finished().map(|()| state),
-            Err(error) => Err(failure_of(
-                &error,
-                &self.seen,
-                self.tls.settings(),
-                &self.first_bytes,
-            )),
+            Err(error) => {
+                // What came behind the last message of the handshake, in the same read, is of a session.
+                self.seen.established |= !self.connection.is_handshaking();
+                Err(failure_of(
+                    &error,
+                    &self.seen,
+                    self.tls.settings(),
+                    &self.first_bytes,
+                ))
+            }
         };
         outcome.inspect_err(|failure| self.failure = Some(failure.clone()))
     }
@@ -140,6 +144,11 @@ impl Handshake {
             return Ok(());
         }
         self.seen.established = true;
+        // In a full handshake of TLS 1.2 the server has the last word, so this answers another of its words.
+        let is_full = self.connection.handshake_kind() == Some(HandshakeKind::Full);
+        if self.seen.version == Some(TlsVersion::V1_2) && is_full && self.connection.wants_write() {
+            return Err(of_renegotiation(&self.seen, self.tls.settings()));
+        }
         if !self.tls.verifier.refuses() {
             return Ok(());
         }
@@ -398,3 +407,7 @@ impl Read for Remembering<'_> {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+#[path = "handshake/tests.rs"]
+mod tests;
