@@ -175,12 +175,12 @@ impl<'a> Materials<'a> {
             .filter(|directory| directory.name == *name)
             .and_then(Directory::why_absent);
         let cure = match absent {
-            Some(why) => format!("because {why}"),
-            None => "create it or correct the name".to_owned(),
+            Some(why) => format!(", because {why}"),
+            None => "; create it or correct the name".to_owned(),
         };
         Unusable::new(
             "missing_secret",
-            format!("names {name}, which does not exist; {cure}"),
+            format!("names {name}, which does not exist{cure}"),
         )
     }
 

@@ -360,6 +360,7 @@ mod tests {
             ("AES_LOG_LEVEL", "WARNING"),
             ("AMBASSADOR_JSON_LOGGING", "true"),
             ("DISABLE_STRICT_LABEL_SELECTORS", "True"),
+            ("AMBASSADOR_ISTIO_SECRET_DIR", "/etc/istio-certs"),
         ];
         let (settings, log) = with(served(), &variables).unwrap();
         assert_eq!(settings.proxy.bind.to_string(), "127.0.0.2");
@@ -375,6 +376,7 @@ mod tests {
         );
         assert!(options.single_namespace, "any text that is not empty turns it on");
         assert!(options.loose_label_selectors);
+        assert_eq!(options.istio_directory, Some("/etc/istio-certs".into()));
         assert_eq!(options.verify_mode, Some(VerifyMode::Full));
         assert_eq!(
             log,
