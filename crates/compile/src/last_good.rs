@@ -6,6 +6,7 @@ use std::sync::Arc;
 use nuncio_model::ObjectRef;
 
 use crate::context::{ContextTls, Contexts};
+use crate::secrets::Known;
 
 /// TLS settings that worked in an earlier compile. They serve on while their TLSContext is broken
 /// or gone (decision 1; rows D9, K7, K8).
@@ -15,6 +16,8 @@ pub struct LastGood {
     pub(crate) contexts: HashMap<ObjectRef, Arc<ContextTls>>,
     /// The TLSContext that each Mapping used.
     pub(crate) mappings: HashMap<ObjectRef, ObjectRef>,
+    /// What was read to get there.
+    pub(crate) known: Known,
 }
 
 impl std::fmt::Debug for LastGood {
@@ -39,6 +42,7 @@ impl LastGood {
         Self {
             contexts: good,
             mappings,
+            known: Known::default(),
         }
     }
 }

@@ -79,7 +79,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     let inventory = Inventory::take(&expanded, options, &mut problems);
     let gateway = module::read(&inventory.modules, options, &mut problems);
     let services = Services::read(&inventory, &mut problems);
-    let mut materials = Materials::new(&inventory.secrets, objects, options, &mut problems);
+    let mut materials = Materials::new(&inventory.secrets, objects, options, last_good, &mut problems);
     let contexts = context::read(
         &inventory.contexts,
         &gateway,
@@ -125,7 +125,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
         association.tell_unreached(&mut problems);
     }
 
-    let last_good = last_good.next(&contexts, used);
+    let mut last_good = last_good.next(&contexts, used);
     let expiry = Expiry::new(&gateway.settings.certificate_expiry_warnings, options.now);
     expiry.tell(
         &inventory.contexts,
@@ -135,18 +135,21 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     );
     let mut all = objects.problems.clone();
     all.extend(problems.in_order_of(&expanded));
+    let certificates = certificates(&last_good, &materials);
+    let next_event = expiry.next(&last_good, materials.server_certificates());
+    last_good.known = materials.into_known();
     Output {
         snapshot: Snapshot {
             revision: options.revision,
             listeners,
             upstreams: upstreams.finish(),
-            certificates: certificates(&last_good, &materials),
+            certificates,
             problems: all.into(),
             settings: gateway.settings.clone(),
             compiled: None,
         },
         endpoints: services.table(),
-        next_event: expiry.next(&last_good, materials.server_certificates()),
+        next_event,
         last_good,
     }
 }

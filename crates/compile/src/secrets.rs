@@ -5,6 +5,7 @@ mod contents;
 mod directory;
 mod identity;
 mod inspection;
+mod known;
 mod revocations;
 mod shown;
 
@@ -20,12 +21,13 @@ use crate::expiry::Shared;
 use crate::inventory::by_name;
 use crate::problems::Problems;
 use crate::tellable::tellable;
-use crate::{Object, Objects, Options};
+use crate::{LastGood, Object, Objects, Options};
 
 use contents::Contents;
 use directory::Directory;
 
 pub(crate) use directory::files as directory_files;
+pub(crate) use known::Known;
 
 /// Which Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +113,7 @@ pub(crate) struct Materials<'a> {
     directory: Option<Directory>,
     files: &'a BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     now: SystemTime,
+    known: Known,
     contents: HashMap<SecretName, Result<Arc<Contents>, Unusable>>,
     clients: HashMap<SecretName, Outcome<ClientIdentity>>,
     servers: HashMap<SecretName, Result<Shared, Unusable>>,
@@ -127,6 +130,7 @@ impl<'a> Materials<'a> {
         secrets: &[&'a Object],
         objects: &'a Objects,
         options: &Options,
+        last_good: &LastGood,
         problems: &mut Problems,
     ) -> Self {
         let directory = options
@@ -138,6 +142,7 @@ impl<'a> Materials<'a> {
             directory,
             files: &objects.files,
             now: options.now,
+            known: last_good.known.clone(),
             contents: HashMap::new(),
             clients: HashMap::new(),
             servers: HashMap::new(),
@@ -151,6 +156,11 @@ impl<'a> Materials<'a> {
             materials.inspect_all(secrets, problems);
         }
         materials
+    }
+
+    /// What was read, for the next compile.
+    pub(crate) fn into_known(self) -> Known {
+        self.known.next()
     }
 
     /// The decoded values of a Secret.

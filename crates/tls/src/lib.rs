@@ -41,13 +41,14 @@ mod verify;
 pub use by_request::RequestName;
 pub use client::{ClientTls, EndpointTls, provider};
 pub use crl::{check_revocation_lists, crl_set};
-pub use describe::describe;
+pub use describe::{describe, unix_seconds};
 pub use evidence::{Evidence, judging_roots, offer};
 pub use failure::{Seen, alpn_mismatch, failure_of};
 pub use handshake::{Closed, Established, Handshake, process_established};
 pub use key::check_private_key;
 pub use material::{
-    Finding, MaterialError, certificates, client_identity, holds_pem, is_ca, some_certificates, trust_bundle,
+    Finding, MaterialError, certificates, client_identity, digest_of as content_digest, holds_pem, is_ca,
+    some_certificates, trust_bundle, validity_moments,
 };
 pub use names::{
     CipherSuites, UnknownName, VersionBound, alpn_protocol, cipher_suite, cipher_suites, group, version,

@@ -406,8 +406,19 @@ pub(crate) fn named(der: &[u8]) -> String {
     }
 }
 
+/// The moments, in seconds since 1970, at which certificates begin to be valid and at which they end. Between
+/// two of them reading the certificates again finds out the same.
+pub fn validity_moments(certificates: &[Vec<u8>]) -> Vec<i64> {
+    let parsed = certificates.iter().filter_map(|der| parse(der).ok());
+    let moments = parsed.flat_map(|certificate| {
+        let validity = certificate.validity();
+        [validity.not_before.timestamp(), validity.not_after.timestamp()]
+    });
+    moments.collect()
+}
+
 /// SHA-256 over parts with their lengths, so that no two lists of parts have one digest.
-pub(crate) fn digest_of(parts: &[&[u8]]) -> nuncio_model::Digest {
+pub fn digest_of(parts: &[&[u8]]) -> nuncio_model::Digest {
     let lengths: Vec<[u8; 8]> = parts
         .iter()
         .map(|part| (part.len() as u64).to_be_bytes())

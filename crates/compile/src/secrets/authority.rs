@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use nuncio_model::{CertificateRole, TrustBundle};
-use nuncio_tls::{Finding, is_ca, trust_bundle};
+use nuncio_tls::{Finding, is_ca};
 
 use super::contents::{field_of, first};
 use super::directory;
 use super::identity::CHAIN_KEYS;
-use super::shown::{describe_all, describe_file};
+use super::shown::{of_file, of_secret};
 use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, missing, unusable};
 use crate::problems::Problems;
 
@@ -76,30 +76,28 @@ impl Materials<'_> {
         pem: &[u8],
         problems: &mut Problems,
     ) -> Outcome<TrustBundle> {
-        let (bundle, findings) = trust_bundle(pem, self.now).map_err(|error| unusable(name, &error))?;
-        self.report(name, key, findings, problems);
-        let certificates = describe_all(&bundle.anchors, CertificateRole::Ca, name, key);
+        let read = self.known.bundle(pem, self.now);
+        let read = read.map_err(|error| unusable(name, &error))?;
+        self.report(name, key, read.findings.clone(), problems);
         Ok(Loaded {
-            value: Arc::new(bundle),
-            certificates,
+            value: Arc::clone(&read.value),
+            certificates: of_secret(&read.certificates, CertificateRole::Ca, name, key),
         })
     }
 
     /// A CA from a file.
     pub(crate) fn authority_from_file(
-        &self,
+        &mut self,
         path: &str,
     ) -> Result<(Loaded<TrustBundle>, Vec<Finding>), Unusable> {
-        let (bundle, findings) =
-            trust_bundle(self.file(path)?, self.now).map_err(|error| in_file(path, &error))?;
-        let certificates = describe_file(&bundle.anchors, CertificateRole::Ca, path);
-        Ok((
-            Loaded {
-                value: Arc::new(bundle),
-                certificates,
-            },
-            findings,
-        ))
+        let pem = self.file(path)?;
+        let read = self.known.bundle(pem, self.now);
+        let read = read.map_err(|error| in_file(path, &error))?;
+        let loaded = Loaded {
+            value: Arc::clone(&read.value),
+            certificates: of_file(&read.certificates, CertificateRole::Ca, path),
+        };
+        Ok((loaded, read.findings.clone()))
     }
 
     fn tell_choice(

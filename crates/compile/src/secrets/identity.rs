@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use nuncio_model::{CertificateRole, ClientIdentity};
-use nuncio_tls::{Finding, client_identity};
+use nuncio_tls::Finding;
 
 use super::contents::{Contents, first};
-use super::shown::{describe_all, describe_file};
+use super::shown::{of_file, of_secret};
 use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, missing, unusable};
 use crate::expiry::Shared;
 use crate::problems::Problems;
@@ -31,13 +31,12 @@ impl Materials<'_> {
     fn load_client(&mut self, name: &SecretName, problems: &mut Problems) -> Outcome<ClientIdentity> {
         let contents = self.contents(name, problems)?;
         let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
-        let (identity, findings) =
-            client_identity(chain, key, self.now).map_err(|error| unusable(name, &error))?;
-        self.report(name, chain_key, findings, problems);
-        let certificates = describe_all(&identity.chain, CertificateRole::Client, name, chain_key);
+        let read = self.known.identity(chain, key, self.now);
+        let read = read.map_err(|error| unusable(name, &error))?;
+        self.report(name, chain_key, read.findings.clone(), problems);
         Ok(Loaded {
-            value: Arc::new(identity),
-            certificates,
+            value: Arc::clone(&read.value),
+            certificates: of_secret(&read.certificates, CertificateRole::Client, name, chain_key),
         })
     }
 
@@ -59,12 +58,13 @@ impl Materials<'_> {
     fn load_server(&mut self, name: &SecretName, problems: &mut Problems) -> Result<Shared, Unusable> {
         let contents = self.contents(name, problems)?;
         let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
-        let (identity, mut findings) =
-            client_identity(chain, key, self.now).map_err(|error| unusable(name, &error))?;
+        let read = self.known.identity(chain, key, self.now);
+        let read = read.map_err(|error| unusable(name, &error))?;
+        let mut findings = read.findings.clone();
         findings.retain(|finding| finding.reason != "not_for_clients");
         self.report(name, chain_key, findings, problems);
-        Ok(describe_all(
-            &identity.chain,
+        Ok(of_secret(
+            &read.certificates,
             CertificateRole::Server,
             name,
             chain_key,
@@ -76,22 +76,19 @@ impl Materials<'_> {
     /// # Errors
     /// Which of the two is at fault, and why.
     pub(crate) fn client_from_files(
-        &self,
+        &mut self,
         chain: &str,
         key: &str,
     ) -> Result<(Loaded<ClientIdentity>, Vec<Finding>), (bool, Unusable)> {
         let chain_pem = self.file(chain).map_err(|error| (true, error))?;
         let key_pem = self.file(key).map_err(|error| (false, error))?;
-        let (identity, findings) =
-            client_identity(chain_pem, key_pem, self.now).map_err(|error| (true, in_file(chain, &error)))?;
-        let certificates = describe_file(&identity.chain, CertificateRole::Client, chain);
-        Ok((
-            Loaded {
-                value: Arc::new(identity),
-                certificates,
-            },
-            findings,
-        ))
+        let read = self.known.identity(chain_pem, key_pem, self.now);
+        let read = read.map_err(|error| (true, in_file(chain, &error)))?;
+        let loaded = Loaded {
+            value: Arc::clone(&read.value),
+            certificates: of_file(&read.certificates, CertificateRole::Client, chain),
+        };
+        Ok((loaded, read.findings.clone()))
     }
 }
 

@@ -7,10 +7,7 @@
 //! itself (row V7). So is a certificate whose time is over, which upstreams judge.
 
 use nuncio_model::Severity;
-use nuncio_tls::{
-    MaterialError, check_private_key, check_revocation_lists, client_identity, holds_pem, some_certificates,
-    trust_bundle,
-};
+use nuncio_tls::{MaterialError, check_private_key, check_revocation_lists, holds_pem, some_certificates};
 
 use super::authority::CA_KEYS;
 use super::contents::{Contents, TYPES, field_of, first};
@@ -121,7 +118,7 @@ impl Materials<'_> {
         if flaws.is_empty()
             && let (Some((key, chain)), Some((_, private))) =
                 (first(contents, CHAIN_KEYS), first(contents, PRIVATE_KEYS))
-            && let Err(error) = client_identity(chain, private, self.now)
+            && let Err(error) = self.known.identity(chain, private, self.now)
         {
             flaws.push(Flaw::of(key, &error, "cannot be used"));
         }
@@ -143,7 +140,8 @@ impl Materials<'_> {
             };
             return Some(Flaw::of(key, &error, what));
         }
-        if let Ok((_, mut findings)) = trust_bundle(pem, self.now) {
+        if let Ok(read) = self.known.bundle(pem, self.now) {
+            let mut findings = read.findings.clone();
             findings.retain(|finding| {
                 finding.severity == Severity::Warning || finding.reason == "certificate_expired"
             });

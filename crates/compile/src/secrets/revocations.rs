@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use nuncio_model::Roots;
-use nuncio_tls::crl_set;
+use nuncio_model::{CrlSet, Roots};
 
 use super::contents::first;
+use super::known::Read;
 use super::{Materials, Revocations, SecretName, Unusable, in_file, missing, unusable};
 use crate::problems::Problems;
 
@@ -39,20 +39,23 @@ impl Materials<'_> {
         let contents = self.contents(name, problems)?;
         let (_, pem) =
             first(&contents, CRL_KEYS).ok_or_else(|| missing(name, "no revocation list", "crl.pem"))?;
-        let (set, findings) = crl_set(pem, roots, self.now).map_err(|error| unusable(name, &error))?;
-        Ok(Revocations {
-            set: Arc::new(set),
-            findings,
-        })
+        let read = self.known.lists(pem, roots, self.now);
+        Ok(Revocations::of(&*read.map_err(|error| unusable(name, &error))?))
     }
 
     /// The revocation lists of a file, likewise.
-    pub(crate) fn crls_from_file(&self, path: &str, roots: &Roots) -> Result<Revocations, Unusable> {
+    pub(crate) fn crls_from_file(&mut self, path: &str, roots: &Roots) -> Result<Revocations, Unusable> {
         let pem = self.file(path)?;
-        let (set, findings) = crl_set(pem, roots, self.now).map_err(|error| in_file(path, &error))?;
-        Ok(Revocations {
-            set: Arc::new(set),
-            findings,
-        })
+        let read = self.known.lists(pem, roots, self.now);
+        Ok(Revocations::of(&*read.map_err(|error| in_file(path, &error))?))
+    }
+}
+
+impl Revocations {
+    fn of(read: &Read<CrlSet>) -> Self {
+        Self {
+            set: Arc::clone(&read.value),
+            findings: read.findings.clone(),
+        }
     }
 }

@@ -2,43 +2,41 @@
 
 use std::sync::Arc;
 
-use nuncio_model::{CertificateRole, LoadedCertificate};
-use nuncio_tls::describe;
+use nuncio_model::{CertificateInfo, CertificateRole, LoadedCertificate};
 
 use super::SecretName;
 
-pub(super) fn describe_all(
-    chain: &[Vec<u8>],
+pub(super) fn of_secret(
+    certificates: &[Arc<CertificateInfo>],
     role: CertificateRole,
     name: &SecretName,
     key: &str,
 ) -> Arc<[LoadedCertificate]> {
     let from = format!("Secret {}.{}, {key}", name.name, name.namespace);
-    describe_from(chain, role, &from, &name.namespace, &name.name)
+    shown(certificates, role, &from, &name.namespace, &name.name)
 }
 
-pub(super) fn describe_file(
-    chain: &[Vec<u8>],
+pub(super) fn of_file(
+    certificates: &[Arc<CertificateInfo>],
     role: CertificateRole,
     path: &str,
 ) -> Arc<[LoadedCertificate]> {
-    describe_from(chain, role, path, "", path)
+    shown(certificates, role, path, "", path)
 }
 
-fn describe_from(
-    chain: &[Vec<u8>],
+fn shown(
+    certificates: &[Arc<CertificateInfo>],
     role: CertificateRole,
     from: &str,
     namespace: &str,
     secret: &str,
 ) -> Arc<[LoadedCertificate]> {
     let (namespace, secret): (Arc<str>, Arc<str>) = (namespace.into(), secret.into());
-    chain
+    certificates
         .iter()
-        .filter_map(|der| describe(der).ok())
         .map(|info| LoadedCertificate {
             role,
-            info: Arc::new(info),
+            info: Arc::clone(info),
             from: from.into(),
             namespace: Arc::clone(&namespace),
             secret: Arc::clone(&secret),
