@@ -165,21 +165,23 @@ fn contexts(snapshot: &Snapshot) -> Vec<Context<'_>> {
     let mut order = Vec::new();
     let mut users = BTreeMap::<&ObjectRef, Context<'_>>::new();
     for upstream in &snapshot.upstreams {
-        let Some(origins) = &upstream.origins else {
-            continue;
-        };
-        let Some(object) = &origins.context else { continue };
-        let context = users.entry(object).or_insert_with(|| {
-            order.push(object);
-            Context {
-                name: &object.name,
-                namespace: &object.namespace,
-                stale: false,
-                upstreams: Vec::new(),
+        for origins in upstream.all_origins() {
+            let Some(object) = &origins.context else { continue };
+            let context = users.entry(object).or_insert_with(|| {
+                order.push(object);
+                Context {
+                    name: &object.name,
+                    namespace: &object.namespace,
+                    stale: false,
+                    upstreams: Vec::new(),
+                }
+            });
+            context.stale |= origins.stale;
+            // Its Mappings may have different things to tell of one context.
+            if context.upstreams.last() != Some(&&*upstream.name) {
+                context.upstreams.push(&upstream.name);
             }
-        });
-        context.stale |= origins.stale;
-        context.upstreams.push(&upstream.name);
+        }
     }
     order
         .into_iter()

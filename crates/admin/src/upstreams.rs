@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use nuncio_model::{
-    AutoSni, CertificateInfo, ClientIdentity, CrlSet, EndpointStatus, ObjectRef, Origin, Resolve, Roots, Snapshot,
-    TlsOrigins, TlsSettings, TlsVersion, Upstream, UpstreamHttp, UpstreamIndex, UpstreamStatus, VerifyMode,
-    hex,
+    AutoSni, CertificateInfo, ClientIdentity, CrlSet, EndpointStatus, ObjectRef, Origin, OtherOrigins,
+    Resolve, Roots, Snapshot, TlsOrigins, TlsSettings, TlsVersion, Upstream, UpstreamHttp, UpstreamIndex,
+    UpstreamStatus, VerifyMode, hex,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -97,8 +97,8 @@ impl<'a> UpstreamView<'a> {
                 UpstreamHttp::Http2 => "h2",
                 UpstreamHttp::Negotiated => "negotiated",
             },
-            tls: settings.map(|(settings, origins)| TlsView::of(loaded, settings, origins)),
-            stale: upstream.origins.as_ref().is_some_and(|origins| origins.stale),
+            tls: settings.map(|(settings, origins)| TlsView::of(loaded, settings, upstream, origins)),
+            stale: upstream.is_stale(),
             endpoints: status.endpoints,
             failures: status
                 .failures
@@ -133,6 +133,9 @@ fn from<T>(origin: &Origin, value: T) -> Sourced<'_, T> {
 /// The settings in force; what is left to us is shown as what we make of it.
 #[derive(Debug, Serialize)]
 struct TlsView<'a> {
+    /// The Mapping that has the settings from where they are said to be from; the fields of the others are called the
+    /// same, but for those of `other_origins`.
+    origins_of: Option<&'a ObjectRef>,
     enabled: Sourced<'a, bool>,
     context: Option<&'a ObjectRef>,
     sni: Sourced<'a, Option<&'a str>>,
@@ -149,10 +152,18 @@ struct TlsView<'a> {
     cipher_suites: Sourced<'a, Vec<&'static str>>,
     groups: Sourced<'a, &'a [&'static str]>,
     alpn: Sourced<'a, Vec<&'static str>>,
+    /// Mappings that have the same settings from elsewhere.
+    #[serde(skip_serializing_if = "<[OtherOrigins]>::is_empty")]
+    other_origins: &'a [OtherOrigins],
 }
 
 impl<'a> TlsView<'a> {
-    fn of(loaded: &Loaded<'a>, settings: &'a TlsSettings, origins: &'a TlsOrigins) -> Self {
+    fn of(
+        loaded: &Loaded<'a>,
+        settings: &'a TlsSettings,
+        upstream: &'a Upstream,
+        origins: &'a TlsOrigins,
+    ) -> Self {
         let names = settings.verify.names.iter().map(ToString::to_string).collect();
         let client = settings
             .client
@@ -162,13 +173,12 @@ impl<'a> TlsView<'a> {
         let crl = settings.verify.crls.as_deref().map(CrlView::of);
         let or_built_in = |origin: &'a Option<Origin>| origin.as_ref().unwrap_or(&Origin::BuiltIn);
         Self {
+            origins_of: upstream.mappings.first(),
+            other_origins: &upstream.other_origins,
             enabled: from(&origins.enabled, true),
             context: origins.context.as_ref(),
             sni: from(&origins.sni, settings.sni.as_deref()),
-            auto_sni: from(
-                or_built_in(&origins.auto_sni),
-                settings.auto_sni != AutoSni::Off,
-            ),
+            auto_sni: from(or_built_in(&origins.auto_sni), settings.auto_sni != AutoSni::Off),
             verify_mode: from(&origins.verify_mode, settings.verify.mode),
             verify_names: from(&origins.verify_names, names),
             roots: from(&origins.roots, RootsView::of(&settings.verify.roots)),

@@ -49,7 +49,7 @@ impl Upstreams {
             http,
         };
         if let Some(&index) = self.by_identity.get(&identity) {
-            self.list[index.0 as usize].mappings.push(mapping.clone());
+            self.list[index.0 as usize].join(mapping, origins);
             return index;
         }
         // More than 2^32 upstreams do not fit into memory, so the last index is never reached.
@@ -62,6 +62,7 @@ impl Upstreams {
             identity,
             mappings: vec![mapping.clone()],
             origins,
+            other_origins: Vec::new(),
         });
         index
     }

@@ -363,6 +363,42 @@ pub struct TlsOrigins {
     pub alpn: Origin,
 }
 
+impl TlsOrigins {
+    /// These as another Mapping would have them: where they speak of a field of `from`, they speak of that of `to`.
+    pub fn told_of(&self, from: &ObjectRef, to: &ObjectRef) -> Self {
+        let told = |origin: &Origin| match origin {
+            Origin::Field { object, field } if object == from => Origin::Field {
+                object: to.clone(),
+                field: Arc::clone(field),
+            },
+            other => other.clone(),
+        };
+        Self {
+            enabled: told(&self.enabled),
+            context: self.context.clone(),
+            stale: self.stale,
+            sni: told(&self.sni),
+            auto_sni: self.auto_sni.as_ref().map(told),
+            verify_mode: told(&self.verify_mode),
+            verify_names: told(&self.verify_names),
+            roots: told(&self.roots),
+            crl: self.crl.as_ref().map(told),
+            pins: self.pins.as_ref().map(told),
+            client_certificate: self.client_certificate.as_ref().map(told),
+            min_version: told(&self.min_version),
+            max_version: told(&self.max_version),
+            cipher_suites: told(&self.cipher_suites),
+            groups: told(&self.groups),
+            alpn: told(&self.alpn),
+        }
+    }
+
+    /// Whether these of `mine` and `others` of `theirs` differ in nothing but whose they are.
+    pub(crate) fn say_the_same(&self, mine: &ObjectRef, others: &Self, theirs: &ObjectRef) -> bool {
+        self.context == others.context && self.told_of(mine, theirs) == *others
+    }
+}
+
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::{ObjectRef, Reason, TlsOrigins, TlsSettings};
 
 /// Position in [`crate::Snapshot::upstreams`].
@@ -87,8 +89,82 @@ pub struct Upstream {
     pub identity: Arc<Identity>,
     /// Mappings that send to it.
     pub mappings: Vec<ObjectRef>,
-    /// Where its TLS settings came from; absent for cleartext.
+    /// Where its TLS settings came from, as the first of its Mappings has them; absent for cleartext.
     pub origins: Option<TlsOrigins>,
+    /// Mappings that have the same settings from elsewhere: from a field of another name, or another TLSContext.
+    pub other_origins: Vec<OtherOrigins>,
+}
+
+/// Mappings of an upstream to which the same is to be told of where its settings came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OtherOrigins {
+    /// At least one.
+    pub mappings: Vec<ObjectRef>,
+    /// As the first of them has them.
+    pub origins: TlsOrigins,
+}
+
+impl Upstream {
+    /// Takes in one more Mapping that uses it, with where the settings came from.
+    pub fn join(&mut self, mapping: &ObjectRef, origins: Option<TlsOrigins>) {
+        if let Some(origins) = origins
+            && !self.has_told(mapping, &origins)
+        {
+            let like = |other: &&mut OtherOrigins| {
+                let first = other.mappings.first();
+                first.is_some_and(|first| other.origins.say_the_same(first, &origins, mapping))
+            };
+            match self.other_origins.iter_mut().find(like) {
+                Some(other) => other.mappings.push(mapping.clone()),
+                None => self.other_origins.push(OtherOrigins {
+                    mappings: vec![mapping.clone()],
+                    origins,
+                }),
+            }
+        }
+        self.mappings.push(mapping.clone());
+    }
+
+    fn has_told(&self, mapping: &ObjectRef, origins: &TlsOrigins) -> bool {
+        let (own, first) = (self.origins.as_ref(), self.mappings.first());
+        own.zip(first)
+            .is_some_and(|(own, first)| own.say_the_same(first, origins, mapping))
+    }
+
+    /// Where its settings came from, as `mapping` has them.
+    pub fn origins_of(&self, mapping: &ObjectRef) -> Option<TlsOrigins> {
+        let other = self
+            .other_origins
+            .iter()
+            .find(|other| other.mappings.contains(mapping));
+        let (origins, told_of) = match other {
+            Some(other) => (&other.origins, &other.mappings),
+            None => (self.origins.as_ref()?, &self.mappings),
+        };
+        Some(match told_of.first() {
+            Some(first) => origins.told_of(first, mapping),
+            None => origins.clone(),
+        })
+    }
+
+    /// The same upstream, told of as `mapping` has it.
+    pub fn as_of(&self, mapping: &ObjectRef) -> Self {
+        Self {
+            origins: self.origins_of(mapping),
+            ..self.clone()
+        }
+    }
+
+    /// All that is told of where its settings came from, of the first Mapping first.
+    pub fn all_origins(&self) -> impl Iterator<Item = &TlsOrigins> {
+        let others = self.other_origins.iter().map(|other| &other.origins);
+        self.origins.iter().chain(others)
+    }
+
+    /// Whether a TLSContext of any of its Mappings is broken, and its last good version serves.
+    pub fn is_stale(&self) -> bool {
+        self.all_origins().any(|origins| origins.stale)
+    }
 }
 
 /// Why a Mapping cannot be served although it matches.

@@ -101,7 +101,7 @@ fn part_value(part: &Part<'_>, request: &Request, output: &nuncio_compile::Outpu
                 "per_try_timeout_ms": policy.per_try_timeout.map(|limit| limit.as_millis()),
             })),
             "upstream": upstream::value(
-                output.snapshot.upstream(forward.upstream),
+                &output.snapshot.upstream(forward.upstream).as_of(&part.target.mapping),
                 &output.endpoints,
                 &part.host_header(request),
             ),

@@ -132,6 +132,7 @@ async fn upstreams_tell_each_tls_setting_with_its_origin() {
     let context = json!({ "kind": "TLSContext", "namespace": "default", "name": "ctx" });
     let field = |name: &str| json!({ "field": { "object": context, "field": name } });
     let tls = json!({
+        "origins_of": { "kind": "Mapping", "namespace": "default", "name": "a" },
         "enabled": { "value": true, "origin": { "field": {
             "object": { "kind": "Mapping", "namespace": "default", "name": "a" }, "field": "spec.service"
         } } },
@@ -162,8 +163,18 @@ async fn upstreams_tell_each_tls_setting_with_its_origin() {
         "groups": { "value": ["X25519"], "origin": field("spec.ecdh_curves") },
         "alpn": { "value": ["h2", "http/1.1"], "origin": { "module": "defaults.alpn" } },
     });
-    let answer = Served::usual().await.json("/api/v1/upstreams").await;
-    assert_eq!(answer["upstreams"][0]["tls"], tls);
+    let mut answer = Served::usual().await.json("/api/v1/upstreams").await;
+    let shown = answer["upstreams"][0]["tls"].as_object_mut().unwrap();
+    let others = shown.remove("other_origins").unwrap();
+    assert_eq!(json!(shown), tls);
+    let object = |kind, namespace, name| json!({ "kind": kind, "namespace": namespace, "name": name });
+    assert_eq!(others.as_array().unwrap().len(), 1);
+    assert_eq!(others[0]["mappings"], json!([object("Mapping", "default", "b")]));
+    assert_eq!(
+        others[0]["origins"]["context"],
+        object("TLSContext", "team", "other")
+    );
+    assert_eq!(others[0]["origins"]["min_version"], field("spec.min_tls_version"));
 }
 
 #[tokio::test]
@@ -247,10 +258,16 @@ async fn g3_g4_diagnostics_have_the_references_keys() {
             { "level": "NOTICE", "message": "a.default.1: opened 8080" },
         ],
         "groups": null,
-        "tlscontexts": [{
-            "name": "ctx", "namespace": "default", "stale": true,
-            "upstreams": ["https://svc.test:443 (ctx.default)"]
-        }],
+        "tlscontexts": [
+            {
+                "name": "ctx", "namespace": "default", "stale": true,
+                "upstreams": ["https://svc.test:443 (ctx.default)"]
+            },
+            {
+                "name": "other", "namespace": "team", "stale": true,
+                "upstreams": ["https://svc.test:443 (ctx.default)"]
+            },
+        ],
     });
     assert_eq!(answer, expected);
     let keys: Vec<&String> = groups.as_object().unwrap().keys().collect();

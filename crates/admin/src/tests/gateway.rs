@@ -234,12 +234,20 @@ fn upstreams() -> Vec<Arc<Upstream>> {
             identity: Arc::new(secure),
             mappings: vec![mapping("a"), mapping("b")],
             origins: Some(origins()),
+            other_origins: vec![OtherOrigins {
+                mappings: vec![mapping("b")],
+                origins: TlsOrigins {
+                    context: Some(ObjectRef::new("TLSContext", "team", "other")),
+                    ..origins()
+                },
+            }],
         }),
         Arc::new(Upstream {
             name: "http://[::1]:8080".into(),
             identity: Arc::new(plain),
             mappings: vec![mapping("b")],
             origins: None,
+            other_origins: Vec::new(),
         }),
     ]
 }

@@ -159,6 +159,7 @@ fn endpoint(address: &str, peer: Vec<CertificateInfo>) -> EndpointStatus {
 fn upstream(mode: VerifyMode) -> Upstream {
     let settings = TlsSettings {
         sni: None,
+        auto_sni: crate::AutoSni::Off,
         verify: Verify {
             mode,
             names: [].into(),
@@ -187,6 +188,7 @@ fn upstream(mode: VerifyMode) -> Upstream {
         }),
         mappings: Vec::new(),
         origins: None,
+        other_origins: Vec::new(),
     }
 }
 

@@ -71,7 +71,10 @@ fn part(out: &mut dyn Write, part: &Part<'_>, request: &Request, output: &Output
     }
     upstream_lines(
         out,
-        output.snapshot.upstream(forward.upstream),
+        &output
+            .snapshot
+            .upstream(forward.upstream)
+            .as_of(&part.target.mapping),
         output,
         &authority,
     )
