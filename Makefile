@@ -34,8 +34,8 @@ bless: ## rewrite the expected outputs of the compile cases; read the diff befor
 bench: build ## nuncio beside Envoy, nginx and HAProxy; FLAGS="--rounds 3 --write"
 	bench/run $(FLAGS)
 
-fuzz: ## each fuzz target for SECONDS (default 60)
-	fuzz/run $(SECONDS)
+fuzz: ## each fuzz target for SECONDS (default 60); FLAGS="crl secret" for some of them
+	fuzz/run $(or $(SECONDS),60) $(FLAGS)
 
 clean: ## remove everything that was built
 	cargo clean

@@ -1,0 +1,27 @@
+//! TLS settings that refuse nothing.
+
+use nuncio_model::{Alpn, AutoSni, Roots, TlsSettings, TlsVersion, Verify, VerifyMode, VerifyName};
+
+/// For `a.test`; whatever is not set is as it is without a TLSContext.
+pub fn lenient() -> TlsSettings {
+    TlsSettings {
+        sni: Some("a.test".into()),
+        auto_sni: AutoSni::default(),
+        verify: Verify {
+            mode: VerifyMode::None,
+            names: [VerifyName::Dns("a.test".into())].into(),
+            roots: Roots {
+                bundle: None,
+                system: false,
+            },
+            crls: None,
+            pins: [].into(),
+        },
+        client: None,
+        min_version: TlsVersion::V1_2,
+        max_version: TlsVersion::V1_3,
+        cipher_suites: [].into(),
+        groups: [].into(),
+        alpn: [Alpn::Http1].into(),
+    }
+}
