@@ -1,6 +1,7 @@
 //! Versions, ALPN and HTTP: rows P.
 
 mod application;
+mod large_hello;
 mod renegotiation;
 
 use bytes::Bytes;
@@ -8,16 +9,14 @@ use http::{Method, Version};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CipherSuite, NamedGroup};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
-use tokio_rustls::TlsAcceptor;
 
 use super::origination;
 use crate::support::certificates::{Certificates, Identity};
 use crate::support::client::request;
-use crate::support::peer::{Tls, Upstream, read_head};
+use crate::support::peer::{Tls, Upstream};
 use crate::support::program::{Gateway, finish_beside, mapping, nuncio, tls_context};
 use crate::support::refusal::{Refusal, assert_holds, name};
-use crate::support::tls_bytes::{RECORD_HEADER, alert, answer_hello, swallow};
+use crate::support::tls_bytes::{alert, answer_hello};
 
 fn server() -> Identity {
     Certificates::new().server(&["a.test"])
@@ -239,54 +238,6 @@ async fn p13_another_hello_for_another_group_is_counted_and_no_failure() {
     assert_eq!(gateway.count("nuncio_upstream_failures_total", &[]).await, 0.0);
 }
 
-/// Something on the way that loses a ClientHello of more than one segment.
-async fn stalls_on_large_hello(tls: Tls) -> Upstream {
-    const SEGMENT: usize = 1400;
-    let acceptor = TlsAcceptor::from(tls.config());
-    Upstream::raw(move |stream| {
-        let acceptor = acceptor.clone();
-        async move {
-            let mut header = [0; RECORD_HEADER];
-            // The first bytes of a connection arrive together.
-            let peeked = stream.peek(&mut header).await;
-            assert_eq!(peeked.ok(), Some(RECORD_HEADER));
-            if usize::from(u16::from_be_bytes([header[3], header[4]])) > SEGMENT - RECORD_HEADER {
-                return swallow(stream).await;
-            }
-            let Ok(mut stream) = acceptor.accept(stream).await else {
-                return;
-            };
-            read_head(&mut stream).await;
-            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-            stream.write_all(answer).await.unwrap();
-            let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
-        }
-    })
-    .await
-}
-
-#[tokio::test]
-async fn p14_stall_on_a_large_hello_is_hinted_at_and_ended_without_post_quantum() {
-    let upstream = stalls_on_large_hello(Tls::with(&server()).alpn(&[])).await;
-    let gateway = origination(&upstream, &[], &["ecdh_curves: [X25519, P-256]"]);
-    let gateway = gateway.start().await;
-    gateway.get("/").await.assert_ok();
-    assert_eq!(gateway.last_handshake("m").await["group"], "X25519");
-
-    let timeout = ["connect_timeout_ms: 1000"];
-    let gateway = origination(&upstream, &timeout, &["ecdh_curves: [X25519MLKEM768, X25519]"]);
-    let gateway = gateway.start().await;
-    let refusal = Refusal {
-        reason: "handshake_timeout",
-        message: &["did not answer the TLS hello in time"],
-        remedy: &[
-            "stalls on a large TLS hello",
-            "set spec.ecdh_curves to [X25519, P-256]",
-        ],
-    };
-    refusal.assert_told(&gateway, "m", "/x").await;
-}
-
 #[tokio::test]
 async fn p15_certificate_that_is_asked_for_and_missing() {
     let ca = Certificates::new();
@@ -344,6 +295,15 @@ async fn p16_refused_client_certificate_is_never_a_reset() {
     }
     assert!(upstream.requests().is_empty());
     assert_eq!(upstream.connections().len(), 20, "none was tried again");
+    // Each is counted as what it was, although the handshake itself was over by then.
+    let counted = async |outcome| {
+        let labels = [("outcome", outcome), ("version", "TLSv1.3")];
+        gateway.count("nuncio_upstream_handshakes_total", &labels).await
+    };
+    assert_eq!(
+        (counted("client_cert_rejected").await, counted("ok").await),
+        (20.0, 0.0)
+    );
 }
 
 /// The same by `nuncio probe`, which sends no request that could be refused.

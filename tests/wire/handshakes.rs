@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::StatusCode;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::support::certificates::Certificates;
 use crate::support::client::{Client, Response};
-use crate::support::peer::Upstream;
+use crate::support::peer::{Tls, Upstream, read_head};
 use crate::support::program::{Gateway, mapping, tls_context};
+use crate::support::refusal::assert_holds;
 use crate::support::waiting::eventually;
 
 /// Sets how many handshakes may be under way.
@@ -116,4 +119,117 @@ async fn a_burst_on_a_cold_upstream_is_answered_in_full() {
     let answers = ask(&gateway, "/", 100).join_all().await;
     assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
     assert_eq!(upstream.requests().len(), 100);
+}
+
+/// A TLS upstream that answers no hello before so many wait, and then every one. Gives the most that waited.
+async fn answering_when_waited_for(tls: Tls, waiting: usize) -> (Upstream, Arc<AtomicUsize>) {
+    let config = tls.config();
+    let (open, highest) = (watch::Sender::new(0_usize), Arc::<AtomicUsize>::default());
+    let seen = Arc::clone(&highest);
+    let enough = watch::Sender::new(false);
+    let upstream = Upstream::raw(move |stream: TcpStream| {
+        let (config, open, enough) = (Arc::clone(&config), open.clone(), enough.clone());
+        let highest = Arc::clone(&highest);
+        async move {
+            open.send_modify(|open| *open += 1);
+            let now = *open.borrow();
+            highest.fetch_max(now, Ordering::SeqCst);
+            if now >= waiting {
+                enough.send_replace(true);
+            }
+            enough.subscribe().wait_for(|enough| *enough).await.unwrap();
+            // Before the gateway can notice and begin another.
+            open.send_modify(|open| *open -= 1);
+            if let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await {
+                while read_head(&mut stream).await.ends_with("\r\n\r\n") {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    if stream.write_all(answer).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    (upstream.await, seen)
+}
+
+#[tokio::test]
+async fn five_hundred_requests_at_once_on_a_cold_http_1_1_upstream_keep_to_the_limit() {
+    /// Of the Module, where it does not say otherwise.
+    const LIMIT: usize = 16;
+    let tls = Tls::with(&Certificates::new().server(&["a.test"])).alpn(&["http/1.1"]);
+    let (upstream, highest) = answering_when_waited_for(tls, LIMIT).await;
+    let lines = ["connect_timeout_ms: 60000", "timeout_ms: 60000", "tls: ctx"];
+    let manifests =
+        tls_context("ctx", &["ecdh_curves: [X25519]"]) + &mapping("m", "/", "https://a.test", &lines);
+    let plan = Gateway::with(manifests).resolve("a.test:443", upstream.address);
+    let gateway = plan.start().await;
+    let answers = ask(&gateway, "/", 500).join_all().await;
+    answers.iter().for_each(Response::assert_ok);
+    assert_eq!(highest.load(Ordering::SeqCst), LIMIT);
+}
+
+#[tokio::test]
+async fn five_hundred_requests_at_once_on_a_cold_http_2_upstream_take_two_handshakes_at_most() {
+    let upstream = Upstream::tls(&Certificates::new().server(&["a.test"])).await;
+    let lines = ["connect_timeout_ms: 60000", "timeout_ms: 60000", "grpc: true"];
+    let plan = Gateway::with(mapping("m", "/", "https://a.test", &lines));
+    let gateway = plan.resolve("a.test:443", upstream.address).start().await;
+    let answers = ask(&gateway, "/", 500).join_all().await;
+    answers.iter().for_each(Response::assert_ok);
+    assert_eq!(upstream.requests().len(), 500);
+    let connections = upstream.connections().len();
+    assert!(connections <= 2, "{connections} connections");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_handshake_to_share_is_told_what_became_of_it() {
+    let (upstream, close, _) = silent().await;
+    let service = format!("https://{}", upstream.address);
+    let context = tls_context("ctx", &["ecdh_curves: [X25519]"]);
+    let patient = [
+        "grpc: true",
+        "connect_timeout_ms: 60000",
+        "timeout_ms: 0",
+        "tls: ctx",
+    ];
+    let hasty = ["grpc: true", "connect_timeout_ms: 200", "tls: ctx"];
+    let manifests = context
+        + &mapping("patient", "/patient/", &service, &patient)
+        + &mapping("hasty", "/hasty/", &service, &hasty);
+    let gateway = Gateway::start(manifests).await;
+    let asking = ask(&gateway, "/patient/", 20);
+    eventually("one is under way", async || {
+        (upstream.connections().len() == 1).then_some(())
+    })
+    .await;
+
+    // It has less time than the one that it waits for.
+    assert_eq!(gateway.get("/hasty/").await.reason(), "handshake_timeout");
+    let message = gateway.access_log("/hasty/").await["message"].clone();
+    assert_holds(
+        &message,
+        &["that this request would share was still under way after 200 ms"],
+    );
+    assert_eq!(upstream.connections().len(), 1);
+
+    // Those that waited hear of its end, and do not find out one by one.
+    close.send_replace(true);
+    for answer in asking.join_all().await {
+        assert_eq!(answer.reason(), "reset_during_handshake");
+    }
+    let connections = upstream.connections().len();
+    assert!(connections <= 2, "{connections} connections");
+}
+
+#[tokio::test]
+async fn all_who_wait_for_a_silent_http_2_upstream_are_told_handshake_timeout() {
+    let (upstream, _close, _) = silent().await;
+    let service = format!("https://{}", upstream.address);
+    let lines = ["grpc: true", "connect_timeout_ms: 1000", "tls: ctx"];
+    let manifests = tls_context("ctx", &["ecdh_curves: [X25519]"]) + &mapping("m", "/", &service, &lines);
+    let gateway = Gateway::start(manifests).await;
+    for answer in ask(&gateway, "/", 20).join_all().await {
+        assert_eq!(answer.reason(), "handshake_timeout");
+    }
 }

@@ -47,7 +47,8 @@ pub struct ModuleConfig {
     pub strip_matching_host_port: Option<bool>,
     /// No `x-envoy-*` headers are added.
     pub suppress_envoy_headers: Option<bool>,
-    /// TLS handshakes that a worker may have under way with one upstream; an addition of nuncio.
+    /// TLS handshakes that a worker may have under way with one upstream; one that sends a second, smaller
+    /// hello beside the first counts once. An addition of nuncio.
     pub upstream_max_handshakes: Option<i64>,
     /// Bare service names are looked up in the gateway's namespace, not in the Mapping's.
     pub use_ambassador_namespace_for_service_resolution: Option<bool>,
