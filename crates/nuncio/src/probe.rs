@@ -260,7 +260,7 @@ fn destination(snapshot: &Snapshot, mapping: &ObjectRef) -> Option<Destination> 
     match action {
         Some(Action::Unresolved(unresolved)) => Some(Destination::Unresolved(unresolved.clone())),
         Some(Action::Forward(forward)) => Some(Destination::Upstream {
-            upstream: Arc::clone(snapshot.upstream(forward.upstream)),
+            upstream: Arc::new(snapshot.upstream(forward.upstream).as_of(mapping)),
             connect_timeout: forward.connect_timeout,
         }),
         // No Host takes it, but its upstream may exist all the same.
@@ -270,7 +270,7 @@ fn destination(snapshot: &Snapshot, mapping: &ObjectRef) -> Option<Destination> 
                 .iter()
                 .find(|upstream| upstream.mappings.contains(mapping))?;
             Some(Destination::Upstream {
-                upstream: Arc::clone(upstream),
+                upstream: Arc::new(upstream.as_of(mapping)),
                 connect_timeout: CONNECT_TIMEOUT,
             })
         }

@@ -258,6 +258,16 @@ fn an_expired_certificate() {
     let client = certified(&params);
     let (certificate, key) = (client.cert.pem(), client.signing_key.serialize_pem());
     let expected = "\
+warning[certificate_expired]: client certificate `CN=rcgen self signed cert` of TLSContext
+                              ctx.default (Secret cert.default, tls.crt) expired at
+                              2020-01-02T00:00:00Z
+  --> m.yaml:10:8
+   |
+10 |   tls: ctx
+   |        ^^^ in Mapping web.default, spec.tls
+   |
+   = help: put a renewed one in its place
+
 warning[certificate_expired]: certificate `CN=rcgen self signed cert` expired at
                               2020-01-02T00:00:00Z
   --> m.yaml:24:3

@@ -308,3 +308,16 @@ fn json_tells_the_same() {
         "tls_config_unresolved"
     );
 }
+
+#[test]
+fn a_mapping_that_shares_an_upstream_is_told_its_own_fields() {
+    let twin = "---\napiVersion: getambassador.io/v3alpha1\nkind: Mapping\nmetadata: {name: NAME}\nspec: {hostname: \"*\", prefix: /NAME/, service: \"https://a.test\"}\n";
+    let manifests = twin.replace("NAME", "one") + &twin.replace("NAME", "two");
+    for name in ["one", "two"] {
+        let said = Asked::of(&manifests).get(&format!("http://x.test/{name}/")).1;
+        assert!(
+            said.contains(&format!("[Mapping {name}.default, spec.service]")),
+            "{said}"
+        );
+    }
+}
