@@ -6,6 +6,8 @@
 //!             yaml        │ ▲
 //!             locate ◀────┘ └── watch ─▶ hold_off
 //! ```
+//!
+//! Time alone may call for a compile, too, since certificates end: that is kept in `agenda`.
 
 mod agenda;
 mod error;
