@@ -121,15 +121,18 @@ async fn a_burst_on_a_cold_upstream_is_answered_in_full() {
     assert_eq!(upstream.requests().len(), 100);
 }
 
-/// A TLS upstream that answers no hello before so many wait, and then every one. Gives the most that waited.
+/// A TLS upstream that answers the first hello, no other before so many wait, and then every one. Gives the most
+/// that waited.
 async fn answering_when_waited_for(tls: Tls, waiting: usize) -> (Upstream, Arc<AtomicUsize>) {
     let config = tls.config();
     let (open, highest) = (watch::Sender::new(0_usize), Arc::<AtomicUsize>::default());
     let seen = Arc::clone(&highest);
     let enough = watch::Sender::new(false);
+    let met = Arc::<AtomicUsize>::default();
     let upstream = Upstream::raw(move |stream: TcpStream| {
         let (config, open, enough) = (Arc::clone(&config), open.clone(), enough.clone());
         let highest = Arc::clone(&highest);
+        let is_first = met.fetch_add(1, Ordering::SeqCst) == 0;
         async move {
             open.send_modify(|open| *open += 1);
             let now = *open.borrow();
@@ -137,7 +140,8 @@ async fn answering_when_waited_for(tls: Tls, waiting: usize) -> (Upstream, Arc<A
             if now >= waiting {
                 enough.send_replace(true);
             }
-            enough.subscribe().wait_for(|enough| *enough).await.unwrap();
+            let answers = |enough: &bool| *enough || is_first;
+            enough.subscribe().wait_for(answers).await.unwrap();
             // Before the gateway can notice and begin another.
             open.send_modify(|open| *open -= 1);
             if let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await {
@@ -157,16 +161,20 @@ async fn answering_when_waited_for(tls: Tls, waiting: usize) -> (Upstream, Arc<A
 async fn five_hundred_requests_at_once_on_a_cold_http_1_1_upstream_keep_to_the_limit() {
     /// Of the Module, where it does not say otherwise.
     const LIMIT: usize = 16;
-    let tls = Tls::with(&Certificates::new().server(&["a.test"])).alpn(&["http/1.1"]);
-    let (upstream, highest) = answering_when_waited_for(tls, LIMIT).await;
-    let lines = ["connect_timeout_ms: 60000", "timeout_ms: 60000", "tls: ctx"];
-    let manifests =
-        tls_context("ctx", &["ecdh_curves: [X25519]"]) + &mapping("m", "/", "https://a.test", &lines);
-    let plan = Gateway::with(manifests).resolve("a.test:443", upstream.address);
-    let gateway = plan.start().await;
-    let answers = ask(&gateway, "/", 500).join_all().await;
-    answers.iter().for_each(Response::assert_ok);
-    assert_eq!(highest.load(Ordering::SeqCst), LIMIT);
+    // Where HTTP/2 is offered, too, the first handshake shows that there is nothing to share.
+    for alpn in ["http/1.1", "h2,http/1.1"] {
+        let tls = Tls::with(&Certificates::new().server(&["a.test"])).alpn(&["http/1.1"]);
+        let (upstream, highest) = answering_when_waited_for(tls, LIMIT).await;
+        let lines = ["connect_timeout_ms: 60000", "timeout_ms: 60000", "tls: ctx"];
+        let alpn = format!("alpn_protocols: \"{alpn}\"");
+        let manifests = tls_context("ctx", &["ecdh_curves: [X25519]", &alpn])
+            + &mapping("m", "/", "https://a.test", &lines);
+        let plan = Gateway::with(manifests).resolve("a.test:443", upstream.address);
+        let gateway = plan.start().await;
+        let answers = ask(&gateway, "/", 500).join_all().await;
+        answers.iter().for_each(Response::assert_ok);
+        assert_eq!(highest.load(Ordering::SeqCst), LIMIT, "{alpn}");
+    }
 }
 
 #[tokio::test]

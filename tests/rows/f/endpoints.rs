@@ -55,7 +55,7 @@ async fn handshakes(gateway: &Gateway, outcome: &str) -> f64 {
     gateway.count("nuncio_upstream_handshakes_total", &labels).await
 }
 
-fn handshake_of<'a>(upstream: &'a Value, address: SocketAddr) -> &'a Value {
+fn handshake_of(upstream: &Value, address: SocketAddr) -> &Value {
     let endpoints = upstream["endpoints"].as_array().unwrap();
     let endpoint = endpoints
         .iter()

@@ -145,6 +145,11 @@ impl Pool {
                     if let Some(settled) = shared.or_else(|| endpoint.failed_since(failures, need).map(Err)) {
                         return settled;
                     }
+                    if endpoint.protocol.get() == Some(Alpn::Http1) {
+                        // There is nothing to share after all, so nobody need wait for another.
+                        drop(permit);
+                        return self.open(endpoint, need).await;
+                    }
                     let opened = self.open(Rc::clone(&endpoint), need).await;
                     if let Err(error) = &opened {
                         endpoint.note_failure(error);
