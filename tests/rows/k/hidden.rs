@@ -2,7 +2,7 @@
 
 use super::{World, originating};
 use crate::support::certificates::{key, secret};
-use crate::support::program::{finish_beside, mapping, nuncio, tls_context};
+use crate::support::program::{Gateway, finish_beside, mapping, nuncio};
 
 /// A key that may be found again: its PEM, and pieces of the base64 in it.
 struct Marked {
@@ -58,157 +58,147 @@ fn document(name: &str, rest: &str) -> String {
     format!("---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {name}\n{rest}\n")
 }
 
-#[tokio::test]
-async fn k16_key_that_is_broken_in_any_way_is_told_without_a_byte_of_it() {
-    let world = World::new().await;
-    let chain = world.ca.client("web").chain;
-    let marked = Marked::new();
-    let (pem, body) = (marked.pem.clone(), marked.body());
-    let with_key = |name: &str, key: &str| secret(name, &[("tls.crt", &chain), ("tls.key", key)]);
-    let secrets = [
-        ("mismatch", with_key("mismatch", &pem)),
-        (
-            "encrypted",
-            with_key("encrypted", &pem.replace("PRIVATE", "ENCRYPTED PRIVATE")),
-        ),
-        (
-            "foreign",
-            with_key("foreign", &pem.replace("PRIVATE", "OPENSSH PRIVATE")),
-        ),
-        ("cut", with_key("cut", &pem[..pem.len() / 2])),
-        ("oneline", with_key("oneline", &pem.replace('\n', ""))),
-        ("spaces", with_key("spaces", &pem.replace('\n', " "))),
-        (
-            "damaged",
-            with_key("damaged", &pem.replacen(&body[8..12], "AAAA", 1)),
-        ),
-        (
-            "nobase64",
-            with_key("nobase64", &pem.replacen(&body[8..12], "!!!!", 1)),
-        ),
-        ("bare", with_key("bare", &body)),
-        (
-            "twice",
-            with_key("twice", &{
-                use base64::Engine;
-                base64::engine::general_purpose::STANDARD.encode(&pem)
-            }),
-        ),
-        (
-            "swapped",
-            secret("swapped", &[("tls.crt", &pem), ("tls.key", &chain)]),
-        ),
-        ("ca", secret("ca", &[("ca.crt", &pem), ("crl.pem", &pem)])),
+/// Ways to break the PEM of a key, whose base64 is `body`.
+fn broken(pem: &str, body: &str) -> Vec<(&'static str, String)> {
+    use base64::Engine;
+    let labelled = |label: &str| pem.replace("PRIVATE KEY", label);
+    let begin = &body[8..12];
+    vec![
+        ("mismatch", pem.to_owned()),
+        ("encrypted", labelled("ENCRYPTED PRIVATE KEY")),
+        ("foreign", labelled("OPENSSH PRIVATE KEY")),
+        ("label", labelled(body)),
+        ("cut", pem[..pem.len() / 2].to_owned()),
+        ("oneline", pem.replace('\n', "")),
+        ("spaces", pem.replace('\n', " ")),
+        ("damaged", pem.replacen(begin, "AAAA", 1)),
+        ("nobase64", pem.replacen(begin, "!!!!", 1)),
+        ("bare", body.to_owned()),
+        ("twice", base64::engine::general_purpose::STANDARD.encode(pem)),
         (
             "header",
-            with_key(
-                "header",
-                &pem.replace("-----BEGIN", &format!("{body}: -----BEGIN")),
-            ),
+            pem.replace("-----BEGIN", &format!("{body}: -----BEGIN")),
         ),
-        ("label", with_key("label", &pem.replace("PRIVATE KEY", &body))),
+    ]
+}
+
+/// PEM as a text of YAML.
+fn quoted(pem: &str) -> String {
+    format!("\"{}\"", pem.replace('\n', "\\n"))
+}
+
+/// Secrets that hold a key in every way but the right one.
+fn misplaced(chain: &str, marked: &Marked) -> Vec<(&'static str, String)> {
+    let (pem, body) = (&marked.pem, marked.body());
+    let own = |name: &'static str, rest: &str| (name, document(name, rest));
+    let mut secrets = vec![
         (
-            "unencoded",
-            document(
-                "unencoded",
-                &format!("data:\n  tls.key: \"{}\"", pem.replace('\n', "\\n")),
-            ),
+            "swapped",
+            secret("swapped", &[("tls.crt", pem), ("tls.key", chain)]),
         ),
-        ("astext", document("astext", &format!("data: {body}"))),
-        (
-            "aslist",
-            document("aslist", &format!("data:\n  tls.key: [{body}]")),
-        ),
-        ("askey", document("askey", &format!("data:\n  \"{body}\": [1]"))),
-        (
-            "asname",
-            document("asname", &format!("type: \"{body}\"\ndata: {{}}")),
-        ),
-        ("elsewhere", block("elsewhere", "password", &pem)),
+        ("ca", secret("ca", &[("ca.crt", pem), ("crl.pem", pem)])),
+        own("unencoded", &format!("data:\n  tls.key: {}", quoted(pem))),
+        own("astext", &format!("data: {body}")),
+        own("aslist", &format!("data:\n  tls.key: [{body}]")),
+        own("askey", &format!("data:\n  \"{body}\": [1]")),
+        own("asname", &format!("type: \"{body}\"\ndata: {{}}")),
+        ("elsewhere", block("elsewhere", "password", pem)),
     ];
-    let mut manifests = mapping("good", "/good/", "https://svc", &[]);
-    for (name, secret) in &secrets {
-        manifests += &originating(name, &[&format!("secret: {name}")]);
-        manifests += &originating(&format!("{name}-ca"), &[&format!("ca_secret: {name}")]);
-        manifests += secret;
+    for (name, key) in broken(pem, &body) {
+        secrets.push((name, secret(name, &[("tls.crt", chain), ("tls.key", &key)])));
     }
-    let quoted = format!("\"{}\"", pem.replace('\n', "\\n"));
-    for field in [
+    secrets
+}
+
+/// TLSContexts in which the key itself stands where its place should be named.
+fn pasted(marked: &Marked) -> String {
+    let mut manifests = String::new();
+    let fields = [
         "secret",
         "ca_secret",
         "crl_secret",
         "private_key_file",
         "cert_chain_file",
         "cacert_chain_file",
-    ] {
-        let name = format!("pasted-{}", field.replace('_', "-"));
-        manifests += &originating(&name, &[&format!("{field}: {quoted}")]);
-        let name = format!("bare-{}", field.replace('_', "-"));
+    ];
+    for field in fields {
+        let name = field.replace('_', "-");
+        let whole = format!("{field}: {}", quoted(&marked.pem));
+        manifests += &originating(&format!("pasted-{name}"), &[&whole]);
         if field.ends_with("secret") {
-            manifests += &originating(&name, &[&format!("{field}: {body}")]);
+            let bare = format!("{field}: {}", marked.body());
+            manifests += &originating(&format!("bare-{name}"), &[&bare]);
         }
+    }
+    manifests
+}
+
+/// Everything that this gateway says, and that commands say of its manifests.
+async fn assert_hidden(gateway: &Gateway, force: &str, marked: &Marked) {
+    for path in [
+        "/api/v1/problems",
+        "/api/v1/routes",
+        "/api/v1/upstreams",
+        "/api/v1/certificates",
+        "/metrics",
+        "/ambassador/v0/diag/",
+        "/ambassador/v0/diag/?json=true",
+    ] {
+        let answer = gateway.admin(path).await;
+        assert_eq!(answer.status, 200, "{path}");
+        marked.assert_absent(path, answer.text());
+    }
+    let folder = gateway.folder();
+    let folder = folder.to_str().unwrap();
+    for arguments in [
+        &["check", folder][..],
+        &["check", folder, "--format", "json"],
+        &["explain", "http://a.test/mismatch/", "--config", folder],
+        &["probe", "mismatch", "--config", folder],
+        &["probe", "pasted-secret", "--config", folder],
+    ] {
+        let mut command = nuncio(arguments);
+        command.env("AMBASSADOR_FORCE_SECRET_VALIDATION", force);
+        let finished = finish_beside(command).await;
+        assert!(finished.status == 1, "{arguments:?}: {finished:?}");
+        marked.assert_absent(&arguments.join(" "), &(finished.stdout + &finished.stderr));
+    }
+    gateway.get("/good/").await;
+    gateway.access_log("/good/").await;
+    marked.assert_absent("the log", &gateway.program.stderr().join("\n"));
+    marked.assert_absent("the access log", &gateway.program.stdout().join("\n"));
+}
+
+#[tokio::test]
+async fn k16_key_that_is_broken_in_any_way_is_told_without_a_byte_of_it() {
+    let world = World::new().await;
+    let marked = Marked::new();
+    let secrets = misplaced(&world.ca.client("web").chain, &marked);
+    let mut manifests = mapping("good", "/good/", "https://svc", &[]) + &pasted(&marked);
+    for (name, secret) in &secrets {
+        manifests += &originating(name, &[&format!("secret: {name}")]);
+        manifests += &originating(&format!("{name}-ca"), &[&format!("ca_secret: {name}")]);
+        manifests += secret;
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key.pem");
-    std::fs::write(&file, pem.replacen(&body[8..12], "AAAA", 1)).unwrap();
-    let file = file.display();
-    manifests += &mapping("file", "/file/", "https://svc", &["tls: file"]);
-    manifests += &tls_context(
-        "file",
-        &[
-            &format!("private_key_file: {file}"),
-            &format!("cert_chain_file: {file}"),
-        ],
-    );
+    std::fs::write(&file, marked.pem.replacen(&marked.body()[8..12], "AAAA", 1)).unwrap();
+    let line = |field: &str| format!("{field}: {}", file.display());
+    manifests += &originating("file", &[&line("private_key_file"), &line("cert_chain_file")]);
     // Lines that lost their indentation, so that the document is no YAML any more.
-    let flat = block("flat", "tls.key", &pem).replace("    ", "");
-    let unfinished = document("unfinished", &format!("data:\n  tls.key: \"{body}"));
+    let flat = block("flat", "tls.key", &marked.pem).replace("    ", "");
+    let unfinished = document("unfinished", &format!("data:\n  tls.key: \"{}", marked.body()));
 
     for force in ["false", "true"] {
-        let plan = world
-            .plan(manifests.clone())
-            .env("AMBASSADOR_FORCE_SECRET_VALIDATION", force);
-        let plan = plan.env("AES_LOG_LEVEL", "trace");
+        let plan = world.plan(manifests.clone()).env("AES_LOG_LEVEL", "trace");
+        let plan = plan.env("AMBASSADOR_FORCE_SECRET_VALIDATION", force);
         let plan = plan.file("flat.yaml", &flat).file("unfinished.yaml", &unfinished);
         let gateway = plan.start().await;
         for (name, _) in &secrets {
-            gateway
-                .get(&format!("/{name}/"))
-                .await
-                .assert_refused("tls_config_unresolved");
+            let answer = gateway.get(&format!("/{name}/")).await;
+            answer.assert_refused("tls_config_unresolved");
         }
-        for path in [
-            "/api/v1/problems",
-            "/api/v1/routes",
-            "/api/v1/upstreams",
-            "/api/v1/certificates",
-            "/metrics",
-            "/ambassador/v0/diag/",
-            "/ambassador/v0/diag/?json=true",
-        ] {
-            let answer = gateway.admin(path).await;
-            assert_eq!(answer.status, 200, "{path}");
-            marked.assert_absent(path, answer.text());
-        }
-        let folder = gateway.folder();
-        let folder = folder.to_str().unwrap();
-        for arguments in [
-            &["check", folder][..],
-            &["check", folder, "--format", "json"],
-            &["explain", "http://a.test/mismatch/", "--config", folder],
-            &["probe", "mismatch", "--config", folder],
-            &["probe", "pasted-secret", "--config", folder],
-        ] {
-            let mut command = nuncio(arguments);
-            command.env("AMBASSADOR_FORCE_SECRET_VALIDATION", force);
-            let finished = finish_beside(command).await;
-            assert!(finished.status == 1, "{arguments:?}: {finished:?}");
-            marked.assert_absent(&arguments.join(" "), &(finished.stdout + &finished.stderr));
-        }
-        gateway.get("/good/").await;
-        gateway.access_log("/good/").await;
-        marked.assert_absent("the log", &gateway.program.stderr().join("\n"));
-        marked.assert_absent("the access log", &gateway.program.stdout().join("\n"));
+        assert_hidden(&gateway, force, &marked).await;
     }
 }
 
