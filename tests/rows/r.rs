@@ -194,6 +194,37 @@ async fn r1_a_client_certificate_that_rotates_under_load_costs_no_request() {
     }
 }
 
+/// A certificate and its key that are written one after the other, as two patches of one Secret are.
+#[tokio::test]
+async fn k8_updates_in_two_steps_cost_no_request_under_load() {
+    let ca = Certificates::new();
+    let tls = Tls::with(&ca.server(&["a.test"])).client_ca(&ca.pem(), true);
+    let upstream = tls.start().await;
+    let mut current = ca.client("first");
+    let plan = originating(&upstream, &[], &["secret: me"]);
+    let gateway = plan.file("secret.yaml", &current.secret("me")).start().await;
+    let mut load = Load::start(&gateway, &["/"; 4]);
+    load.goes_on().await;
+    for number in 0..5 {
+        let next = ca.client(&format!("client {number}"));
+        let half = Identity {
+            chain: next.chain.clone(),
+            key: current.key.clone(),
+        };
+        gateway.write("secret.yaml", &half.secret("me"));
+        let stale = async || (gateway.upstream_of("m").await["stale"] == true).then_some(());
+        load.until("the half is seen", stale).await;
+        load.goes_on().await;
+        let shown = |connection: &Connection| shows(connection, &next);
+        assert!(!upstream.look(|all| all.iter().any(shown)), "it has no key yet");
+        gateway.write("secret.yaml", &next.secret("me"));
+        let seen = async || upstream.look(|all| all.iter().any(shown)).then_some(());
+        load.until("the whole is shown", seen).await;
+        current = next;
+    }
+    load.end(&gateway).await;
+}
+
 /// Waits for a connection that is opened from now on and stands.
 async fn new_connection(load: &mut Load, upstream: &Upstream) {
     let before = upstream.look(<[Connection]>::len);
