@@ -562,6 +562,29 @@ async fn s16_so_many_names_are_kept_and_no_more() {
 }
 
 #[tokio::test]
+async fn s16_connections_of_a_name_end_with_the_settings_they_were_made_with() {
+    let upstream = any_tls().await;
+    let gateway = by_request(&upstream, &[]).start().await;
+    for host in ["a.test", "b.test"] {
+        ask(&gateway, host).await.assert_ok();
+    }
+    let changed = "auto_sni: true\n  max_tls_version: v1.2";
+    gateway.write(
+        "manifests.yaml",
+        &gateway.manifests().replace("auto_sni: true", changed),
+    );
+    let closed = eventually("the old connections are closed", async || {
+        let all_closed = |all: &[crate::support::peer::Connection]| all.iter().all(|one| one.closed);
+        upstream.look(all_closed).then_some(())
+    });
+    closed.await;
+    ask(&gateway, "a.test").await.assert_ok();
+    let last = upstream.last();
+    assert_eq!(last.hello.unwrap().sni.as_deref(), Some("a.test"));
+    assert_eq!(last.session.unwrap().version, "TLSv1_2");
+}
+
+#[tokio::test]
 async fn s16_the_authority_that_is_sent_decides() {
     let upstream = any_tls().await;
     let manifests = mapping(
