@@ -88,40 +88,42 @@ async fn r10_two_names_of_one_address_share_no_connection_and_no_ticket() {
     }
 }
 
-/// A pod's address passes from one Service to another, and back.
+/// The addresses of two pods change places between two Services.
 #[tokio::test]
 async fn r10_an_address_that_passes_to_another_service_brings_nothing_along() {
-    let ca = Certificates::new();
-    let identity = ca.server(&["a", "b"]);
-    let (one, other) = (Upstream::tls(&identity).await, Upstream::tls(&identity).await);
-    let manifests = tls_context("ctx", &["ca_secret: ca", "verify: {mode: full}"])
-        + &mapping("a", "/a/", "https://a", &["tls: ctx", "host_rewrite: a"])
-        + &mapping("b", "/b/", "https://b", &["tls: ctx", "host_rewrite: b"])
-        + &(service("a") + &service("b"))
-        + &ca.secret("ca");
-    let pods = |a, b| slice("a", "pod", a) + &slice("b", "pod", b);
-    let plan = Gateway::with(manifests).file("pods.yaml", &pods(&one, &other));
-    let gateway = plan.start().await;
-    gateway.get("/a/").await.assert_ok();
-    gateway.get("/b/").await.assert_ok();
+    for alpn in ["h2", "http/1.1"] {
+        let ca = Certificates::new();
+        let identity = ca.server(&["a", "b"]);
+        let pod = || Tls::with(&identity).alpn(&[alpn]).start();
+        let (one, other) = (pod().await, pod().await);
+        let alpn = format!("alpn_protocols: {alpn}");
+        let manifests = tls_context("ctx", &["ca_secret: ca", "verify: {mode: full}", &alpn])
+            + &mapping("a", "/a/", "https://a", &["tls: ctx", "host_rewrite: a"])
+            + &mapping("b", "/b/", "https://b", &["tls: ctx", "host_rewrite: b"])
+            + &(service("a") + &service("b"))
+            + &ca.secret("ca");
+        let pods = |a, b| slice("a", "pod", a) + &slice("b", "pod", b);
+        let plan = Gateway::with(manifests).file("pods.yaml", &pods(&one, &other));
+        let gateway = plan.start().await;
+        gateway.get("/a/").await.assert_ok();
+        gateway.get("/b/").await.assert_ok();
 
-    gateway.write("pods.yaml", &pods(&other, &one));
-    for pod in [&one, &other] {
-        pod.saw("the idle connection closes", |connection| connection.closed)
-            .await;
-    }
-    for path in ["/a/", "/b/", "/a/", "/b/"] {
-        gateway.get(path).await.assert_ok();
-    }
-    for (pod, before, after) in [(&one, "a", "b"), (&other, "b", "a")] {
-        let pair = |name: &str| (name.to_owned(), name.to_owned());
-        assert_eq!(names_asked(pod), [pair(before), pair(after), pair(after)]);
-        let connections = pod.connections();
-        assert_eq!(connections.len(), 2, "{connections:#?}");
-        assert!(
-            !connections[1].session.as_ref().unwrap().resumed,
-            "no ticket of the other name"
-        );
+        gateway.write("pods.yaml", &pods(&other, &one));
+        for pod in [&one, &other] {
+            pod.saw("the idle connection closes", |connection| connection.closed)
+                .await;
+        }
+        for path in ["/a/", "/b/", "/a/", "/b/"] {
+            gateway.get(path).await.assert_ok();
+        }
+        for (pod, before, after) in [(&one, "a", "b"), (&other, "b", "a")] {
+            let pair = |name: &str| (name.to_owned(), name.to_owned());
+            assert_eq!(names_asked(pod), [pair(before), pair(after), pair(after)]);
+            let connections = pod.connections();
+            assert_eq!(connections.len(), 2, "{connections:#?}");
+            let resumed = connections[1].session.as_ref().unwrap().resumed;
+            assert!(!resumed, "no ticket of the other name");
+        }
     }
 }
 
