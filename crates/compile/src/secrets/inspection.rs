@@ -71,11 +71,15 @@ impl Materials<'_> {
             name: bare,
         } = name;
         let (reason, key, text) = match self.contents(name, problems) {
-            Err(unusable) => (
-                unusable.reason,
-                None,
-                format!("{what} secret {bare}.{namespace} {}", unusable.message),
-            ),
+            Err(unusable) => {
+                let why = unusable.message.strip_prefix(&format!("names {name}"));
+                let why = why.unwrap_or(&unusable.message);
+                (
+                    unusable.reason,
+                    None,
+                    format!("{what} secret {bare}.{namespace}{why}"),
+                )
+            }
             Ok(contents) => {
                 let flaws = self.flaws(name, &contents, problems);
                 let Some(first) = flaws.first() else { return };
@@ -99,27 +103,25 @@ impl Materials<'_> {
 
     /// Everything that is wrong; what is only doubtful is told at once.
     fn flaws(&mut self, name: &SecretName, contents: &Contents, problems: &mut Problems) -> Vec<Flaw> {
+        let pair = first(contents, CHAIN_KEYS).zip(first(contents, PRIVATE_KEYS));
+        let identity = pair.map(|((_, chain), (_, key))| self.known.identity(chain, key, self.now));
+        // Then there is nothing more to be found out about the key.
+        let is_sound = matches!(identity, Some(Ok(_)));
         let mut flaws = Vec::new();
         for &key in CHAIN_KEYS.iter().chain(CA_KEYS) {
-            flaws.extend(
-                contents
-                    .get(key)
-                    .and_then(|pem| self.certificate_flaw(name, key, pem, problems)),
-            );
+            let pem = contents.get(key);
+            flaws.extend(pem.and_then(|pem| self.certificate_flaw(name, key, pem, problems)));
         }
         for &key in PRIVATE_KEYS {
-            flaws.extend(contents.get(key).and_then(|pem| private_key_flaw(key, pem)));
+            let is_known = is_sound && pair.is_some_and(|(_, (known, _))| known == key);
+            let pem = contents.get(key).filter(|_| !is_known);
+            flaws.extend(pem.and_then(|pem| private_key_flaw(key, pem)));
         }
-        if let Some(pem) = contents.get("crl.pem")
-            && let Err(error) = check_revocation_lists(pem)
-        {
+        if let Some(Err(error)) = contents.get("crl.pem").map(|pem| check_revocation_lists(pem)) {
             flaws.push(Flaw::of("crl.pem", &error, "cannot be used"));
         }
-        if flaws.is_empty()
-            && let (Some((key, chain)), Some((_, private))) =
-                (first(contents, CHAIN_KEYS), first(contents, PRIVATE_KEYS))
-            && let Err(error) = self.known.identity(chain, private, self.now)
-        {
+        // Each by itself is right, but they do not belong together.
+        if let (true, Some(((key, _), _)), Some(Err(error))) = (flaws.is_empty(), pair, identity) {
             flaws.push(Flaw::of(key, &error, "cannot be used"));
         }
         flaws

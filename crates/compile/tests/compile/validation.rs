@@ -90,7 +90,7 @@ fn k15_a_bad_secret_that_nobody_uses_is_told_only_on_demand() {
         (
             "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {tls.crt: \"%%\"}\n".into(),
             "",
-            "`data.tls.crt` is no base64",
+            "K8sSecret secret s.default, whose `data.tls.crt` is no base64",
         ),
     ] {
         let told = told_unused(&secret);
