@@ -23,10 +23,12 @@ pub struct Play<'a> {
 }
 
 /// What became of a flight.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Harm {
     /// It ends early, and so does the connection.
     Cut,
+    /// The same, and it was spoilt before.
+    CutAndMore,
     /// It begins with what cannot begin TLS.
     Noise,
     /// Anything else.
@@ -77,12 +79,14 @@ impl<'a> Play<'a> {
     pub fn harm(&mut self, flight: &mut Vec<u8>) -> Option<Harm> {
         let mut harm = None;
         for _ in 0..4 {
-            let done = self.harm_once(flight);
-            // What is no TLS from its first byte on is that, whatever follows.
-            harm = harm.filter(|first| *first == Harm::Noise).or(done).or(harm);
-            if done.is_none() || done == Some(Harm::Cut) {
-                break;
-            }
+            // What is known of one harm is not known of several.
+            harm = match (harm, self.harm_once(flight)) {
+                (harm, None) => return harm,
+                (None, Some(Harm::Cut)) => return Some(Harm::Cut),
+                (Some(_), Some(Harm::Cut)) => return Some(Harm::CutAndMore),
+                (None, only) => only,
+                (Some(_), Some(_)) => Some(Harm::Other),
+            };
         }
         harm
     }

@@ -1,6 +1,9 @@
 //! TLS settings that refuse nothing.
 
+use std::sync::{Arc, LazyLock};
+
 use nuncio_model::{Alpn, AutoSni, Roots, TlsSettings, TlsVersion, Verify, VerifyMode, VerifyName};
+use nuncio_tls::ClientTls;
 
 /// For `a.test`; whatever is not set is as it is without a TLSContext.
 pub fn lenient() -> TlsSettings {
@@ -24,4 +27,11 @@ pub fn lenient() -> TlsSettings {
         groups: [].into(),
         alpn: [Alpn::Http1].into(),
     }
+}
+
+/// The system's roots are parsed once for all who use them at one time, so somebody always has to.
+pub fn keep_roots() {
+    static KEPT: LazyLock<Arc<ClientTls>> =
+        LazyLock::new(|| ClientTls::new(&Arc::new(lenient())).expect("settings that stand here"));
+    LazyLock::force(&KEPT);
 }

@@ -41,6 +41,7 @@ fn endpoint(mode: VerifyMode) -> (Arc<TlsSettings>, EndpointTls) {
 
 fuzz_target!(|data: &[u8]| {
     let mut play = Play::new(data);
+    settings::keep_roots();
     let (settings, endpoint) = &ENDPOINTS[play.choose(ENDPOINTS.len())];
     let mut server = play.server();
     let mut handshake = endpoint.start().expect("a hello");
@@ -50,12 +51,19 @@ fuzz_target!(|data: &[u8]| {
     while handshake.is_handshaking() && sent < MOST_SENT {
         let mut flight = server::answer(&mut server, &hello(&mut handshake));
         let harm = play.harm(&mut flight);
-        harmed = harmed.or(harm);
+        // Noise in a later flight is a record that makes no sense.
+        harmed = harmed.or(harm.map(|harm| {
+            if sent > 0 && harm == Harm::Noise {
+                Harm::Other
+            } else {
+                harm
+            }
+        }));
         sent += flight.len();
         if let Err(failure) = feed(&mut handshake, &flight, step) {
             return judge(&handshake, &failure, harmed);
         }
-        if flight.is_empty() || harm == Some(Harm::Cut) {
+        if flight.is_empty() || matches!(harm, Some(Harm::Cut | Harm::CutAndMore)) {
             // Nothing more will come.
             let failure = handshake.closed(Closed::Eof, &[]);
             return judge(&handshake, &failure, harmed);
@@ -79,8 +87,11 @@ fn hello(handshake: &mut Handshake) -> Vec<u8> {
 fn feed(handshake: &mut Handshake, bytes: &[u8], step: usize) -> Result<(), Failure> {
     for mut piece in bytes.chunks(step) {
         while !piece.is_empty() {
-            if let Err(error) = handshake.read_tls(&mut piece) {
-                return Err(handshake.closed(Closed::Io(error.kind()), &[]));
+            match handshake.read_tls(&mut piece) {
+                // A peer that has taken its leave is not listened to.
+                Ok(0) => return Err(handshake.closed(Closed::Eof, &[])),
+                Ok(_) => {}
+                Err(error) => return Err(handshake.closed(Closed::Io(error.kind()), &[])),
             }
             handshake.process()?;
         }
@@ -149,9 +160,9 @@ fn established(handshake: Handshake, server: ServerConnection, play: &mut Play<'
         sent += records.len();
         for mut piece in records.chunks(step) {
             while !piece.is_empty() {
-                if connection.read_tls(&mut piece).is_err() {
+                let Ok(1..) = connection.read_tls(&mut piece) else {
                     return;
-                }
+                };
                 if let Err(failure) = process_established(&mut connection, &seen, settings) {
                     readable(&failure);
                     return of_a_session(&failure);

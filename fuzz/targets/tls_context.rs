@@ -11,6 +11,9 @@ use nuncio_controller::check;
 use nuncio_model::Severity;
 use nuncio_tls::ClientTls;
 
+#[path = "../peer/settings.rs"]
+mod settings;
+
 /// In memory where the system has such a place, one a process.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let shared = PathBuf::from("/dev/shm");
@@ -40,6 +43,7 @@ fn rest() -> String {
 }
 
 fuzz_target!(|spec: &str| {
+    settings::keep_roots();
     // What is further in than the head cannot be anything but its spec.
     let mut text =
         "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {name: c}\nspec:\n".to_owned();
