@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -121,32 +121,29 @@ async fn a_burst_on_a_cold_upstream_is_answered_in_full() {
     assert_eq!(upstream.requests().len(), 100);
 }
 
-/// A TLS upstream that answers the first hello, no other before so many wait, and then every one. Gives the most
-/// that waited.
+/// A TLS upstream that answers the first hello, and later ones one by one, each when so many wait; after a hundred
+/// it answers all. Gives the most that ever waited.
 async fn answering_when_waited_for(tls: Tls, waiting: usize) -> (Upstream, Arc<AtomicUsize>) {
     let config = tls.config();
-    let (open, highest) = (watch::Sender::new(0_usize), Arc::<AtomicUsize>::default());
+    let (open, highest) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
     let seen = Arc::clone(&highest);
-    let enough = watch::Sender::new(false);
     let met = Arc::<AtomicUsize>::default();
+    let answers = Arc::new(Semaphore::new(1));
     let upstream = Upstream::raw(move |stream: TcpStream| {
-        let (config, open, enough) = (Arc::clone(&config), open.clone(), enough.clone());
-        let highest = Arc::clone(&highest);
-        let is_first = met.fetch_add(1, Ordering::SeqCst) == 0;
+        let (config, open, answers) = (Arc::clone(&config), Arc::clone(&open), Arc::clone(&answers));
+        let now = open.fetch_add(1, Ordering::SeqCst) + 1;
+        highest.fetch_max(now, Ordering::SeqCst);
+        answers.add_permits(usize::from(now >= waiting));
+        if met.fetch_add(1, Ordering::SeqCst) == 100 {
+            answers.add_permits(1000);
+        }
         async move {
-            open.send_modify(|open| *open += 1);
-            let now = *open.borrow();
-            highest.fetch_max(now, Ordering::SeqCst);
-            if now >= waiting {
-                enough.send_replace(true);
-            }
-            let answers = |enough: &bool| *enough || is_first;
-            enough.subscribe().wait_for(answers).await.unwrap();
+            answers.acquire().await.unwrap().forget();
             // Before the gateway can notice and begin another.
-            open.send_modify(|open| *open -= 1);
+            open.fetch_sub(1, Ordering::SeqCst);
             if let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await {
                 while read_head(&mut stream).await.ends_with("\r\n\r\n") {
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
                     if stream.write_all(answer).await.is_err() {
                         break;
                     }
