@@ -31,7 +31,7 @@ test-peers: ## against openssl, nginx, HAProxy, Envoy, Caddy, curl and h2load; i
 bless: ## rewrite the expected outputs of the compile cases; read the diff before you commit it
 	NUNCIO_BLESS=1 cargo test --locked --package nuncio-compile
 
-bench: build ## nuncio beside Envoy, nginx and HAProxy; FLAGS="--rounds 3 --write"
+bench: build ## nuncio beside Envoy, nginx and HAProxy, and its TLS against its aims; FLAGS="--write"
 	bench/run $(FLAGS)
 
 fuzz: ## each fuzz target for SECONDS (default 60); FLAGS="crl secret" for some of them

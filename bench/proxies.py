@@ -273,13 +273,14 @@ VERSIONS = {
     "nginx": ("-v", r"nginx/(\S+)"),
     "haproxy": ("-v", r"version (\S+)"),
     "wrk": ("-v", r"wrk (\S+)"),
+    "h2load": ("--version", r"nghttp2/(\S+)"),
 }
 
 
 def versions(names: list[str]) -> dict[str, str]:
     """The version of each program that took part."""
     found = {}
-    for name in [*names, "wrk"]:
+    for name in [*names, "wrk", "h2load"]:
         flag, pattern = VERSIONS[name]
         path = str(nuncio_binary()) if name == "nuncio" else program(name)
         answer = subprocess.run([path, flag], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)

@@ -77,10 +77,22 @@ class Relay:
             writer.write_eof()
 
     async def down(self, reader, writer, handshake):
-        while data := await reader.read(65536):
-            if handshake.ended:
-                await asyncio.sleep(self.answer)
-            handshake.answered = True
+        """Each piece goes on a time after it came, whatever was before it: a delay, not a brake."""
+        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self.later(pieces, writer))
+            while data := await reader.read(65536):
+                due = self.loop.time() + (self.answer if handshake.ended else 0.0)
+                handshake.answered = True
+                pieces.put_nowait((due, data))
+            pieces.put_nowait((0.0, b""))
+
+    async def later(self, pieces, writer):
+        while True:
+            due, data = await pieces.get()
+            if not data:
+                break
+            await asyncio.sleep(due - self.loop.time())
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():
