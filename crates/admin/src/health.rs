@@ -14,7 +14,7 @@ pub(crate) fn alive(admin: &Admin) -> Answer {
     }
 }
 
-/// Whether traffic may be sent: once the first complete configuration serves.
+/// Whether traffic may be sent: once the first complete configuration serves, until the process is to end.
 pub(crate) fn ready(admin: &Admin) -> Answer {
     if is_ready(admin) {
         Answer::text(StatusCode::OK, "nuncio is ready and waiting")
@@ -24,5 +24,5 @@ pub(crate) fn ready(admin: &Admin) -> Answer {
 }
 
 pub(crate) fn is_ready(admin: &Admin) -> bool {
-    admin.snapshot.borrow().is_some() && admin.live.ready()
+    admin.snapshot.borrow().is_some() && admin.live.ready() && !*admin.leaving.borrow()
 }

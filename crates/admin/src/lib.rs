@@ -12,6 +12,7 @@
 
 mod answer;
 mod certificates;
+mod cluster;
 mod diagnostics;
 mod health;
 mod pages;
@@ -26,7 +27,7 @@ mod upstreams;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use nuncio_model::{Live, Snapshot};
+use nuncio_model::{ClusterState, Live, Snapshot};
 use tokio::sync::watch;
 
 pub use self::server::serve;
@@ -40,6 +41,10 @@ pub struct Admin {
     pub live: Arc<dyn Live>,
     /// Who we are.
     pub about: About,
+    /// The cluster that is watched; none in file mode.
+    pub cluster: Option<Arc<dyn ClusterState>>,
+    /// Whether this process is about to end, and should get no more traffic.
+    pub leaving: watch::Receiver<bool>,
 }
 
 impl Admin {

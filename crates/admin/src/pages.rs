@@ -11,7 +11,7 @@ use crate::problems::Problems;
 use crate::query::Query;
 use crate::routes::Routes;
 use crate::upstreams::Upstreams;
-use crate::{diagnostics, health};
+use crate::{cluster, diagnostics, health};
 
 /// Something that is served.
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +85,14 @@ fn refusal(path: &str, status: StatusCode, message: &str) -> Answer {
 
 /// A scrape before the first configuration succeeds and holds nothing: the process is well.
 fn metrics(admin: &Admin) -> Answer {
-    match admin.snapshot() {
-        Some(snapshot) => Answer::metrics(admin.live.metrics(&snapshot)),
-        None => Answer::metrics("# no configuration yet\n".to_owned()),
+    let mut text = match admin.snapshot() {
+        Some(snapshot) => admin.live.metrics(&snapshot),
+        None => "# no configuration yet\n".to_owned(),
+    };
+    if let Some(cluster) = &admin.cluster {
+        text.push_str(&cluster::metrics(&**cluster));
     }
+    Answer::metrics(text)
 }
 
 fn api(admin: &Admin, page: Page, query: Query<'_>) -> Answer {

@@ -35,6 +35,8 @@ impl Served {
         let proxy = Arc::new(FakeProxy::default());
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = Admin {
+            cluster: None,
+            leaving: watch::channel(false).1,
             snapshot: receiver,
             live: proxy.clone(),
             about: about(),

@@ -28,6 +28,7 @@ mod object;
 mod options;
 mod origination;
 mod problems;
+mod references;
 mod secrets;
 mod service;
 mod tellable;
@@ -53,6 +54,7 @@ use crate::secrets::Materials;
 pub use last_good::LastGood;
 pub use object::{Document, Object, Objects};
 pub use options::{Options, ResolveRule, ResolveRuleError};
+pub use references::referenced_secrets;
 
 /// What a compile gives.
 #[derive(Clone, Debug)]
@@ -160,6 +162,14 @@ pub fn endpoints(objects: &Objects, options: &Options) -> EndpointTable {
     let mut unheard = Problems::default();
     let expanded = inventory::expand(&objects.objects, &mut unheard);
     let inventory = Inventory::take(&expanded, options, &mut unheard);
+    Services::read(&inventory, &mut unheard).table()
+}
+
+/// The same for one Service: its own object and those of its endpoints.
+pub fn endpoints_of(objects: &[&Object], options: &Options) -> EndpointTable {
+    let mut unheard = Problems::default();
+    let objects: Vec<_> = objects.iter().map(|object| Cow::Borrowed(*object)).collect();
+    let inventory = Inventory::take(&objects, options, &mut unheard);
     Services::read(&inventory, &mut unheard).table()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nuncio_model::{ObjectRef, Place, Problem, Severity};
 use serde_json::Value;
@@ -33,7 +34,7 @@ pub struct Object {
 /// A tree of 10,000 small documents takes ten times the memory of their text, for as long as the
 /// gateway runs; reading one again takes microseconds, once per compile.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Document(Box<str>);
+pub struct Document(Arc<str>);
 
 impl Document {
     /// The document as a tree.

@@ -12,6 +12,9 @@ pub enum ControllerError {
     /// A path leads nowhere, which is most likely a typing mistake.
     #[error("configuration path {} does not exist; name a file or folder that does", .0.display())]
     PathMissing(PathBuf),
+    /// No way to an API server is known, or the one that is given cannot be used.
+    #[error("{0}")]
+    NoCluster(String),
     /// The work on a blocking thread ended early.
     #[error("the thread that compiles ended early: {0}")]
     Thread(#[from] tokio::task::JoinError),

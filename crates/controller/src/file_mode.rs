@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use nuncio_compile::{LastGood, Options, Output};
-use nuncio_model::{Compiled, EndpointTable, Problem, Severity, Snapshot};
-use tokio::sync::watch;
+use nuncio_model::{Compiled, EndpointTable};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
@@ -16,20 +15,12 @@ use crate::agenda::{Agenda, Clock};
 use crate::error::ControllerError;
 use crate::hold_off::HoldOff;
 use crate::loaded::{Changes, Loaded};
+use crate::publish::{Extent, Publisher, Publishing};
 use crate::watch::{self as folder_watch, FolderWatch};
 
 /// How often files are looked at although nothing was heard, since not every file system tells; and how often the
 /// clock is, which sleeping until a moment would not notice being set.
 const POLL: Duration = Duration::from_secs(2);
-
-/// Where new configurations go.
-#[derive(Debug)]
-pub struct Publisher {
-    /// Everything but addresses; none before the first.
-    pub snapshot: watch::Sender<Option<Arc<Snapshot>>>,
-    /// Addresses of Services.
-    pub endpoints: watch::Sender<Arc<EndpointTable>>,
-}
 
 /// Serves the manifests at `paths`, and their changes, until `stop` is ready.
 ///
@@ -122,9 +113,8 @@ enum Cause {
 struct FileMode {
     /// Worked on by one blocking thread at a time.
     desk: Arc<Mutex<Desk>>,
-    publisher: Publisher,
+    publishing: Publishing,
     clock: Arc<Clock>,
-    revision: u64,
     /// Of the latest compile.
     agenda: Option<Agenda>,
 }
@@ -153,9 +143,8 @@ impl FileMode {
         };
         Self {
             desk: Arc::new(Mutex::new(desk)),
-            publisher,
+            publishing: Publishing::new(publisher),
             clock,
-            revision: 0,
             agenda: None,
         }
     }
@@ -164,9 +153,9 @@ impl FileMode {
     async fn update(&mut self, writing: HashSet<PathBuf>, cause: Cause) -> Result<(), ControllerError> {
         let (changes, addresses) = self.at_desk(move |desk| desk.refresh(&writing, cause)).await?;
         if let Some(addresses) = addresses {
-            self.publish_endpoints(addresses);
+            self.publishing.endpoints(addresses);
         }
-        if changes.any || self.revision == 0 {
+        if changes.any || self.publishing.revision() == 0 {
             self.compile().await?;
         }
         Ok(())
@@ -182,12 +171,12 @@ impl FileMode {
 
     async fn compile(&mut self) -> Result<(), ControllerError> {
         let begun = Instant::now();
-        let (revision, now) = (self.revision + 1, (self.clock)());
+        let (revision, now) = (self.publishing.revision() + 1, (self.clock)());
         let (output, files) = self
             .at_desk(move |desk| (desk.compile(revision, now), desk.loaded.file_count()))
             .await?;
         self.agenda = Some(Agenda::new(now, output.next_event));
-        self.publish(output, files, begun);
+        self.publishing.all(output, Extent::Files(files), begun);
         Ok(())
     }
 
@@ -198,36 +187,6 @@ impl FileMode {
         let desk = Arc::clone(&self.desk);
         let done = spawn_blocking(move || work(&mut desk.lock().unwrap_or_else(PoisonError::into_inner)));
         Ok(done.await?)
-    }
-
-    fn publish_endpoints(&self, table: EndpointTable) {
-        self.publisher.endpoints.send_if_modified(|current| {
-            let is_new = **current != table;
-            if is_new {
-                *current = Arc::new(table);
-            }
-            is_new
-        });
-    }
-
-    /// Publishes what is new. While the old snapshot still serves its addresses stay, so that a
-    /// request which it routes finds them.
-    fn publish(&mut self, output: Output, files: usize, begun: Instant) {
-        let current = self.publisher.snapshot.borrow().clone();
-        if current
-            .as_deref()
-            .is_some_and(|current| says_the_same(current, &output.snapshot))
-        {
-            self.publish_endpoints(output.endpoints);
-            return;
-        }
-        let both = joined(&self.publisher.endpoints.borrow(), &output.endpoints);
-        self.publish_endpoints(both);
-        let snapshot = Arc::new(output.snapshot);
-        self.revision = snapshot.revision;
-        report(current.as_deref(), &snapshot, files, begun);
-        self.publisher.snapshot.send_replace(Some(snapshot));
-        self.publish_endpoints(output.endpoints);
     }
 }
 
@@ -256,86 +215,6 @@ impl Desk {
             took: begun.elapsed(),
         });
         output
-    }
-}
-
-/// Whether two snapshots are equal but for their revision and their making.
-pub(crate) fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
-    let Snapshot {
-        revision: _,
-        listeners,
-        upstreams,
-        certificates,
-        problems,
-        settings,
-        compiled: _,
-    } = a;
-    *listeners == b.listeners
-        && *upstreams == b.upstreams
-        && *certificates == b.certificates
-        && *problems == b.problems
-        && *settings == b.settings
-}
-
-/// All Services of both tables; where both know one, what the new one says.
-fn joined(old: &EndpointTable, new: &EndpointTable) -> EndpointTable {
-    let mut services = old.services.clone();
-    services.extend(
-        new.services
-            .iter()
-            .map(|(key, addresses)| (key.clone(), Arc::clone(addresses))),
-    );
-    EndpointTable { services }
-}
-
-/// Problems that are logged one by one; the rest is a number.
-const LOGGED: usize = 20;
-
-/// Says what was published, and each problem that was not there before.
-fn report(before: Option<&Snapshot>, now: &Snapshot, files: usize, begun: Instant) {
-    let known: HashSet<&str> = before
-        .iter()
-        .flat_map(|s| s.problems.iter())
-        .map(|p| p.message.as_str())
-        .collect();
-    let fresh = now
-        .problems
-        .iter()
-        .filter(|problem| !known.contains(problem.message.as_str()));
-    let worth_a_line = fresh.filter(|problem| problem.severity > Severity::Notice);
-    for problem in worth_a_line.take(LOGGED) {
-        log(problem);
-    }
-    let count = |severity| {
-        now.problems
-            .iter()
-            .filter(|problem| problem.severity == severity)
-            .count()
-    };
-    tracing::info!(
-        revision = now.revision,
-        files,
-        listeners = now.listeners.len(),
-        upstreams = now.upstreams.len(),
-        errors = count(Severity::Error),
-        warnings = count(Severity::Warning),
-        notices = count(Severity::Notice),
-        ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "configuration published"
-    );
-}
-
-fn log(problem: &Problem) {
-    let place = problem
-        .place
-        .as_ref()
-        .map(|place| format!("{}:{}:{}", place.file, place.line, place.column));
-    let object = problem.object.as_ref().map(ToString::to_string);
-    let (reason, field) = (&*problem.reason, problem.field.as_deref());
-    if problem.severity == Severity::Error {
-        tracing::error!(reason, object, field, place, "{}", problem.message);
-    } else {
-        tracing::warn!(reason, object, field, place, "{}", problem.message);
     }
 }
 

@@ -15,9 +15,12 @@ mod file_mode;
 mod fingerprint;
 mod folder;
 mod hold_off;
+mod kubernetes;
 mod loaded;
 mod locate;
 mod manifest;
+mod material;
+mod publish;
 mod watch;
 mod yaml;
 
@@ -26,8 +29,10 @@ use std::path::PathBuf;
 use nuncio_compile::{LastGood, Options, Output};
 
 pub use error::ControllerError;
-pub use file_mode::{Publisher, run_files};
+pub use file_mode::run_files;
+pub use kubernetes::{Cluster, ClusterHealth, run_kubernetes};
 pub use loaded::Loaded;
+pub use publish::Publisher;
 
 /// Reads files, and folders of files, once: `.yaml`, `.yml` and `.json`, several documents a file,
 /// and the certificates and keys that they, or the options, name as files. What cannot be read is a problem.

@@ -6,19 +6,20 @@
 //! that is gone from its folder takes its objects along; a path that was named and is gone, such as
 //! a folder that is not mounted, does not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use nuncio_compile::{Document, Object, Objects, Options, istio_files};
+use nuncio_compile::{Document, Object, Objects, Options};
 use nuncio_model::{Problem, Severity};
 
 use crate::fingerprint::Fingerprint;
 use crate::folder::{self, Entry, Listing};
 use crate::locate::Text;
-use crate::manifest::{MATERIAL_LIMIT, Manifest, file_problem, read_bounded};
+use crate::manifest::{Manifest, file_problem};
+use crate::material::Material;
 
 /// Objects and the texts they came from.
 #[derive(Debug, Default)]
@@ -26,14 +27,12 @@ pub struct Loaded {
     /// For the compiler.
     pub objects: Objects,
     paths: Vec<PathBuf>,
-    /// Files that are read besides those that the objects name.
-    istio_files: Vec<PathBuf>,
     /// In the order of `objects.objects`.
     files: Vec<SourceFile>,
     /// Problems of each path as a whole.
     path_problems: Vec<Vec<Problem>>,
-    /// Of each file in `objects.files`, where it exists.
-    material: BTreeMap<PathBuf, Option<Fingerprint>>,
+    /// The files in `objects.files`.
+    material: Material,
 }
 
 /// A manifest and what came of it.
@@ -66,12 +65,9 @@ pub(crate) type Busy<'a> = &'a dyn Fn(&Path) -> bool;
 impl Loaded {
     /// Nothing yet from these paths and the folders that the options name.
     pub(crate) fn of(paths: &[PathBuf], options: &Options) -> Self {
-        let directory = options.istio_directory.as_deref();
-        let istio_files: Vec<PathBuf> = directory.into_iter().flat_map(istio_files).collect();
         Self {
             paths: paths.to_vec(),
-            material: istio_files.iter().map(|path| (path.clone(), None)).collect(),
-            istio_files,
+            material: Material::of(options),
             ..Self::default()
         }
     }
@@ -91,7 +87,7 @@ impl Loaded {
         if files.any || problems_changed {
             self.collect_problems();
         }
-        let material_changed = self.refresh_material(files.any, now, busy);
+        let material_changed = self.material.refresh(&mut self.objects, files.any, now, busy);
         Changes {
             any: files.any || problems_changed || material_changed,
             only_addresses: files.only_addresses && !problems_changed && !material_changed,
@@ -140,42 +136,6 @@ impl Loaded {
         self.objects.problems = of_paths.chain(of_files).cloned().collect();
     }
 
-    /// Reads the certificates and keys that the objects name as files, where they changed.
-    fn refresh_material(&mut self, objects_changed: bool, now: SystemTime, busy: Busy<'_>) -> bool {
-        let mut changed = false;
-        if objects_changed {
-            let named = nuncio_compile::referenced_files(&self.objects.objects);
-            let known = mem::take(&mut self.material);
-            self.material = named
-                .into_iter()
-                .chain(self.istio_files.iter().cloned())
-                .map(|path| {
-                    let fingerprint = known.get(&path).copied().flatten();
-                    (path, fingerprint)
-                })
-                .collect();
-            let material = &self.material;
-            self.objects.files.retain(|path, _| material.contains_key(path));
-        }
-        for (path, known) in &mut self.material {
-            let fingerprint = std::fs::metadata(path)
-                .ok()
-                .map(|metadata| Fingerprint::of(&metadata, now));
-            let holds = known
-                .zip(fingerprint)
-                .is_some_and(|(known, now)| known.still_holds(&now));
-            let is_known = self.objects.files.contains_key(path);
-            if is_known && (holds || busy(path)) {
-                continue;
-            }
-            *known = fingerprint;
-            let content = read_bounded(path, MATERIAL_LIMIT);
-            changed |= self.objects.files.get(path) != Some(&content);
-            self.objects.files.insert(path.clone(), content);
-        }
-        changed
-    }
-
     /// Narrows the place of each problem from the start of its document to its field.
     pub fn locate(&self, problems: &mut [Problem]) {
         let mut texts: HashMap<&str, Text<'_>> = HashMap::new();
@@ -208,9 +168,7 @@ impl Loaded {
     pub(crate) fn watched(&self) -> impl Iterator<Item = &Path> {
         let roots = self.paths.iter().map(PathBuf::as_path);
         let files = self.files.iter().map(|file| file.path.as_path());
-        roots
-            .chain(files)
-            .chain(self.material.keys().map(PathBuf::as_path))
+        roots.chain(files).chain(self.material.paths())
     }
 }
 

@@ -9,6 +9,7 @@
 //! the proxy serves it, the admin interface and the command line read it. [`RouteTable::find`] is
 //! the only algorithm; the rest is vocabulary.
 
+mod cluster;
 mod endpoints;
 mod expiry;
 mod find;
@@ -23,6 +24,7 @@ mod snapshot;
 mod tls;
 mod upstream;
 
+pub use cluster::*;
 pub use endpoints::*;
 pub use expiry::*;
 pub use find::*;

@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
 }
 
-/// Serve from manifests; edits are picked up while it runs
+/// Serve from manifests or from a cluster; edits are picked up while it runs
 #[derive(Debug, Default, Args)]
 #[command(
     max_term_width = 100,
@@ -52,11 +52,14 @@ Examples:
   nuncio run --config manifests/
   nuncio run --config mappings.yaml secrets.yaml --resolve example-service:443:127.0.0.1:8443
   nuncio run --config manifests/ --admin 127.0.0.1:9000 --expose-reasons
+  nuncio run --kubernetes --kubeconfig ~/.kube/config --context staging
 
 Environment (a flag of the same meaning wins):
   AMBASSADOR_ID                        take objects with this ambassador_id [default: default]
   AMBASSADOR_NAMESPACE                 the gateway's own namespace [default: default]
   AMBASSADOR_SINGLE_NAMESPACE          when not empty: take objects of that namespace only
+  AMBASSADOR_LABEL_SELECTOR            Kubernetes: take objects with these labels only
+  AMBASSADOR_FIELD_SELECTOR            Kubernetes: take objects with these fields only
   AMBASSADOR_FORCE_SECRET_VALIDATION   true: look through every Secret, and use none that is wrong
   AMBASSADOR_ISTIO_SECRET_DIR          folder of cert-chain.pem, key.pem and root-cert.pem, which
                                        are the Secret istio-certs of the gateway's own namespace
@@ -78,7 +81,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["kubernetes", "kubeconfig", "context"])]
     pub(crate) config: Vec<PathBuf>,
 
-    /// Read from a cluster instead of files (not in this build yet)
+    /// Read from a cluster instead of files; what `run` does by itself in a pod without --config
     #[arg(long)]
     pub(crate) kubernetes: bool,
 
@@ -90,7 +93,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
 
-    /// Address of health, metrics and the API [default: 127.0.0.1:8877]
+    /// Address of health, metrics and the API [default: 127.0.0.1:8877, with --kubernetes 0.0.0.0:8877]
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<String>,
 
@@ -113,6 +116,10 @@ pub(crate) struct RunArgs {
     /// Tell clients why an upstream failed, in the header x-nuncio-reason
     #[arg(long)]
     pub(crate) expose_reasons: bool,
+
+    /// How long it goes on accepting after SIGTERM, not ready any more [default: 0, with --kubernetes 5]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) shutdown_delay: Option<String>,
 
     /// How long requests in flight may take after SIGTERM, and connections of a replaced TLS identity [default: 30]
     #[arg(long, value_name = "SECONDS")]

@@ -23,7 +23,7 @@ use crate::echo::{self, EchoHandle, EchoOptions, EchoTls};
 use crate::failure::Failure;
 use crate::output;
 use crate::run::{Gateway, NotOpened};
-use crate::settings::RunSettings;
+use crate::settings::{RunSettings, Source};
 use crate::signals::Termination;
 
 const BASIC: &str = include_str!("../../../examples/basic.yaml");
@@ -241,7 +241,7 @@ fn settings(folder: PathBuf, upstream: SocketAddr) -> RunSettings {
         to_port: Some(upstream.port()),
     };
     RunSettings {
-        config: vec![folder],
+        source: Source::Files(vec![folder]),
         admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         proxy: ProxyOptions {
             workers: 1,
@@ -255,6 +255,7 @@ fn settings(folder: PathBuf, upstream: SocketAddr) -> RunSettings {
             now: SystemTime::now(),
             ..Options::default()
         },
+        shutdown_delay: Duration::ZERO,
         warnings: Vec::new(),
     }
 }

@@ -1,21 +1,21 @@
 //! `nuncio run`: joins the controller, the proxy and the admin interface, and ends them in order.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nuncio_admin::{About, Admin};
-use nuncio_controller::{ControllerError, Publisher};
-use nuncio_model::{EndpointTable, Severity, Snapshot};
+use nuncio_compile::Options;
+use nuncio_controller::{ClusterHealth, ControllerError, Publisher, run_files, run_kubernetes};
+use nuncio_model::{ClusterState, EndpointTable, Severity, Snapshot};
 use nuncio_proxy::{Proxy, StartError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::failure::Failure;
-use crate::settings::{RunSettings, cannot_listen};
+use crate::settings::{RunSettings, Source, cannot_listen};
 use crate::signals::Termination;
 
 /// Supervisors send a signal to the process and then to its group: within this time that is one signal.
@@ -28,7 +28,9 @@ pub(crate) struct Gateway {
     snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
     proxy: Proxy,
     bind: IpAddr,
+    shutdown_delay: Duration,
     drain_time: Duration,
+    leave: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     controller: JoinHandle<Result<(), ControllerError>>,
     tasks: Vec<JoinHandle<()>>,
@@ -47,10 +49,11 @@ impl Gateway {
     /// Takes the admin port and starts everything; [`Gateway::opened`] tells when it serves.
     pub(crate) async fn start(settings: RunSettings) -> Result<Self, Failure> {
         let RunSettings {
-            config,
+            source,
             admin,
             proxy,
             compile,
+            shutdown_delay,
             warnings,
         } = settings;
         for warning in warnings {
@@ -68,21 +71,27 @@ impl Gateway {
         let proxy = Proxy::start(proxy, &snapshot, &endpoints)
             .map_err(|error| Failure::wrong(format!("cannot start the workers: {error}")))?;
         let (stop, stopped) = watch::channel(false);
+        let (leave, leaving) = watch::channel(false);
+        let health = match source {
+            Source::Files(_) => None,
+            Source::Kubernetes(_) => Some(Arc::new(ClusterHealth::default())),
+        };
         let serve = nuncio_admin::serve(
             listener,
             Admin {
                 snapshot: snapshot.clone(),
                 live: proxy.live(),
-                about: about(&compile),
+                about: about(&compile, &source),
+                cluster: health.clone().map(|health| health as Arc<dyn ClusterState>),
+                leaving,
             },
             until(stopped.clone()),
         );
-        let tell = tell_changes(config.clone(), snapshot.clone());
+        let tell = tell_changes(where_problems_show(&source, admin), snapshot.clone());
         let publisher = Publisher {
             snapshot: snapshot_sender,
             endpoints: endpoint_sender,
         };
-        let control = nuncio_controller::run_files(config, compile, publisher, until(stopped));
         let tasks = vec![
             tokio::spawn(async {
                 if let Err(error) = serve.await {
@@ -91,13 +100,15 @@ impl Gateway {
             }),
             tokio::spawn(tell),
         ];
-        let controller = tokio::spawn(control);
+        let controller = control(source, compile, publisher, health, stopped);
         Ok(Self {
             admin,
             snapshot,
             proxy,
             bind,
+            shutdown_delay,
             drain_time,
+            leave,
             stop,
             controller,
             tasks,
@@ -126,6 +137,14 @@ impl Gateway {
         self.snapshot.borrow().clone()
     }
 
+    /// Says that it is not ready any more, and goes on serving for the shutdown delay: until then some still
+    /// send new connections here.
+    pub(crate) async fn leave(&self) {
+        // Nobody reads it only when the admin interface is gone already.
+        let _ = self.leave.send(true);
+        tokio::time::sleep(self.shutdown_delay).await;
+    }
+
     /// Stops accepting and finishes what is in flight, for the drain time at most.
     pub(crate) async fn drain(self) {
         // Nobody listens only when the tasks have ended already.
@@ -137,9 +156,27 @@ impl Gateway {
     }
 }
 
+/// Starts what reads the configuration.
+fn control(
+    source: Source,
+    options: Options,
+    publisher: Publisher,
+    health: Option<Arc<ClusterHealth>>,
+    stopped: watch::Receiver<bool>,
+) -> JoinHandle<Result<(), ControllerError>> {
+    let stop = until(stopped);
+    match source {
+        Source::Files(paths) => tokio::spawn(run_files(paths, options, publisher, stop)),
+        Source::Kubernetes(cluster) => {
+            let health = health.unwrap_or_default();
+            tokio::spawn(run_kubernetes(cluster, options, publisher, health, stop))
+        }
+    }
+}
+
 fn sentence_of(ended: Result<Result<(), ControllerError>, tokio::task::JoinError>) -> String {
     match ended {
-        Ok(Ok(())) => "the manifests are not watched any more".to_owned(),
+        Ok(Ok(())) => "the configuration is not watched any more".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     }
@@ -150,7 +187,7 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-fn about(options: &nuncio_compile::Options) -> About {
+fn about(options: &nuncio_compile::Options, source: &Source) -> About {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -158,16 +195,27 @@ fn about(options: &nuncio_compile::Options) -> About {
         ambassador_id: options.ambassador_id.clone(),
         namespace: options.namespace.clone(),
         single_namespace: options.single_namespace,
-        mode: "file",
+        mode: match source {
+            Source::Files(_) => "file",
+            Source::Kubernetes(_) => "kubernetes",
+        },
         started: SystemTime::now(),
+    }
+}
+
+fn where_problems_show(source: &Source, admin: SocketAddr) -> String {
+    match source {
+        Source::Files(paths) => {
+            let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            format!("`nuncio check {}`", paths.join(" "))
+        }
+        Source::Kubernetes(_) => format!("http://{admin}/api/v1/problems"),
     }
 }
 
 /// Logs where the problems of every configuration that is published can be seen; the controller logs
 /// the problems themselves.
-async fn tell_changes(paths: Vec<PathBuf>, mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>) {
-    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-    let paths = paths.join(" ");
+async fn tell_changes(place: String, mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>) {
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
         let problems = snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.problems);
@@ -177,7 +225,7 @@ async fn tell_changes(paths: Vec<PathBuf>, mut snapshots: watch::Receiver<Option
             .count();
         if serious > 0 {
             let noun = if serious == 1 { "problem" } else { "problems" };
-            tracing::warn!("{serious} {noun} in the manifests: `nuncio check {paths}` shows where");
+            tracing::warn!("{serious} {noun} in the configuration: {place} shows where");
         }
     }
 }
@@ -215,6 +263,14 @@ pub(crate) async fn run(settings: RunSettings) -> Result<ExitCode, Failure> {
     tokio::select! {
         signal = signals.next() => {
             let seconds = gateway.drain_time.as_secs();
+            if !gateway.shutdown_delay.is_zero() {
+                let delay = gateway.shutdown_delay.as_secs();
+                tracing::info!("{signal}: not ready any more, goes on accepting for {delay} s");
+                tokio::select! {
+                    () = gateway.leave() => {}
+                    again = signals.next_after(ONE_SIGNAL) => tracing::info!("{again}: drains now"),
+                }
+            }
             tracing::info!("{signal}: finishes what is in flight, for {seconds} s at most");
         }
         ended = &mut gateway.controller => return Err(Failure::wrong(sentence_of(ended))),

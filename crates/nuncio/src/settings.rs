@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use nuncio_compile::{Options, ResolveRule};
+use nuncio_controller::Cluster;
 use nuncio_model::VerifyMode;
 use nuncio_proxy::{AccessLog, ProxyOptions};
 use tracing_subscriber::filter::LevelFilter;
@@ -18,6 +19,8 @@ use crate::failure::Failure;
 
 const ADMIN_PORT: u16 = 8877;
 const DRAIN_SECONDS: u32 = 30;
+/// What it takes until no load balancer of a cluster sends here any more.
+const SHUTDOWN_DELAY_SECONDS: u64 = 5;
 /// Variables that concern watching a cluster.
 const CLUSTER_ONLY: [&str; 4] = [
     "AMBASSADOR_LABEL_SELECTOR",
@@ -40,16 +43,27 @@ pub(crate) fn process_environment(name: &str) -> Option<String> {
 
 /// All that `run` needs.
 pub(crate) struct RunSettings {
-    /// Manifests.
-    pub(crate) config: Vec<PathBuf>,
+    /// Where configuration comes from.
+    pub(crate) source: Source,
     /// Where the admin interface listens.
     pub(crate) admin: SocketAddr,
     /// For the data plane.
     pub(crate) proxy: ProxyOptions,
     /// For compile.
     pub(crate) compile: Options,
+    /// How long it goes on accepting after SIGTERM, while it says that it is not ready any more.
+    pub(crate) shutdown_delay: Duration,
     /// Settings that count but deserve a word, to be logged once logging works.
     pub(crate) warnings: Vec<String>,
+}
+
+/// Where configuration comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// Manifests.
+    Files(Vec<PathBuf>),
+    /// A cluster's API server.
+    Kubernetes(Cluster),
 }
 
 /// How the program's own log is written.
@@ -68,18 +82,21 @@ pub(crate) fn run(
 ) -> Result<(RunSettings, LogSettings), Failure> {
     let mut environment = Environment::new(lookup);
     let log = environment.log();
-    let compile = environment.compile(&args.resolve);
+    let mut compile = environment.compile(&args.resolve);
     let proxy = environment.proxy(&args);
-    let admin = environment.admin(args.admin.as_deref());
-    environment.source(&args);
+    let in_cluster = environment.is_for_cluster(&args);
+    let admin = environment.admin(args.admin.as_deref(), in_cluster);
+    let shutdown_delay = environment.shutdown_delay(&args, in_cluster);
+    let source = environment.source(args, in_cluster, &compile);
+    compile.open_default_listeners = !in_cluster;
     environment.warn_of_key_log();
-    environment.warn_of_idle_variables();
     environment.finish().map(|warnings| {
         let settings = RunSettings {
-            config: args.config,
+            source,
             admin,
             proxy,
             compile,
+            shutdown_delay,
             warnings,
         };
         (settings, log)
@@ -242,8 +259,14 @@ impl<'a> Environment<'a> {
         }
     }
 
-    fn admin(&mut self, flag: Option<&str>) -> SocketAddr {
-        let default_ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    /// In a cluster the kubelet asks from outside; on files nobody but this machine does.
+    fn admin(&mut self, flag: Option<&str>, in_cluster: bool) -> SocketAddr {
+        let default_ip = if in_cluster {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            Ipv4Addr::LOCALHOST
+        };
+        let default_ip = IpAddr::V4(default_ip);
         let variables = (
             "AMBASSADOR_HEALTHCHECK_BIND_ADDRESS",
             "AMBASSADOR_HEALTHCHECK_BIND_PORT",
@@ -264,17 +287,39 @@ impl<'a> Environment<'a> {
         )
     }
 
+    /// Whether a cluster is asked for, or this is a pod and nothing else is.
+    fn is_for_cluster(&self, args: &RunArgs) -> bool {
+        args.kubernetes
+            || args.kubeconfig.is_some()
+            || args.context.is_some()
+            || (args.config.is_empty() && self.text("KUBERNETES_SERVICE_HOST").is_some())
+    }
+
+    fn shutdown_delay(&mut self, args: &RunArgs, in_cluster: bool) -> Duration {
+        let flag = ("--shutdown-delay", args.shutdown_delay.as_deref());
+        let default = if in_cluster { SHUTDOWN_DELAY_SECONDS } else { 0 };
+        Duration::from_secs(self.value(flag, "", "a number of seconds", default))
+    }
+
     /// Where configuration comes from.
-    fn source(&mut self, args: &RunArgs) {
-        if args.kubernetes || args.kubeconfig.is_some() || args.context.is_some() {
-            let sentence =
-                "--kubernetes is not in this build yet; serve manifests from files with --config PATH";
-            self.wrong.push(sentence.to_owned());
-        } else if args.config.is_empty() {
-            let sentence = "run needs to know what to serve; name files or folders with --config PATH, \
-                            or try `nuncio demo`";
+    fn source(&mut self, args: RunArgs, in_cluster: bool, compile: &Options) -> Source {
+        if in_cluster {
+            let namespace = compile.single_namespace.then(|| compile.namespace.clone());
+            return Source::Kubernetes(Cluster {
+                kubeconfig: args.kubeconfig,
+                context: args.context,
+                namespace,
+                labels: self.text("AMBASSADOR_LABEL_SELECTOR"),
+                fields: self.text("AMBASSADOR_FIELD_SELECTOR"),
+            });
+        }
+        if args.config.is_empty() {
+            let sentence = "run needs to know what to serve; name files or folders with --config PATH, a \
+                            cluster with --kubernetes, or try `nuncio demo`";
             self.wrong.push(sentence.to_owned());
         }
+        self.warn_of_idle_variables();
+        Source::Files(args.config)
     }
 
     fn warn_of_idle_variables(&mut self) {

@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use nuncio_model::{Problem, Snapshot};
+use tokio::sync::watch;
+
 use super::*;
 
 const LIMIT: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nuncio_compile::LastGood;
 
 use super::*;
-use crate::file_mode::says_the_same;
+use crate::publish::says_the_same;
 
 /// Edits of one run.
 const EDITS: usize = 10_000;

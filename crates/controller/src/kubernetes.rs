@@ -1,0 +1,347 @@
+//! The life in a cluster: follow every kind, hold off, compile, publish.
+//!
+//! ```text
+//! follow (one task a kind) ──▶ Store ──▶ hold off ──▶ compile ──▶ Publisher
+//!          └─ Services, EndpointSlices ──▶ Addresses ─────────────────▲
+//! ```
+//!
+//! Nothing is published before every kind has answered. What was published is served on whatever happens
+//! to the API server; what changed meanwhile is caught up with when it is back.
+
+mod addresses;
+mod backoff;
+mod connect;
+mod follow;
+mod found;
+mod health;
+mod kinds;
+mod store;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use nuncio_compile::{LastGood, Options};
+use nuncio_model::{Compiled, Snapshot};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, sleep_until, timeout};
+
+use self::follow::{Follower, Heard};
+use self::found::{Found, Key};
+use self::kinds::{After, KINDS, SECRET, number_of};
+use self::store::Store;
+use crate::agenda::Agenda;
+use crate::error::ControllerError;
+use crate::hold_off::{HoldOff, Sign};
+use crate::material::Material;
+use crate::publish::{Extent, Publisher, Publishing};
+
+pub use connect::Cluster;
+pub use health::ClusterHealth;
+
+/// Events that may wait for the store; who tells more waits.
+const QUEUE: usize = 1024;
+/// Most events that are taken in at a time.
+const BATCH: usize = 512;
+/// Secrets that are read at once, when they are named for the first time,
+const READS: usize = 16;
+/// and how long one may take.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+/// How often the clock is looked at: certificates end, and warnings of it are due before.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Serves what a cluster holds, and its changes, until `stop` is ready.
+///
+/// # Errors
+/// No API server is known. One that does not answer is waited for.
+pub async fn run_kubernetes(
+    cluster: Cluster,
+    options: Options,
+    publisher: Publisher,
+    health: Arc<ClusterHealth>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ControllerError> {
+    let client = cluster.client().await?;
+    let (sender, mut ear) = mpsc::channel(QUEUE);
+    let (address_sender, address_ear) = mpsc::channel(QUEUE);
+    let (complete_sender, addresses_complete) = watch::channel(false);
+    let table = publisher.endpoints.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(addresses::publish(
+        address_ear,
+        options.clone(),
+        table,
+        complete_sender,
+    ));
+    let mut mode = Mode {
+        desk: Arc::new(Mutex::new(Desk {
+            store: Store::default(),
+            material: Material::of(&options),
+            options,
+            last_good: LastGood::default(),
+        })),
+        publishing: Publishing::new(publisher),
+        followers: Followers {
+            cluster,
+            client,
+            sender,
+            address_sender,
+            started: HashSet::new(),
+            tasks,
+        },
+        addresses_complete,
+        agenda: None,
+        health,
+    };
+    mode.followers.start(After::Start);
+    tokio::select! {
+        result = mode.live(&mut ear) => result,
+        () = stop => Ok(()),
+    }
+}
+
+struct Mode {
+    /// Worked on by one blocking thread at a time.
+    desk: Arc<Mutex<Desk>>,
+    publishing: Publishing,
+    followers: Followers,
+    addresses_complete: watch::Receiver<bool>,
+    /// Of the latest compile.
+    agenda: Option<Agenda>,
+    health: Arc<ClusterHealth>,
+}
+
+/// Everything that compiling needs.
+struct Desk {
+    store: Store,
+    material: Material,
+    options: Options,
+    last_good: LastGood,
+}
+
+/// The tasks that follow kinds.
+struct Followers {
+    cluster: Cluster,
+    client: Client,
+    sender: Sender<(usize, Heard)>,
+    address_sender: Sender<(usize, Heard)>,
+    started: HashSet<usize>,
+    /// Ended with the mode.
+    tasks: JoinSet<()>,
+}
+
+impl Mode {
+    async fn live(&mut self, ear: &mut Receiver<(usize, Heard)>) -> Result<(), ControllerError> {
+        let mut hold_off = HoldOff::default();
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = hold_off.due();
+            let wait = async {
+                match due {
+                    Some(due) => sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let compile = tokio::select! {
+                biased;
+                () = wait => hold_off.fire(Instant::now()).is_some(),
+                _ = look.tick() => self.look().await?,
+                heard = ear.recv_many(&mut batch, BATCH) => {
+                    if heard == 0 {
+                        return Ok(());
+                    }
+                    if self.hear(&mut batch) {
+                        hold_off.note(Sign::Touched(None), Instant::now());
+                    }
+                    false
+                }
+            };
+            if compile && self.is_complete() {
+                self.compile().await?;
+            }
+        }
+    }
+
+    /// Looks at the clock and at the files that objects name; says whether there is something to compile.
+    async fn look(&self) -> Result<bool, ControllerError> {
+        let now = SystemTime::now();
+        let desk = Arc::clone(&self.desk);
+        let changed = spawn_blocking(move || {
+            let desk = &mut *desk.lock().unwrap_or_else(PoisonError::into_inner);
+            desk.material
+                .refresh(&mut desk.store.objects, false, now, &|_| false)
+        });
+        Ok(changed.await? || self.agenda.is_some_and(|agenda| agenda.is_due(now)))
+    }
+
+    /// Takes in what was heard; says whether there is something to compile.
+    fn hear(&mut self, batch: &mut Vec<(usize, Heard)>) -> bool {
+        let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut any = false;
+        for (kind, heard) in batch.drain(..) {
+            if let Some(words) = self.health.note(kind, &heard) {
+                tracing::warn!("{words}");
+            }
+            any |= desk.store.hear(kind, heard).any;
+        }
+        let knows_referrers = desk.store.is_complete(|kind| KINDS[kind].is_referrer());
+        if knows_referrers && self.followers.lacks(After::Referrers) {
+            let named = named_secrets(&desk.store.objects.objects, &desk.options);
+            desk.store.name_secrets(named);
+            self.followers.start(After::Referrers);
+        }
+        if desk.store.is_absent(number_of(kinds::SLICE)) {
+            self.followers.start(After::NoSlices);
+        }
+        any
+    }
+
+    /// Whether everything that is followed has answered.
+    fn is_complete(&self) -> bool {
+        let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+        let needed = |kind: usize| KINDS[kind].after != After::NoSlices || self.followers.follows(kind);
+        desk.store.is_complete(needed) && *self.addresses_complete.borrow()
+    }
+
+    async fn compile(&mut self) -> Result<(), ControllerError> {
+        let begun = Instant::now();
+        self.read_named_secrets().await;
+        let revision = self.publishing.revision() + 1;
+        let desk = Arc::clone(&self.desk);
+        let now = SystemTime::now();
+        let compiled = spawn_blocking(move || {
+            let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let (snapshot, next) = desk.compile(revision, now);
+            (snapshot, next, desk.store.objects.objects.len())
+        });
+        let (snapshot, next, objects) = compiled.await?;
+        self.agenda = Some(Agenda::new(now, next));
+        self.publishing
+            .snapshot(snapshot, Extent::Objects(objects), begun);
+        Ok(())
+    }
+
+    /// Reads Secrets that are named now and were not before.
+    async fn read_named_secrets(&self) {
+        let missing = {
+            let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+            let named = named_secrets(&desk.store.objects.objects, &desk.options);
+            desk.store.name_secrets(named)
+        };
+        let number = number_of(SECRET);
+        let mut reads = stream::iter(missing)
+            .map(|key| self.followers.read(number, key))
+            .buffer_unordered(READS);
+        while let Some(heard) = reads.next().await {
+            if let Some(heard) = heard {
+                let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+                desk.store.hear(number, heard);
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// The snapshot, and when time alone gives the same objects another meaning.
+    fn compile(&mut self, revision: u64, now: SystemTime) -> (Snapshot, Option<SystemTime>) {
+        self.options.revision = revision;
+        self.options.now = now;
+        self.material
+            .refresh(&mut self.store.objects, true, now, &|_| false);
+        let begun = Instant::now();
+        let output = nuncio_compile::compile(&self.store.objects, &self.options, &self.last_good);
+        self.last_good = output.last_good;
+        let mut snapshot = output.snapshot;
+        snapshot.compiled = Some(Compiled {
+            at: SystemTime::now(),
+            took: begun.elapsed(),
+        });
+        (snapshot, output.next_event)
+    }
+}
+
+fn named_secrets(objects: &[nuncio_compile::Object], options: &Options) -> HashSet<Key> {
+    let named = nuncio_compile::referenced_secrets(objects, options);
+    named
+        .into_iter()
+        .map(|(namespace, name)| Key { namespace, name })
+        .collect()
+}
+
+impl Followers {
+    fn lacks(&self, after: After) -> bool {
+        KINDS
+            .iter()
+            .enumerate()
+            .any(|(number, kind)| kind.after == after && !self.started.contains(&number))
+    }
+
+    fn follows(&self, number: usize) -> bool {
+        self.started.contains(&number)
+    }
+
+    /// Follows the kinds whose time it is, once.
+    fn start(&mut self, after: After) {
+        for (number, kind) in KINDS.iter().enumerate() {
+            if kind.after != after || !self.started.insert(number) {
+                continue;
+            }
+            let mut ears = vec![self.sender.clone()];
+            if kind.is_address() {
+                ears.push(self.address_sender.clone());
+            }
+            let follower = Follower {
+                api: self.api(number),
+                kind,
+                number,
+                labels: self.cluster.labels.clone(),
+                fields: self.cluster.fields.clone(),
+                ears,
+            };
+            self.tasks.spawn(follower.follow());
+        }
+    }
+
+    fn api(&self, number: usize) -> Api<DynamicObject> {
+        let resource = KINDS[number].resource();
+        match &self.cluster.namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    /// Reads one object; none where that fails, for its watch tells when it is there.
+    async fn read(&self, number: usize, key: Key) -> Option<Heard> {
+        let kind = &KINDS[number];
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &key.namespace, &kind.resource());
+        match timeout(READ_LIMIT, api.get_opt(&key.name)).await {
+            Ok(Ok(found)) => found.map(|object| Found::heard(object, kind)),
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    "Secret {}.{} cannot be read: {}",
+                    key.name,
+                    key.namespace,
+                    follow::in_words(&error)
+                );
+                None
+            }
+            Err(_) => {
+                tracing::warn!(
+                    "Secret {}.{} cannot be read: no answer in time",
+                    key.name,
+                    key.namespace
+                );
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! One kind of one cluster: listed page by page, then watched, for ever. Every wait has a limit.
+//!
+//! What is told keeps the truth: a list that breaks off is begun anew, and only one that came to its
+//! end may be taken for all there is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::core::Status;
+use nuncio_model::Problem;
+use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::backoff::Backoff;
+use super::found::{Found, Key};
+use super::kinds::Kind;
+
+/// A page of a list has this long.
+const LIST_LIMIT: Duration = Duration::from_secs(30);
+/// The API server ends a watch after this; it is begun again where it ended.
+const WATCH_SECONDS: u32 = 240;
+/// Nothing at all for this much longer than a watch lasts: the connection is dead.
+const WATCH_MARGIN: Duration = Duration::from_secs(10);
+/// The head of the answer to a watch has this long.
+const WATCH_HEAD: Duration = Duration::from_secs(15);
+/// A watch that ends sooner without a word counts as a failure, so that it is not begun in a loop.
+const TOO_SHORT: Duration = Duration::from_secs(1);
+/// How often a kind is asked for that the cluster does not have or that must not be read.
+const ABSENT_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is heard of one kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Heard {
+    /// A list begins.
+    Begin,
+    /// An object of the list, or one that was added or changed since.
+    Object(Arc<Found>),
+    /// The same, of an object that cannot be read.
+    Unreadable(Key, Box<Problem>),
+    /// The list is at its end: what was not in it is gone.
+    Complete,
+    /// An object is gone.
+    Gone(Key),
+    /// The watch stands.
+    Watching,
+    /// It does not.
+    Trouble(Trouble),
+}
+
+/// Why a kind cannot be followed at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The cluster does not know the kind.
+    NotInstalled,
+    /// RBAC forbids it; the server's words.
+    Forbidden(String),
+    /// Anything else; in words.
+    Failed(String),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInstalled => f.write_str("the cluster does not know the kind"),
+            Self::Forbidden(words) => write!(f, "it is forbidden: {words}"),
+            Self::Failed(words) => write!(f, "the API server cannot be reached: {words}; it is tried again"),
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether asking again soon will hardly change it.
+    pub(crate) fn lasts(&self) -> bool {
+        !matches!(self, Self::Failed(_))
+    }
+}
+
+/// Nobody listens any more.
+struct Unheard;
+
+enum Stop {
+    Unheard,
+    /// The resource version is too old: list again, at once.
+    Expired,
+    Trouble(Trouble),
+}
+
+impl From<Unheard> for Stop {
+    fn from(_: Unheard) -> Self {
+        Self::Unheard
+    }
+}
+
+/// What is followed, and who is told.
+pub(crate) struct Follower {
+    pub(crate) api: Api<DynamicObject>,
+    pub(crate) kind: &'static Kind,
+    pub(crate) number: usize,
+    pub(crate) labels: Option<String>,
+    pub(crate) fields: Option<String>,
+    pub(crate) ears: Vec<Sender<(usize, Heard)>>,
+}
+
+impl Follower {
+    /// Lists and watches until nobody listens.
+    pub(crate) async fn follow(self) {
+        let mut backoff = Backoff::default();
+        let mut version = None;
+        loop {
+            let step = match version.take() {
+                None => self.list().await,
+                Some(from) => self.watch(from, &mut version).await,
+            };
+            let stop = match step {
+                Ok(next) => {
+                    backoff.reset();
+                    version = Some(next);
+                    continue;
+                }
+                Err(stop) => stop,
+            };
+            let pause = match stop {
+                Stop::Unheard => return,
+                Stop::Expired => {
+                    version = None;
+                    backoff.next(fastrand::f64()) / 8
+                }
+                Stop::Trouble(trouble) => {
+                    let pause = match trouble {
+                        Trouble::Failed(_) => backoff.next(fastrand::f64()),
+                        Trouble::NotInstalled | Trouble::Forbidden(_) => {
+                            version = None;
+                            ABSENT_PAUSE.mul_f64(0.75 + 0.5 * fastrand::f64())
+                        }
+                    };
+                    if self.tell(Heard::Trouble(trouble)).await.is_err() {
+                        return;
+                    }
+                    pause
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    /// Lists everything and gives the version to watch from.
+    async fn list(&self) -> Result<String, Stop> {
+        self.tell(Heard::Begin).await?;
+        let mut params = ListParams {
+            limit: Some(self.kind.page),
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            ..ListParams::default()
+        };
+        loop {
+            let page = match timeout(LIST_LIMIT, self.api.list(&params)).await {
+                Ok(page) => page.map_err(|error| stop(&error))?,
+                Err(_) => return Err(late("a list")),
+            };
+            for object in page.items {
+                self.tell(Found::heard(object, self.kind)).await?;
+            }
+            let more = page.metadata.continue_.filter(|token| !token.is_empty());
+            let version = page
+                .metadata
+                .resource_version
+                .filter(|version| !version.is_empty());
+            match (more, version) {
+                (Some(token), _) => params.continue_token = Some(token),
+                (None, Some(version)) => {
+                    self.tell(Heard::Complete).await?;
+                    return Ok(version);
+                }
+                (None, None) => {
+                    let message = "its list has no resource version to watch from".to_owned();
+                    return Err(Stop::Trouble(Trouble::Failed(message)));
+                }
+            }
+        }
+    }
+
+    /// Watches from a version until the server ends the watch, and gives the version to go on from.
+    /// `reached` is set to it as well when the watch breaks.
+    async fn watch(&self, from: String, reached: &mut Option<String>) -> Result<String, Stop> {
+        let mut version = from;
+        *reached = Some(version.clone());
+        let params = WatchParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            send_initial_events: false,
+        };
+        let began = Instant::now();
+        let stream = match timeout(WATCH_HEAD, self.api.watch(&params, &version)).await {
+            Ok(stream) => stream.map_err(|error| stop(&error))?,
+            Err(_) => return Err(late("a watch")),
+        };
+        self.tell(Heard::Watching).await?;
+        let mut stream = std::pin::pin!(stream);
+        let mut quiet = true;
+        let idle = Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_MARGIN;
+        loop {
+            let event = match timeout(idle, stream.next()).await {
+                Ok(Some(event)) => event.map_err(|error| stop(&error))?,
+                Ok(None) if quiet && began.elapsed() < TOO_SHORT => {
+                    return Err(late("a watch that ended at once"));
+                }
+                Ok(None) => return Ok(version),
+                Err(_) => return Err(late("a watch")),
+            };
+            quiet = false;
+            let seen = match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    let seen = object.metadata.resource_version.clone();
+                    self.tell(Found::heard(object, self.kind)).await?;
+                    seen
+                }
+                WatchEvent::Deleted(object) => {
+                    let seen = object.metadata.resource_version.clone();
+                    self.tell(Heard::Gone(Key::of(&object))).await?;
+                    seen
+                }
+                WatchEvent::Bookmark(bookmark) => Some(bookmark.metadata.resource_version),
+                WatchEvent::Error(status) => return Err(refused(&status)),
+            };
+            if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+                version.clone_from(&seen);
+                *reached = Some(seen);
+            }
+        }
+    }
+
+    async fn tell(&self, heard: Heard) -> Result<(), Unheard> {
+        let Some((last, others)) = self.ears.split_last() else {
+            return Err(Unheard);
+        };
+        for ear in others {
+            ear.send((self.number, heard.clone()))
+                .await
+                .map_err(|_| Unheard)?;
+        }
+        last.send((self.number, heard)).await.map_err(|_| Unheard)
+    }
+}
+
+fn late(what: &str) -> Stop {
+    Stop::Trouble(Trouble::Failed(format!("{what} got no answer in time")))
+}
+
+fn stop(error: &kube::Error) -> Stop {
+    match error {
+        kube::Error::Api(status) => refused(status),
+        error => Stop::Trouble(Trouble::Failed(in_words(error))),
+    }
+}
+
+fn refused(status: &Status) -> Stop {
+    match status.code {
+        410 => Stop::Expired,
+        404 => Stop::Trouble(Trouble::NotInstalled),
+        401 | 403 => Stop::Trouble(Trouble::Forbidden(status.message.clone())),
+        code => Stop::Trouble(Trouble::Failed(format!("status {code}: {}", status.message))),
+    }
+}
+
+/// An error with all its causes, the outer ones first, each once.
+pub(super) fn in_words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !words.contains(&text) {
+            words.push_str(": ");
+            words.push_str(&text);
+        }
+        cause = inner.source();
+    }
+    words
+}

@@ -1,0 +1,164 @@
+use nuncio_compile::Object;
+use serde_json::json;
+
+use super::*;
+
+fn key(name: &str) -> Key {
+    Key {
+        namespace: "default".into(),
+        name: name.into(),
+    }
+}
+
+fn object(kind: &str, name: &str, content: &str) -> Heard {
+    let known = &KINDS[number_of(kind)];
+    let api_version = if known.is_ours() {
+        "getambassador.io/v3alpha1"
+    } else {
+        "v1"
+    };
+    let document = json!({
+        "apiVersion": api_version, "kind": kind, "metadata": {"name": name}, "spec": {"prefix": content},
+    });
+    Heard::Object(Arc::new(Found {
+        key: key(name),
+        object: Object::from_document(document, None).unwrap(),
+        uid: "uid".into(),
+        generation: 1,
+    }))
+}
+
+struct Told {
+    store: Store,
+}
+
+impl Told {
+    fn new() -> Self {
+        Self {
+            store: Store::default(),
+        }
+    }
+
+    fn hear(&mut self, kind: &str, heard: Heard) -> bool {
+        self.store.hear(number_of(kind), heard).any
+    }
+
+    fn list(&mut self, kind: &str, names: &[&str]) -> bool {
+        let mut any = self.hear(kind, Heard::Begin);
+        for name in names {
+            any |= self.hear(kind, object(kind, name, "/"));
+        }
+        any | self.hear(kind, Heard::Complete)
+    }
+}
+
+#[test]
+fn g5_a_list_that_breaks_off_deletes_nothing() {
+    let mut told = Told::new();
+    told.list("Mapping", &["a", "b", "c"]);
+    told.hear("Mapping", Heard::Begin);
+    told.hear("Mapping", object("Mapping", "a", "/"));
+    told.hear("Mapping", Heard::Trouble(Trouble::Failed("cut off".into())));
+    assert_eq!(told.store.names("Mapping"), ["a", "b", "c"]);
+    told.hear("Mapping", Heard::Begin);
+    told.hear("Mapping", object("Mapping", "b", "/"));
+    assert_eq!(told.store.names("Mapping"), ["a", "b", "c"]);
+    assert!(told.hear("Mapping", Heard::Complete));
+    assert_eq!(told.store.names("Mapping"), ["b"]);
+}
+
+#[test]
+fn the_same_list_again_is_no_change() {
+    let mut told = Told::new();
+    assert!(told.list("Mapping", &["a", "b"]));
+    assert!(!told.list("Mapping", &["b", "a"]));
+    assert!(told.hear("Mapping", object("Mapping", "a", "/other")));
+    assert!(!told.hear("Mapping", object("Mapping", "a", "/other")));
+}
+
+#[test]
+fn nothing_is_complete_before_every_kind_has_answered() {
+    let mut told = Told::new();
+    let all = |_| true;
+    for kind in &KINDS[1..] {
+        told.list(kind.kind, &[]);
+        assert!(!told.store.is_complete(all));
+    }
+    told.hear("Mapping", Heard::Begin);
+    told.hear("Mapping", object("Mapping", "a", "/"));
+    told.hear("Mapping", Heard::Trouble(Trouble::Failed("no answer".into())));
+    assert!(!told.store.is_complete(all));
+    told.list("Mapping", &["a"]);
+    assert!(told.store.is_complete(all));
+}
+
+#[test]
+fn a_kind_that_cannot_be_read_is_one_problem_until_it_can() {
+    let mut told = Told::new();
+    let forbidden = || Heard::Trouble(Trouble::Forbidden("no".into()));
+    assert!(told.hear("Mapping", Heard::Trouble(Trouble::NotInstalled)));
+    assert!(told.hear("Secret", forbidden()));
+    assert!(!told.hear("Secret", forbidden()));
+    let reasons: Vec<_> = told.store.objects.problems.iter().map(|p| &*p.reason).collect();
+    assert_eq!(reasons, ["kind_not_installed", "kind_forbidden"]);
+    assert!(told.list("Mapping", &[]));
+    assert!(told.list("Secret", &[]));
+    assert_eq!(told.store.objects.problems, []);
+}
+
+#[test]
+fn only_secrets_that_are_named_are_kept() {
+    let mut told = Told::new();
+    told.store.name_secrets(HashSet::from([key("named")]));
+    told.list("Secret", &["named", "other"]);
+    assert_eq!(told.store.names("Secret"), ["named"]);
+    assert!(!told.hear("Secret", object("Secret", "other", "changed")));
+    // Named later, it is to be read; once it is there it is kept.
+    assert_eq!(
+        told.store
+            .name_secrets(HashSet::from([key("other"), key("absent")])),
+        [key("other")]
+    );
+    assert_eq!(told.store.names("Secret"), [""; 0]);
+    assert!(told.hear("Secret", object("Secret", "other", "changed")));
+    assert_eq!(told.store.names("Secret"), ["other"]);
+    assert_eq!(told.store.name_secrets(HashSet::from([key("other")])), []);
+}
+
+#[test]
+fn positions_stay_right_when_objects_leave() {
+    let mut told = Told::new();
+    told.list("Mapping", &["a", "b", "c", "d"]);
+    for name in ["a", "c"] {
+        assert!(told.hear("Mapping", Heard::Gone(key(name))));
+        assert!(!told.hear("Mapping", Heard::Gone(key(name))));
+    }
+    assert!(told.hear("Mapping", object("Mapping", "d", "/new")));
+    assert!(told.hear("Mapping", object("Mapping", "b", "/new")));
+    assert_eq!(told.store.names("Mapping"), ["b", "d"]);
+    assert!(
+        told.store
+            .version(&ObjectRef::new("Mapping", "default", "d"))
+            .is_some()
+    );
+    assert!(
+        told.store
+            .version(&ObjectRef::new("Mapping", "default", "a"))
+            .is_none()
+    );
+}
+
+#[test]
+fn an_unreadable_object_keeps_what_it_held() {
+    let mut told = Told::new();
+    told.list("Mapping", &["a"]);
+    let problem = kind_problem(Severity::Error, "not_an_object", "no".into());
+    assert!(told.hear("Mapping", Heard::Unreadable(key("a"), Box::new(problem.clone()))));
+    assert!(!told.hear("Mapping", Heard::Unreadable(key("a"), Box::new(problem.clone()))));
+    assert_eq!(
+        (told.store.names("Mapping"), told.store.objects.problems.len()),
+        (vec!["a".to_owned()], 1)
+    );
+    assert!(told.hear("Mapping", object("Mapping", "a", "/")));
+    assert_eq!(told.store.objects.problems, []);
+}
