@@ -15,6 +15,7 @@
 
 mod support;
 
+mod cluster;
 mod commands;
 mod documents;
 mod echo;

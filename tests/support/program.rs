@@ -183,9 +183,17 @@ pub struct Plan {
     files: Vec<(String, String)>,
     expose_reasons: bool,
     read_log: bool,
+    /// A kubeconfig to read instead of the manifests, and the port of the cluster's Listener.
+    cluster: Option<(PathBuf, u16)>,
 }
 
 impl Plan {
+    /// Reads from a cluster, which has a Listener on `port`.
+    pub fn cluster(mut self, kubeconfig: &Path, port: u16) -> Self {
+        self.cluster = Some((kubeconfig.to_owned(), port));
+        self
+    }
+
     /// Leaves `--expose-reasons` out.
     pub fn without_reasons(mut self) -> Self {
         self.expose_reasons = false;
@@ -243,8 +251,11 @@ impl Plan {
         let folder = tempfile::tempdir().unwrap();
         let manifests = folder.path().join("manifests");
         std::fs::create_dir(&manifests).unwrap();
-        let kept = KeptPort::new();
-        let port = kept.number;
+        let kept = self.cluster.is_none().then(KeptPort::new);
+        let port = match (&kept, &self.cluster) {
+            (Some(kept), _) => kept.number,
+            (None, cluster) => cluster.as_ref().map_or(0, |(_, port)| *port),
+        };
         let mut text = self.manifests.replace("$PORT", &port.to_string());
         if !text.contains("kind: Listener") {
             text = format!("{}---\n{text}", listener(port));
@@ -260,7 +271,11 @@ impl Plan {
         if !self.arguments.iter().any(|argument| argument == "--workers") {
             command.args(["--workers", "1"]);
         }
-        command.args(&self.arguments).arg("--config").arg(&manifests);
+        command.args(&self.arguments);
+        match &self.cluster {
+            Some((kubeconfig, _)) => command.arg("--kubernetes").arg("--kubeconfig").arg(kubeconfig),
+            None => command.arg("--config").arg(&manifests),
+        };
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut program = Running::start_reading(command, self.read_log);
         let started = eventually("the gateway is ready", async || match program.ended() {
@@ -293,13 +308,13 @@ fn admin_when_ready(log: &[String]) -> Option<SocketAddr> {
 
 /// A port of 127.0.0.1 that nobody else is given for as long as this lives. A gateway can listen on it, since
 /// it shares its ports among its workers and looks only for others that listen.
-struct KeptPort {
-    number: u16,
+pub struct KeptPort {
+    pub number: u16,
     _socket: TcpSocket,
 }
 
 impl KeptPort {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         // Only now: a port that may be shared could be one that is.
@@ -362,7 +377,7 @@ pub struct Gateway {
     pub admin: SocketAddr,
     pub program: Running,
     folder: TempDir,
-    _port: KeptPort,
+    _port: Option<KeptPort>,
 }
 
 impl Gateway {
@@ -375,6 +390,7 @@ impl Gateway {
             files: Vec::new(),
             expose_reasons: true,
             read_log: true,
+            cluster: None,
         }
     }
 

@@ -1,0 +1,175 @@
+//! What API servers do when they are not well; nothing of it may cost a request.
+
+use serde_json::json;
+
+use super::api_server::Fault;
+use super::objects::{mapping, tls_context};
+use super::{Cluster, problem_is_told};
+use crate::support::peer::Upstream;
+use crate::support::program::{Gateway, Running, nuncio};
+use crate::support::waiting::eventually;
+
+/// Mappings `m0` to `m<count - 1>` at `/0/` and so on, all to one upstream.
+async fn with_mappings(count: usize) -> (Cluster, Upstream) {
+    let cluster = Cluster::fake().await;
+    let upstream = Upstream::cleartext().await;
+    for number in 0..count {
+        put(&cluster, number, &upstream);
+    }
+    (cluster, upstream)
+}
+
+fn put(cluster: &Cluster, number: usize, upstream: &Upstream) {
+    let service = format!("http://{}", upstream.address);
+    let mut object = mapping(
+        &format!("m{number:04}"),
+        &format!("/{number}/"),
+        &service,
+        &json!({}),
+    );
+    object["metadata"]["namespace"] = cluster.namespace.clone().into();
+    object["spec"]["ambassador_id"] = json!([cluster.namespace]);
+    cluster.server().put(&object);
+}
+
+async fn serves(gateway: &Gateway, number: usize) {
+    gateway.get(&format!("/{number}/")).await.assert_ok();
+}
+
+async fn comes_to_serve(gateway: &Gateway, number: usize) {
+    let path = format!("/{number}/");
+    gateway.get_until(&path, |answer| answer.status == 200).await;
+}
+
+/// Enough for three pages of a list.
+const MANY: usize = 1200;
+
+#[tokio::test]
+async fn g1_nothing_is_served_before_every_list_is_complete() {
+    let (cluster, _upstream) = with_mappings(MANY).await;
+    let faults = [Fault::Internal, Fault::CutOff, Fault::Expired];
+    cluster.server().fail_pages("mappings", &faults);
+    let gateway = cluster.plan().start().await;
+    assert!(cluster.server().count("list", "mappings") > MANY / 500 + faults.len());
+    for number in [0, MANY / 2, MANY - 1] {
+        serves(&gateway, number).await;
+    }
+    let metrics = gateway.admin("/metrics").await;
+    assert!(
+        metrics.text().contains("nuncio_config_revision 1\n"),
+        "{}",
+        metrics.text()
+    );
+}
+
+#[tokio::test]
+async fn g4_an_api_server_that_is_away_costs_nothing_and_is_caught_up_with() {
+    let (mut cluster, upstream) = with_mappings(3).await;
+    let gateway = cluster.plan().start().await;
+    cluster.server.as_mut().unwrap().go_away().await;
+    eventually("the loss is told", async || {
+        let metrics = gateway.admin("/metrics").await;
+        serves(&gateway, 0).await;
+        metrics
+            .text()
+            .contains("nuncio_kubernetes_watch_up{kind=\"mappings\"} 0\n")
+            .then_some(())
+    })
+    .await;
+    // What changes meanwhile, and what the server forgets, is known once it is back.
+    put(&cluster, 3, &upstream);
+    let namespace = cluster.namespace.clone();
+    cluster.server().remove("mappings", &namespace, "m0001");
+    cluster.server().compact();
+    cluster.server.as_mut().unwrap().come_back().await;
+    comes_to_serve(&gateway, 3).await;
+    gateway.get_until("/1/", |answer| answer.status == 404).await;
+    serves(&gateway, 0).await;
+    let metrics = gateway.admin("/metrics").await;
+    assert!(
+        metrics
+            .text()
+            .contains("nuncio_kubernetes_watch_up{kind=\"mappings\"} 1\n")
+    );
+}
+
+#[tokio::test]
+async fn g5_a_list_that_breaks_off_is_no_deletion() {
+    let (mut cluster, upstream) = with_mappings(MANY).await;
+    let gateway = cluster.plan().start().await;
+    cluster.server.as_mut().unwrap().go_away().await;
+    cluster
+        .server()
+        .fail_pages("mappings", &[Fault::CutOff, Fault::Internal, Fault::Expired]);
+    let lists = cluster.server().count("list", "mappings");
+    // One of the last page: it is heard of when a list has come to its end.
+    put(&cluster, MANY, &upstream);
+    cluster.server().compact();
+    cluster.server.as_mut().unwrap().come_back().await;
+    eventually("a whole list after broken ones", async || {
+        serves(&gateway, MANY - 1).await;
+        let listed = cluster.server().count("list", "mappings") - lists;
+        (listed > 3 && gateway.get(&format!("/{MANY}/")).await.status == 200).then_some(())
+    })
+    .await;
+    serves(&gateway, MANY - 1).await;
+}
+
+#[tokio::test]
+async fn a_watch_that_is_cut_in_an_event_goes_on_where_it_was() {
+    let (cluster, upstream) = with_mappings(1).await;
+    let gateway = cluster.plan().start().await;
+    let lists = cluster.server().count("list", "mappings");
+    for number in 1..4 {
+        cluster.server().cut_watches();
+        put(&cluster, number, &upstream);
+        comes_to_serve(&gateway, number).await;
+    }
+    assert_eq!(cluster.server().count("list", "mappings"), lists);
+}
+
+#[tokio::test]
+async fn a_kind_that_must_not_be_read_is_one_problem_and_the_rest_serves() {
+    let (cluster, upstream) = with_mappings(1).await;
+    cluster.server().forbid("hosts", true);
+    cluster.server().install("tlscontexts", false);
+    let gateway = cluster.plan().start().await;
+    serves(&gateway, 0).await;
+    problem_is_told(&gateway, "kind_forbidden", true).await;
+    problem_is_told(&gateway, "kind_not_installed", true).await;
+    let uses = mapping(
+        "uses",
+        "/uses/",
+        &format!("https://{}", upstream.address),
+        &json!({"tls": "context"}),
+    );
+    cluster.apply(uses).await;
+    gateway
+        .get_until("/uses/", |answer| answer.reason() == "tls_config_unresolved")
+        .await;
+    cluster.server().forbid("hosts", false);
+    cluster.server().install("tlscontexts", true);
+    cluster
+        .apply(tls_context("context", &json!({"sni": "x.test"})))
+        .await;
+    problem_is_told(&gateway, "kind_forbidden", false).await;
+    problem_is_told(&gateway, "kind_not_installed", false).await;
+    gateway
+        .get_until("/uses/", |answer| answer.reason() == "not_tls")
+        .await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_finds_no_api_server_waits_for_it() {
+    let (mut cluster, _upstream) = with_mappings(1).await;
+    cluster.server.as_mut().unwrap().go_away().await;
+    let kubeconfig = cluster.kubeconfig.display().to_string();
+    let mut command = nuncio(["run", "--kubernetes", "--kubeconfig", &kubeconfig]);
+    command.args(["--admin", "127.0.0.1:0", "--bind", "127.0.0.1"]);
+    command.env("AMBASSADOR_ID", &cluster.namespace);
+    let mut program = Running::start(command);
+    program.logged("admin interface on").await;
+    program.logged("cannot be reached").await;
+    cluster.server.as_mut().unwrap().come_back().await;
+    program.logged(" ready").await;
+}
