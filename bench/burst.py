@@ -46,7 +46,8 @@ def burst(_names, folder: pathlib.Path, _plan, say) -> dict:
     head = [f"{REQUESTS} requests at once", "answered 200", "most handshakes at once", "connections", "handshakes by the metrics",
             "by nginx's log", "longest answer s"]
     notes = (f"Between nuncio and nginx stands a relay that counts, holds each handshake for {HANDSHAKE_SECONDS * 1e3:.0f} ms and each "
-             f"answer for {ANSWER_SECONDS * 1e3:.0f} ms; nginx allows {STREAMS} streams a connection. h2load opens {REQUESTS} connections with one request each.")
+             f"answer for {ANSWER_SECONDS * 1e3:.0f} ms; nginx allows {STREAMS} streams a connection. "
+             f"h2load opens {REQUESTS} connections with one request each.")
     return result([(head, rows)], aims, notes)
 
 

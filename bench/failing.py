@@ -53,16 +53,19 @@ def failing(_names, folder: pathlib.Path, _plan, say) -> dict:
         for reason, (_, accepted) in kinds.items():
             found = fail(gateway, folder, port, reason, base, accepted)
             say(f"{reason}: {found}")
-            rows.append([reason, f"{found['seconds']:.1f}", f"{found['handshakes']:,}", f"{found['counted']:,}", f"{found['rate']:,.1f}", f"{found['answers']:,}",
+            rows.append([reason, f"{found['seconds']:.1f}", f"{found['handshakes']:,}", f"{found['counted']:,}",
+                         f"{found['rate']:,.1f}", f"{found['answers']:,}",
                          *(f"{before} / {peak} / {after}" for before, peak, after in
                            zip(base, found["peak"], found["after"], strict=True))])
             aims += judged(reason, found, base)
         for row, reason in zip(rows, kinds, strict=True):
             many, told, handshakes, seconds = lines_about(gateway, port, reason, began)
             row.append(f"{many}, of {told:,} failures")
-            aims.append(at_most(f"{reason}: lines in the program's log within {seconds:.0f} s", many, 1 + seconds // SECONDS_A_LINE, "{:.0f}"))
+            aims.append(at_most(f"{reason}: lines in the program's log within {seconds:.0f} s", many,
+                                1 + seconds // SECONDS_A_LINE, "{:.0f}"))
             aims.append(Aim(f"{reason}: failures that they tell of", f"{told:,}", f"all {handshakes:,}", told == handshakes))
-    head = [f"{REQUESTS:,} requests", "seconds", "connections, by the upstream", "handshakes, by the metrics", "a second", "answers 503", "descriptors before / most / after",
+    head = [f"{REQUESTS:,} requests", "seconds", "connections, by the upstream", "handshakes, by the metrics",
+            "a second", "answers 503", "descriptors before / most / after",
             "threads", "resident MB", "lines in the program's log"]
     notes = (f"h2load, {WARM:,} requests of each kind to fill what is kept for good, then {REQUESTS:,}. unknown_issuer and not_tls will "
              "certainly repeat, so they are remembered and most requests are answered without a handshake: these come at "
@@ -100,8 +103,8 @@ def fail(gateway: Process, folder: pathlib.Path, port: int, reason: str, base, a
             time.sleep(0.02)
         took, answers, handshakes = time.monotonic() - started, load.answers(), accepted() - before
     after = settled(gateway, base)
-    return {"asked": len(answers), "answers": statuses(answers).get(503, 0), "handshakes": handshakes, "counted": counted() - known, "seconds": took,
-            "rate": handshakes / took, "peak": peak, "after": after}
+    return {"asked": len(answers), "answers": statuses(answers).get(503, 0), "handshakes": handshakes,
+            "counted": counted() - known, "seconds": took, "rate": handshakes / took, "peak": peak, "after": after}
 
 
 def lines_about(gateway: Process, port: int, reason: str, began: float) -> tuple[int, int, int, float]:

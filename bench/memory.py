@@ -81,12 +81,15 @@ def report(rows: dict, chosen: list[str]) -> dict:
     for name in chosen:
         more = median(name, large, "kept") - median(name, small, "kept")
         slope[name] = (median(name, large, "idle_mb") - median(name, small, "idle_mb")) * 1024 / more
+    def over(size: int) -> float:
+        return median("nuncio", size, "idle") / median("envoy", size, "idle")
     if len(chosen) == 2:
-        aims = [at_most(f"{size} idle connections: nuncio over Envoy, KB each", median("nuncio", size, "idle") / median("envoy", size, "idle"), 1.0)
+        aims = [at_most(f"{size} idle connections: nuncio over Envoy, KB each", over(size), 1.0)
                 for size in SIZES]
         aims.append(at_most(f"from {small} to {large}: nuncio over Envoy, KB for each one more", slope["nuncio"] / slope["envoy"], 1.0))
     notes = (f"A gateway just started for each row, {WARM} requests to warm up; then as many requests at once ask for an answer that takes "
-             f"{DELAY_SECONDS} s, {STREAMS} on each HTTP/2 connection of the client, which then closes. What stays resident 2 s later over what was before is divided by the connections "
+             f"{DELAY_SECONDS} s, {STREAMS} on each HTTP/2 connection of the client, which then closes. What stays resident "
+             "2 s later over what was before is divided by the connections "
              "that the kernel says are open to the upstream. "
              f"Between {small} and {large}: " + ", ".join(f"{name} {kb:.1f} KB" for name, kb in slope.items()) + " for each one more.")
     head = ["", "MB at rest", "MB with all idle", "KB each, idle", "KB each, busy"]

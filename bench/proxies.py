@@ -95,15 +95,15 @@ spec: {{hostname: "*", requestPolicy: {{insecure: {{action: Route}}}}}}
 """
 
 
-def tls_context(extra: str, name: str = "bench", mode: str = "none") -> str:
-    """A TLSContext for TLS 1.3; `extra` are further lines of its spec."""
+def tls_context(extra: str, name: str = "bench", mode: str = "none", lowest: str = "v1.3") -> str:
+    """A TLSContext for TLS 1.3, or from another version on; `extra` are further lines of its spec."""
     lines = "".join(f"  {line}\n" for line in extra.splitlines())
     return f"""---
 apiVersion: getambassador.io/v3alpha1
 kind: TLSContext
 metadata: {{name: {name}, namespace: default}}
 spec:
-  min_tls_version: v1.3
+  min_tls_version: {lowest}
   verify: {{mode: {mode}}}
 {lines}"""
 

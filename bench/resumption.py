@@ -29,7 +29,7 @@ def resumption(_names, folder: pathlib.Path, _plan, say) -> dict:
                           f" keepalive_timeout 0; access_log {log} session;")
     manifests = proxies.listener(port) + proxies.endpoints(SERVICE, target, ADDRESSES)
     for version in ("v1.2", "v1.3"):
-        manifests += proxies.tls_context(f"max_tls_version: {version}", name=version).replace("min_tls_version: v1.3", f"min_tls_version: {version}")
+        manifests += proxies.tls_context(f"max_tls_version: {version}", name=version, lowest=version)
         manifests += proxies.mapping(f"bench-{version}", f"/{version}/", target, host=SERVICE, tls=version)
     rows, aims = [], []
     with contextlib.ExitStack() as stack:

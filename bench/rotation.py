@@ -111,8 +111,8 @@ def report(answers, spans, shown, seen, about, turn_seconds) -> dict:
         at_least("requests/s while rotating", rate["rotating"], 0.99 * RATE, "{:,.0f}"),
     ]
     before, after, revision = about
-    notes = (f"{len(answers):,} requests over {CLIENTS} connections whose clocks do not tick together; {len(shown) - 1:,} rotations, one a second, and {revision:,} "
-             f"configurations served; {len(seen):,} upstream handshakes; resident {before:.0f} MB before, {after:.0f} MB after. "
+    notes = (f"{len(answers):,} requests over {CLIENTS} connections whose clocks do not tick together; {len(shown) - 1:,} rotations, "
+             f"one a second, and {revision:,} configurations served; {len(seen):,} upstream handshakes; resident {before:.0f} MB before, {after:.0f} MB after. "
              f"Phases without rotation and with it take turns of {turn_seconds} s within one load. nginx is the upstream, "
              "requires a certificate and logs its fingerprint at the first request of each connection.")
     return result([(["", "seconds", "requests/s", "p50 ms", "p99 ms", "p99.9 ms", "longest ms"], body)], aims, notes)

@@ -48,7 +48,9 @@ def gateway(home: pathlib.Path, upstream: Upstream, target: int, kind: str, **ho
     mode, more = KINDS[kind]
     port = free_port()
     manifests = proxies.listener(port) + proxies.secret("peer", ca_crt=upstream.certificate.read_text())
-    manifests += proxies.tls_context(f"ecdh_curves: [X25519]\n{more}", mode=mode) + proxies.mapping("bench", "/", target, extra="timeout_ms: 60000\nconnect_timeout_ms: 60000")
+    manifests += proxies.tls_context(f"ecdh_curves: [X25519]\n{more}", mode=mode)
+    # Under valgrind everything takes long.
+    manifests += proxies.mapping("bench", "/", target, extra="timeout_ms: 60000\nconnect_timeout_ms: 60000")
     return proxies.start_nuncio("nuncio", home, PROXY_CORE, manifests, target, **how), port
 
 
@@ -111,7 +113,7 @@ def report(times: dict, counts: dict) -> dict:
                                     instruction_ratio if counts else over, AIMS[label], "{:.3f}"))
     head = ["", "CPU µs/request", "over none"] + (["instructions/request", "over none"] if counts else [])
     notes = "CPU time is the scheduler's, of rounds that take turns, the ratio within each round. "
-    notes += ("Instructions are counted by valgrind (callgrind), of the whole process in user space without what draws randomness, over requests one "
-              "after another; they do not depend on what else the machine does, so the aims are held against them."
+    notes += ("Instructions are counted by valgrind (callgrind), of the whole process in user space without what draws randomness, "
+              "over requests one after another; they do not depend on what else the machine does, so the aims are held against them."
               if counts else "valgrind is not installed, so instructions were not counted.")
     return result([(head, body)], aims, notes)
