@@ -13,9 +13,10 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls_pki_types::ServerName;
 
-/// TLS 1.3 tickets that are kept. Each is used once (RFC 8446 appendix C.4); servers send two or so
-/// with each connection, which is one more than it used.
-const TICKETS: usize = 4;
+/// TLS 1.3 tickets that are kept. Each is used once (RFC 8446 appendix C.4); servers send two or so with a
+/// full handshake and one with a resumed one, so what several connections that begin together use up comes
+/// back only if there is room for all of it.
+const TICKETS: usize = 16;
 
 /// The name is always that of the endpoint's settings, so it plays no part.
 #[derive(Default)]
