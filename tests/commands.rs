@@ -14,7 +14,7 @@ use crate::support::peer::{Tls, Upstream, read_head};
 use crate::support::program::{Finished, Gateway, Running, finish, listener, mapping, nuncio, repository};
 use crate::support::waiting::eventually;
 
-const COMMANDS: [&str; 6] = ["run", "check", "explain", "probe", "echo", "demo"];
+const COMMANDS: [&str; 7] = ["run", "check", "explain", "probe", "echo", "demo", "crds"];
 
 fn example(name: &str) -> String {
     repository()

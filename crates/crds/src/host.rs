@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{LabelSelector, OneOrMany, Spec};
+use crate::{Column, LabelSelector, OneOrMany, Rule, Spec, Values};
 
 /// `spec` of a Host.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -32,6 +32,22 @@ impl Spec for HostSpec {
     const KIND: &'static str = "Host";
     const PLURAL: &'static str = "hosts";
     const LATER: &'static [&'static str] = &["acmeProvider", "previewUrl"];
+    const VALUES: &'static [(&'static str, Values)] = &[
+        (
+            "requestPolicy.insecure.action",
+            Values::OneOf(&["Redirect", "Reject", "Route"]),
+        ),
+        ("tls", Values::AnyObject),
+    ];
+    const RULES: &'static [Rule] = &[Rule {
+        holds: "!(has(self.tls) && has(self.tlsContext))",
+        message: "tls and tlsContext both give settings for termination; keep one of them",
+    }];
+    const COLUMNS: &'static [Column] = &[
+        Column::text("Hostname", ".spec.hostname"),
+        Column::text("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#),
+        Column::AGE,
+    ];
 }
 
 /// Names a Secret, here or elsewhere.

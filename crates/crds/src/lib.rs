@@ -5,15 +5,18 @@
 //! and only a truly unknown field counts as unknown. Moving a name from there to a typed field of the
 //! struct is the first step of supporting it.
 
+mod definition;
 mod endpoint_slice;
 mod endpoints;
 mod host;
 mod listener;
 mod mapping;
 mod module;
+mod resolver;
 mod schema;
 mod secret;
 mod service;
+mod structural;
 mod tls_context;
 
 use std::collections::BTreeMap;
@@ -22,12 +25,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use definition::*;
 pub use endpoint_slice::*;
 pub use endpoints::*;
 pub use host::*;
 pub use listener::*;
 pub use mapping::*;
 pub use module::*;
+pub use resolver::*;
 pub use schema::*;
 pub use secret::*;
 pub use service::*;
@@ -47,10 +52,69 @@ pub trait Spec: DeserializeOwned + JsonSchema {
     const PLURAL: &'static str;
     /// Dotted paths, from `spec`, of fields of [`VERSION`] that have no effect yet.
     const LATER: &'static [&'static str];
+    /// Fields of `spec` that the API server asks for.
+    const REQUIRED: &'static [&'static str] = &[];
+    /// Values that the API server lets through, by dotted path from `spec`; those of the reference's own definition,
+    /// so that nothing is refused which was accepted there.
+    const VALUES: &'static [(&'static str, Values)] = &[];
+    /// What the API server checks besides, field with field.
+    const RULES: &'static [Rule] = &[];
+    /// Columns that `kubectl get` shows.
+    const COLUMNS: &'static [Column] = &[];
 }
 
-/// One text, or a list of texts.
+/// What may stand in a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// A number from the first to the second.
+    Between(i64, i64),
+    /// An object with whatever fields.
+    AnyObject,
+    /// An object whose fields are known by name, and whatever stands in them.
+    KnownNames,
+}
+
+/// A rule across the fields of `spec`, in the Common Expression Language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// True where all is well; `self` is the `spec`.
+    pub holds: &'static str,
+    /// What is said where it does not hold.
+    pub message: &'static str,
+}
+
+/// A column of `kubectl get`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its title.
+    pub name: &'static str,
+    /// `string`, `date` or `integer`
+    pub kind: &'static str,
+    /// Where in the object its value is.
+    pub path: &'static str,
+}
+
+impl Column {
+    /// A column of texts.
+    pub const fn text(name: &'static str, path: &'static str) -> Self {
+        let kind = "string";
+        Self { name, kind, path }
+    }
+
+    /// How long the object has existed.
+    pub const AGE: Self = Self {
+        name: "Age",
+        kind: "date",
+        path: ".metadata.creationTimestamp",
+    };
+}
+
+/// One text, or a list of texts. To the API server it is a list, as in the reference's definitions, which can have
+/// one type in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(with = "Vec<String>")]
 #[serde(untagged, expecting = "expected a text or a list of texts")]
 pub enum OneOrMany {
     /// `a`

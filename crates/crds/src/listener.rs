@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{LabelSelector, OneOrMany, Spec};
+use crate::{Column, LabelSelector, OneOrMany, Spec, Values};
 
 /// `spec` of a Listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -30,6 +30,31 @@ impl Spec for ListenerSpec {
     const KIND: &'static str = "Listener";
     const PLURAL: &'static str = "listeners";
     const LATER: &'static [&'static str] = &["http2MaxConcurrentStreams", "statsPrefix"];
+    const REQUIRED: &'static [&'static str] = &["hostBinding", "port", "securityModel"];
+    const VALUES: &'static [(&'static str, Values)] = &[
+        ("port", Values::Between(1, 65535)),
+        (
+            "protocol",
+            Values::OneOf(&["HTTP", "HTTPS", "HTTPPROXY", "HTTPSPROXY", "TCP", "TLS", "UDP"]),
+        ),
+        (
+            "protocolStack[0]",
+            Values::OneOf(&["HTTP", "PROXY", "TLS", "TCP", "UDP"]),
+        ),
+        ("securityModel", Values::OneOf(&["XFP", "SECURE", "INSECURE"])),
+        (
+            "hostBinding.namespace.from",
+            Values::OneOf(&["SELF", "ALL", "SELECTOR"]),
+        ),
+    ];
+    const COLUMNS: &'static [Column] = &[
+        Column::text("Port", ".spec.port"),
+        Column::text("Protocol", ".spec.protocol"),
+        Column::text("Stack", ".spec.protocolStack"),
+        Column::text("StatsPrefix", ".spec.statsPrefix"),
+        Column::text("Security", ".spec.securityModel"),
+        Column::text("L7Depth", ".spec.l7Depth"),
+    ];
 }
 
 /// `spec.hostBinding` of a Listener.

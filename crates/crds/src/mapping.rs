@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{OneOrMany, Spec};
+use crate::{Column, OneOrMany, Rule, Spec, Values};
 
 /// `spec` of a Mapping. Durations that end in `_ms` are milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -117,10 +117,35 @@ impl Spec for MappingSpec {
         "redirect_response_code",
         "regex_redirect",
         "respect_dns_ttl",
+        "retry_policy.retry_back_off",
         "stats_name",
         "v2BoolHeaders",
         "v2BoolQueryParameters",
         "v2ExplicitTLS",
+    ];
+    const REQUIRED: &'static [&'static str] = &["prefix", "service"];
+    const VALUES: &'static [(&'static str, Values)] = &[(
+        "retry_policy.retry_on",
+        Values::OneOf(&[
+            "5xx",
+            "gateway-error",
+            "connect-failure",
+            "retriable-4xx",
+            "refused-stream",
+            "retriable-status-codes",
+        ]),
+    )];
+    const RULES: &'static [Rule] = &[Rule {
+        holds: "!(has(self.host_rewrite) && self.host_rewrite != '' \
+                && has(self.auto_host_rewrite) && self.auto_host_rewrite)",
+        message: "host_rewrite and auto_host_rewrite both say which host is sent; keep one of them",
+    }];
+    const COLUMNS: &'static [Column] = &[
+        Column::text("Source Host", ".spec.hostname"),
+        Column::text("Source Prefix", ".spec.prefix"),
+        Column::text("Dest Service", ".spec.service"),
+        Column::text("State", ".status.state"),
+        Column::text("Reason", ".status.reason"),
     ];
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{AddedHeader, NumberOrList, OneOrMany, RetryPolicySpec, Spec};
+use crate::{AddedHeader, NumberOrList, OneOrMany, RetryPolicySpec, Spec, Values};
 
 /// `spec` of the Module `ambassador`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -135,6 +135,7 @@ impl Spec for ModuleSpec {
         "config.regex_type",
         "config.reject_requests_with_escaped_slashes",
         "config.resolver",
+        "config.retry_policy.retry_back_off",
         "config.service_port",
         "config.set_current_client_cert_details",
         "config.statsd",
@@ -144,4 +145,6 @@ impl Spec for ModuleSpec {
         "config.x_forwarded_proto_redirect",
         "config.xff_num_trusted_hops",
     ];
+    // The reference lets anything through here, and reads what it knows.
+    const VALUES: &'static [(&'static str, Values)] = &[("config", Values::KnownNames)];
 }

@@ -40,19 +40,24 @@ fn properties_at<'a>(
     schema: Option<&'a mut Map<String, Value>>,
     path: &str,
 ) -> Option<&'a mut Map<String, Value>> {
-    let mut object = schema?;
-    for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
-        object = if step.ends_with(']') {
-            object.get_mut("items")?.as_object_mut()?
-        } else {
-            object
-                .get_mut("properties")?
-                .as_object_mut()?
-                .get_mut(step)?
-                .as_object_mut()?
-        };
-    }
+    let object = steps(path).try_fold(schema?, |object, step| step_into(object, step)?.as_object_mut())?;
     object.get_mut("properties")?.as_object_mut()
+}
+
+/// What `path` leads to.
+pub(crate) fn schema_at<'a>(schema: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    steps(path).try_fold(schema, |schema, step| step_into(schema.as_object_mut()?, step))
+}
+
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['.', '[']).filter(|step| !step.is_empty())
+}
+
+fn step_into<'a>(object: &'a mut Map<String, Value>, step: &str) -> Option<&'a mut Value> {
+    if step.ends_with(']') {
+        return object.get_mut("items");
+    }
+    object.get_mut("properties")?.as_object_mut()?.get_mut(step)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{OneOrMany, Spec};
+use crate::{Column, OneOrMany, Rule, Spec, Values};
 
 /// `spec` of a TLSContext.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -57,6 +57,39 @@ impl Spec for TlsContextSpec {
     const KIND: &'static str = "TLSContext";
     const PLURAL: &'static str = "tlscontexts";
     const LATER: &'static [&'static str] = &[];
+    const VALUES: &'static [(&'static str, Values)] = &[
+        (
+            "min_tls_version",
+            Values::OneOf(&["v1.0", "v1.1", "v1.2", "v1.3"]),
+        ),
+        (
+            "max_tls_version",
+            Values::OneOf(&["v1.0", "v1.1", "v1.2", "v1.3"]),
+        ),
+        ("verify.mode", Values::OneOf(&["none", "report", "chain", "full"])),
+        ("verify.roots", Values::OneOf(&["system"])),
+    ];
+    const RULES: &'static [Rule] = &[
+        Rule {
+            holds: "!has(self.min_tls_version) || !has(self.max_tls_version) \
+                    || self.min_tls_version <= self.max_tls_version",
+            message: "min_tls_version is above max_tls_version; lower the one or raise the other",
+        },
+        Rule {
+            holds: "!(has(self.sni) && self.sni != '' && has(self.auto_sni) && self.auto_sni)",
+            message: "sni and auto_sni both say which server name is sent; keep one of them",
+        },
+    ];
+    const COLUMNS: &'static [Column] = &[
+        Column::text("SNI", ".spec.sni"),
+        Column::text("Verify", ".spec.verify.mode"),
+        Column::text("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#),
+        Column::text(
+            "UpstreamTLS",
+            r#".status.conditions[?(@.type=="UpstreamTLS")].status"#,
+        ),
+        Column::AGE,
+    ];
 }
 
 /// `spec.verify` of a TLSContext: an addition of nuncio to the reference's fields.

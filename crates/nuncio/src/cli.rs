@@ -41,6 +41,7 @@ pub(crate) enum Command {
     Probe(ProbeArgs),
     Echo(EchoArgs),
     Demo(DemoArgs),
+    Crds(CrdsArgs),
 }
 
 /// Serve from manifests or from a cluster; edits are picked up while it runs
@@ -305,6 +306,21 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     pub(crate) once: bool,
 }
+
+/// Print the CustomResourceDefinitions this build understands, as YAML
+///
+/// They may be installed over those of Ambassador and Emissary-ingress, and those over them again; no object is
+/// lost. Objects that were stored as getambassador.io/v1 or v2 must be written again as v3alpha1; see
+/// docs/kubernetes.md.
+#[derive(Debug, Args)]
+#[command(
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  nuncio crds | kubectl apply -f -
+  nuncio crds | kubectl diff -f -     what would change in the cluster?"
+)]
+pub(crate) struct CrdsArgs {}
 
 #[cfg(test)]
 mod tests {

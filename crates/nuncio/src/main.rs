@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod crds;
 mod demo;
 mod echo;
 mod explain;
@@ -19,7 +20,7 @@ use clap::Parser;
 use tokio::task::LocalSet;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, CrdsArgs};
 use crate::failure::Failure;
 use crate::settings::{LogSettings, process_environment};
 
@@ -51,6 +52,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             block_on(echo::run(&args))
         }
         Command::Demo(args) => block_on(demo::run(&args)),
+        Command::Crds(CrdsArgs {}) => output::with_stdout(|out, _| crds::write(out)),
         Command::Check(args) => {
             let options = settings::compile(&[], environment)?;
             output::with_stdout(|out, colour| {
