@@ -258,10 +258,17 @@ fn from_slices(objects: &[&Object], problems: &mut Problems) -> SubsetsByService
 fn subsets_of(slices: Vec<(&Object, EndpointSlice)>, problems: &mut Problems) -> Vec<Subset> {
     let any_ready = slices
         .iter()
-        .any(|(_, slice)| slice.endpoints.iter().flatten().any(is_ready));
+        .any(|(_, slice)| !is_of_names(slice) && slice.endpoints.iter().flatten().any(is_ready));
     let usable = if any_ready { is_ready } else { is_still_serving };
     let mut subsets = Vec::with_capacity(slices.len());
     for (object, slice) in slices {
+        if is_of_names(&slice) {
+            let message = "the slice holds names and no addresses, so its endpoints are left out, as kube-proxy \
+                           does; name the host in spec.service of the Mapping, or make the Service one of type \
+                           ExternalName";
+            problems.warning(object, "not_read", "addressType", message);
+            continue;
+        }
         let mut addresses = Vec::new();
         for endpoint in slice
             .endpoints
@@ -283,6 +290,10 @@ fn subsets_of(slices: Vec<(&Object, EndpointSlice)>, problems: &mut Problems) ->
         });
     }
     subsets
+}
+
+fn is_of_names(slice: &EndpointSlice) -> bool {
+    slice.address_type.as_deref() == Some("FQDN")
 }
 
 fn is_ready(endpoint: &SliceEndpoint) -> bool {
