@@ -33,6 +33,7 @@ mod secrets;
 mod service;
 mod tellable;
 mod upstreams;
+pub mod yaml;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};

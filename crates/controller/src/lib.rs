@@ -22,7 +22,6 @@ mod manifest;
 mod material;
 mod publish;
 mod watch;
-mod yaml;
 
 use std::path::PathBuf;
 

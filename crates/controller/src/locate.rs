@@ -1,9 +1,8 @@
 //! Where in a text a field stands.
 
+use nuncio_compile::yaml::{self, Content, Key, Node, Piece, Spot};
 use nuncio_model::{ObjectRef, Problem};
 use serde_json::Value;
-
-use crate::yaml::{self, Content, Key, Node, Piece, Spot};
 
 /// A text in which problems are looked up, document after document.
 pub(crate) struct Text<'a> {

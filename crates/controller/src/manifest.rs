@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nuncio_compile::Object;
+use nuncio_compile::yaml::{self, Fault, Piece, Spot};
 use nuncio_model::{Place, Problem, Severity};
-
-use crate::yaml::{self, Fault, Piece, Spot};
 
 /// Bytes of a manifest that are read.
 pub(crate) const MANIFEST_LIMIT: u64 = 64 * 1024 * 1024;

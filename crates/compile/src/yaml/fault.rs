@@ -6,11 +6,11 @@ use super::Spot;
 
 /// Why a text is no YAML, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// Where in the file.
-    pub(crate) spot: Spot,
+    pub spot: Spot,
     /// One sentence with the cure.
-    pub(crate) message: String,
+    pub message: String,
 }
 
 impl Fault {

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput, Tag};
 use serde_json::{Map, Value};
 
-pub(crate) use fault::Fault;
+pub use fault::Fault;
 
 /// Levels of nesting that are read.
 const DEPTH: usize = 100;
@@ -28,11 +28,11 @@ const KEY: usize = 64;
 
 /// A line and a column, both from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spot {
+pub struct Spot {
     /// Of the file.
-    pub(crate) line: u32,
+    pub line: u32,
     /// In characters.
-    pub(crate) column: u32,
+    pub column: u32,
 }
 
 impl Spot {
@@ -47,16 +47,16 @@ impl Spot {
 
 /// A value and where it begins.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
+pub struct Node {
     /// Where.
-    pub(crate) spot: Spot,
+    pub spot: Spot,
     /// What.
-    pub(crate) content: Content,
+    pub content: Content,
 }
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Content {
+pub enum Content {
     /// Null, boolean, number or text.
     Leaf(Value),
     /// A list.
@@ -67,25 +67,25 @@ pub(crate) enum Content {
 
 /// The key of a mapping's entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub struct Key {
     /// Its text, whatever type YAML would give it.
-    pub(crate) text: String,
+    pub text: String,
     /// Where it begins.
-    pub(crate) spot: Spot,
+    pub spot: Spot,
 }
 
 /// A piece of a text that holds its documents alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece<'a> {
+pub struct Piece<'a> {
     /// The piece.
-    pub(crate) text: &'a str,
+    pub text: &'a str,
     /// Line of the file that it begins on.
-    pub(crate) first_line: u32,
+    pub first_line: u32,
 }
 
 /// Cuts a text before each line that begins a document. YAML allows `---` at the start of a line
 /// nowhere else, not even in a block of text, so the cut needs no parser.
-pub(crate) fn pieces(text: &str) -> Vec<Piece<'_>> {
+pub fn pieces(text: &str) -> Vec<Piece<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut pieces = Vec::new();
     let (mut start, mut first_line, mut line) = (0, 1, 1);
@@ -121,7 +121,7 @@ fn is_preamble(text: &str) -> bool {
 }
 
 /// The documents of a piece up to its first fault. Empty documents are left out.
-pub(crate) fn parse(piece: Piece<'_>) -> (Vec<Node>, Option<Fault>) {
+pub fn parse(piece: Piece<'_>) -> (Vec<Node>, Option<Fault>) {
     let text = pair_surrogates(piece.text);
     let mut reader = Reader {
         text: &text,
@@ -393,7 +393,7 @@ impl Node {
     }
 
     /// The value without its places; a key that stands twice is a fault.
-    pub(crate) fn into_value(self) -> Result<Value, Fault> {
+    pub fn into_value(self) -> Result<Value, Fault> {
         match self.content {
             Content::Leaf(value) => Ok(value),
             Content::List(nodes) => nodes
