@@ -307,6 +307,40 @@ async fn a_changed_certificate_takes_a_new_connection_and_closes_the_idle_one() 
     assert!(!upstream.last().closed);
 }
 
+/// A TLSContext by another name is the same upstream on the wire; what is told of it is told of the new name.
+#[tokio::test]
+async fn a_renamed_context_keeps_connections_and_counts_under_its_new_name() {
+    let ca = Certificates::new();
+    let upstream = Upstream::tls(&ca.server(&["a.test"])).await;
+    let called = |name: &str| {
+        let tls = format!("tls: {name}");
+        tls_context(name, &["min_tls_version: v1.2"]) + &mapping("m", "/", "https://a.test", &[&tls])
+    };
+    let plan = Gateway::with(called("before")).args(&["--workers", "1"]);
+    let gateway = plan.resolve("a.test:443", upstream.address).start().await;
+    gateway.get("/").await.assert_ok();
+    gateway.write("gateway.yaml", &gateway.manifests().replace("before", "after"));
+    let responses = async |context: &str| {
+        let name = format!("https://a.test:443 ({context}.default)");
+        let labels = [("upstream", &*name), ("code", "200")];
+        gateway.count("nuncio_upstream_requests_total", &labels).await
+    };
+    eventually("responses are counted under the new name", async || {
+        gateway.get("/").await.assert_ok();
+        (responses("after").await > 0.0).then_some(())
+    })
+    .await;
+    let counted = responses("before").await;
+    gateway.get("/").await.assert_ok();
+    assert_eq!(responses("before").await, counted, "and no more under the old");
+    let labels = [
+        ("upstream", "https://a.test:443 (after.default)"),
+        ("outcome", "ok"),
+    ];
+    let handshakes = gateway.count("nuncio_upstream_handshakes_total", &labels).await;
+    assert_eq!((handshakes, upstream.connections().len()), (1.0, 1));
+}
+
 /// Decision 20: what is busy finishes on the old connection, and nothing new joins it.
 #[tokio::test]
 async fn a_busy_connection_of_an_old_identity_finishes_and_closes() {

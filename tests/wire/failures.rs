@@ -10,6 +10,7 @@ use crate::support::certificates::Certificates;
 use crate::support::client::Client;
 use crate::support::peer::{Tls, Upstream, read_head};
 use crate::support::program::{Gateway, mapping};
+use crate::support::tls_bytes::reset;
 use crate::support::waiting::eventually;
 
 const GET: &str = "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
@@ -327,4 +328,18 @@ async fn a_clean_end_of_a_body_without_length_is_the_end() {
     let gateway = Gateway::start(mapping("m", "/", &format!("https://{}", upstream.address), &[])).await;
     let got = raw(gateway.address, GET).await;
     assert!(got.ends_with("\r\n9\r\nall of it\r\n0\r\n\r\n"), "{got}");
+}
+
+/// The reset may come while the gateway still looks whether the connection stands: that is told no differently.
+#[tokio::test]
+async fn one_that_resets_as_soon_as_it_accepts_was_reached() {
+    let upstream = Upstream::raw(async |stream: TcpStream| reset(stream)).await;
+    let tls = mapping("tls", "/tls/", &format!("https://{}", upstream.address), &[]);
+    let gateway = Gateway::start(tls).await;
+    for _ in 0..50 {
+        gateway
+            .get("/tls/")
+            .await
+            .assert_refused("reset_during_handshake");
+    }
 }

@@ -12,6 +12,7 @@ use super::socket::rest;
 use crate::support::client::request;
 use crate::support::peer::{Upstream, read_head};
 use crate::support::program::{Gateway, free_port, mapping};
+use crate::support::refusal::assert_holds;
 
 /// Answers each request in turn with these; the last goes on for ever. An empty answer is none at all.
 async fn answering(statuses: &'static [u16]) -> Upstream {
@@ -208,5 +209,32 @@ async fn a_refused_stream_is_opened_again() {
         let gateway = gateway(&upstream, &policy, &["grpc: true"]).await;
         let post = request(Method::POST, &gateway.authority(), "/x", "");
         assert_eq!(asked(&gateway, post).await, expected, "{on}");
+    }
+}
+
+/// What cuts a connect off is what has to be raised.
+#[tokio::test]
+async fn a_connect_that_is_cut_off_by_the_time_of_one_attempt_says_so() {
+    let upstream = Upstream::raw(async |mut stream: TcpStream| {
+        rest(&mut stream).await;
+    })
+    .await;
+    let policy = "retry_policy: {retry_on: connect-failure, per_try_timeout: 100ms}";
+    let service = format!("https://{}", upstream.address);
+    for (lines, field) in [
+        (&[policy][..], "spec.retry_policy.per_try_timeout"),
+        (&[policy, "connect_timeout_ms: 50"], "connect_timeout_ms"),
+    ] {
+        let gateway = Gateway::start(mapping("m", "/", &service, lines)).await;
+        gateway.get("/x").await.assert_refused("handshake_timeout");
+        let upstream = gateway.upstream_of("m").await;
+        let remedy = &upstream["endpoints"][0]["last_handshake"]["remedy"];
+        let other = if field.contains("retry") {
+            "connect_timeout_ms"
+        } else {
+            "per_try_timeout"
+        };
+        assert_holds(remedy, &["raise", field]);
+        assert!(!remedy.as_str().unwrap().contains(other), "{remedy}");
     }
 }

@@ -17,6 +17,18 @@ pub struct EndpointStatus {
     pub idle: u64,
     /// The latest handshake with it.
     pub last_handshake: Option<Arc<HandshakeReport>>,
+    /// The failure that requests are answered with instead of another handshake; none where one may begin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<RememberedFailure>,
+}
+
+/// A handshake failed for a reason that repeats, so for a while none is begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RememberedFailure {
+    /// Its code.
+    pub reason: &'static str,
+    /// RFC 3339: when the next handshake may begin; in the past where the one that tries is under way.
+    pub until: String,
 }
 
 /// An upstream as it is now.

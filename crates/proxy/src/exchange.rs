@@ -140,7 +140,7 @@ impl Drop for Exchange {
         stats.durations.add(duration);
         self.mapping.as_ref().unwrap_or(&stats.unmatched).add(self.status);
         if let Some(pool) = &self.upstream {
-            pool.codes.add(self.status);
+            pool.count(self.status);
         }
         let Some(mut entry) = self.entry.take() else {
             return;

@@ -32,25 +32,37 @@ pub(crate) struct LiveTarget {
 }
 
 impl Serving {
-    /// Serves `snapshot`, with the pools of `before` whose upstream did not change. The others retire
-    /// within the grace of `limits`.
-    pub(crate) fn new(snapshot: Arc<Snapshot>, before: Option<&Self>, limits: Limits) -> Self {
-        let mut known: HashMap<&Arc<Identity>, &Rc<Pool>> = HashMap::new();
+    /// Serves `snapshot`, with the pools of `before` whose upstream did not change but for its name. The
+    /// others retire within the grace of `limits`.
+    pub(crate) fn new(
+        snapshot: Arc<Snapshot>,
+        before: Option<&Self>,
+        limits: Limits,
+        registry: &Registry,
+        stats: &WorkerStats,
+    ) -> Self {
+        let mut known: HashMap<&Arc<Identity>, (&Rc<Pool>, &Arc<str>)> = HashMap::new();
         if let Some(before) = before {
-            known.extend(before.pools().map(|pool| (&pool.live.identity, pool)));
+            let named = before.pools.iter().zip(&before.snapshot.upstreams);
+            let used = named.filter_map(|(pool, upstream)| Some((pool.get()?, &upstream.name)));
+            known.extend(used.map(|(pool, name)| (&pool.live.identity, (pool, name))));
         }
         let pools = snapshot
             .upstreams
             .iter()
             .map(|upstream| match known.remove(&upstream.identity) {
-                Some(pool) => {
+                Some((pool, name)) => {
                     pool.set_limits(limits);
+                    if *name != upstream.name {
+                        registry.rename(&pool.live, &upstream.name);
+                        pool.rename(&stats.upstream(&upstream.name));
+                    }
                     OnceCell::from(Rc::clone(pool))
                 }
                 None => OnceCell::new(),
             })
             .collect();
-        known.values().for_each(|pool| pool.retire());
+        known.values().for_each(|(pool, _)| pool.retire());
         Self {
             snapshot,
             pools,

@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     pub(crate) log: Option<LogSender>,
     pub(crate) drain_time: Duration,
+    /// Another process may have the ports, too.
+    pub(crate) take_over: bool,
     /// How many workers there are.
     pub(crate) workers: usize,
     pub(crate) registry: Registry,
@@ -42,11 +44,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Opens a port for one worker. The first of them makes sure that no other program has it: sockets
-    /// that share a port do so with any program of the same user, another nuncio for one.
+    /// that share a port do so with any program of the same user, another nuncio for one. Where that one is
+    /// to be taken over from, sharing is what is wanted.
     fn bind(&self, port: u16) -> io::Result<TcpListener> {
         let address = SocketAddr::new(self.bind, port);
         let mut bound = lock(&self.bound);
-        if bound.get(&port).is_none_or(|workers| *workers == 0) {
+        if !self.take_over && bound.get(&port).is_none_or(|workers| *workers == 0) {
             listen(address, false)?;
         }
         let listener = TcpListener::from_std(listen(address, true)?)?;
@@ -174,7 +177,9 @@ impl Worker {
             most_idle: (MAX_CONNECTIONS / self.shared.workers).max(1),
             handshakes: snapshot.settings.upstream_max_handshakes,
         };
-        let serving = Rc::new(Serving::new(snapshot, before.as_deref(), limits));
+        let registry = &self.shared.registry;
+        let serving = Serving::new(snapshot, before.as_deref(), limits, registry, &self.stats);
+        let serving = Rc::new(serving);
         *self.serving.borrow_mut() = Some(serving);
         self.stale.set(true);
         self.open_ports();
@@ -187,7 +192,9 @@ impl Worker {
         self.addresses.version.set(self.addresses.version.get() + 1);
         let Some(serving) = self.serving() else { return };
         let now = Instant::now();
-        serving.pools().for_each(|pool| pool.sweep(now));
+        serving
+            .pools()
+            .for_each(|pool| pool.sweep(now, &self.addresses.dns));
         self.flows.borrow_mut().retain(|flow| {
             flow.upgrade()
                 .is_some_and(|flow| flow.borrow_mut().keep_watching(now))

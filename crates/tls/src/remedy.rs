@@ -88,10 +88,10 @@ fn handshake_timeout(seen: &Seen, settings: &TlsSettings) -> &'static str {
     // Where nobody asked for them, the gateway itself tries without (decision 19).
     let asked = settings.groups.iter().any(|group| is_post_quantum(group));
     if seen.version.is_none() && asked && settings.max_version == TlsVersion::V1_3 {
-        "raise connect_timeout_ms if the upstream is slow; if it or something on the way stalls on a large TLS \
+        "raise spec.connect_timeout_ms if the upstream is slow; if it or something on the way stalls on a large TLS \
          hello, set spec.ecdh_curves to [X25519, P-256]"
     } else {
-        "raise connect_timeout_ms if the upstream is slow, and check that TLS is spoken on this port"
+        "raise spec.connect_timeout_ms if the upstream is slow, and check that TLS is spoken on this port"
     }
 }
 

@@ -120,6 +120,8 @@ async fn f8_a_mended_endpoint_serves_again() {
     answer.assert_ok();
     let before = avoided(&gateway, "name_mismatch").await;
     gateway.get("/2").await.assert_ok();
+    let endpoint = &gateway.upstream_of("m").await["endpoints"][0];
+    assert_eq!(endpoint.get("remembered"), None, "{endpoint:#}");
     assert_eq!(
         avoided(&gateway, "name_mismatch").await,
         before,
@@ -163,6 +165,24 @@ async fn f9_every_endpoint_bad_is_told_as_what_tls_says() {
         assert_eq!(handshake["outcome"], "name_mismatch");
         assert_eq!(handshake["peer"][0]["sans"][0], "DNS:b.test", "{handshake:#}");
     }
+    // And until when it is not looked at again: what the message says.
+    let shown = eventually("it is remembered", async || {
+        number += 1;
+        gateway
+            .get(&format!("/{number}"))
+            .await
+            .assert_refused("name_mismatch");
+        let upstream = gateway.upstream_of("m").await;
+        let endpoints = upstream["endpoints"].as_array().unwrap().clone();
+        endpoints
+            .into_iter()
+            .find(|endpoint| !endpoint["remembered"].is_null())
+    });
+    let remembered = &shown.await["remembered"];
+    assert_eq!(remembered["reason"], "name_mismatch", "{remembered}");
+    let until = remembered["until"].as_str().unwrap();
+    let format = &time::format_description::well_known::Rfc3339;
+    assert!(time::OffsetDateTime::parse(until, format).is_ok(), "{until}");
     let asked = one.connections().len() + other.connections().len();
     assert_eq!(handshakes(&gateway, "name_mismatch").await, asked as f64);
 }
@@ -277,6 +297,7 @@ async fn f10_failing_handshakes_leave_nothing_behind() {
         "{lines:#?}"
     );
     assert!(lines[0].contains("https://a.test:443"), "{lines:#?}");
+    assert!(!lines[0].contains("left_out"), "none before it: {lines:#?}");
     assert!(
         lines[0].contains("check that TLS is spoken on this port"),
         "{lines:#?}"

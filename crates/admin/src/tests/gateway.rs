@@ -49,6 +49,7 @@ impl Live for FakeProxy {
             active,
             idle: 1,
             last_handshake: Some(Arc::new(handshake())),
+            remembered: None,
         };
         UpstreamStatus {
             endpoints: vec![endpoint("10.0.0.1:443", 2), endpoint("10.0.0.2:443", 0)],

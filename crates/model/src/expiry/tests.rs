@@ -153,6 +153,7 @@ fn endpoint(address: &str, peer: Vec<CertificateInfo>) -> EndpointStatus {
         active: 0,
         idle: 0,
         last_handshake: Some(Arc::new(report)),
+        remembered: None,
     }
 }
 

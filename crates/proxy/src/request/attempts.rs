@@ -97,7 +97,7 @@ impl Hop<'_> {
                     let (Some(again), Some(copy)) = (again, copy) else {
                         return Ok((response, lease));
                     };
-                    self.pool.codes.add(status);
+                    self.pool.count(status);
                     let endpoint = lease.address();
                     if response.body().is_end_stream() {
                         lease.finish();
@@ -192,10 +192,8 @@ impl Hop<'_> {
         exchange: &mut Exchange,
     ) -> Result<Lease, (ProxyError, Option<SocketAddr>)> {
         let per_try = trip.retries.per_try_timeout();
-        let limit = self
-            .forward
-            .connect_timeout
-            .min(per_try.unwrap_or(self.forward.connect_timeout));
+        let connect_timeout = self.forward.connect_timeout;
+        let limit = per_try.map_or(connect_timeout, |per_try| per_try.min(connect_timeout));
         // A connect timeout that is not above the whole timeout decides alone, so that a silent peer is
         // told as such; but no retry outlives the whole.
         let end = trip.retries.end().or_else(|| {
@@ -209,6 +207,7 @@ impl Hop<'_> {
             tried: &trip.tried,
             deadline,
             limit,
+            limited_by_try: limit < connect_timeout,
         };
         let lease = self.pool.lease(&self.worker.addresses, &need).await;
         lease.map_err(|error| {

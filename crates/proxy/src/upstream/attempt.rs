@@ -67,7 +67,7 @@ impl Call<'_> {
         if failure.reason == Reason::HandshakeTimeout {
             return Ok(done);
         }
-        match connect_tcp(self.address, self.deadline, self.limit).await {
+        match self.connect_again().await {
             Ok(tcp) => self.with_the_right_hello(tcp).await,
             Err(_) => Ok(done),
         }
@@ -99,6 +99,10 @@ impl Call<'_> {
             failure.message += "; nor did it answer a smaller one without post-quantum key exchange";
         }
         Ok(done)
+    }
+
+    async fn connect_again(&self) -> Result<TcpStream, Failure> {
+        connect_tcp(self.address, self.deadline, self.limit, true).await
     }
 
     async fn one(&self, tcp: TcpStream, size: Size) -> Result<Handshaken, Failure> {
@@ -137,7 +141,7 @@ impl Call<'_> {
         }
         let mut early = early;
         let small = async {
-            let tcp = connect_tcp(self.address, self.deadline, self.limit).await?;
+            let tcp = self.connect_again().await?;
             self.one(tcp, Size::Small).await
         };
         let mut small = pin!(small);

@@ -78,7 +78,8 @@ pub(super) async fn connect(
     deadline: Instant,
     limit: Duration,
 ) -> Result<Connected, ConnectError> {
-    let tcp = connect_tcp(address, deadline, limit).await?;
+    let over_tls = tls.is_some();
+    let tcp = connect_tcp(address, deadline, limit, over_tls).await?;
     let Some(tls) = tls else {
         let cause = FirstCause::default();
         return Ok(Connected {
@@ -149,10 +150,12 @@ fn tell_of_the_small_hello(report: &mut HandshakeReport) {
     }
 }
 
+/// The socket alone. `over_tls`: a TLS handshake is to follow.
 pub(super) async fn connect_tcp(
     address: SocketAddr,
     deadline: Instant,
     limit: Duration,
+    over_tls: bool,
 ) -> Result<TcpStream, Failure> {
     let error = match timeout_at(deadline.into(), TcpStream::connect(address)).await {
         Ok(Ok(tcp)) => {
@@ -164,11 +167,25 @@ pub(super) async fn connect_tcp(
         Ok(Err(error)) => error,
         Err(_) => io::ErrorKind::TimedOut.into(),
     };
-    Err(tcp_failure(address, &error, limit))
+    Err(tcp_failure(address, &error, limit, over_tls))
 }
 
-fn tcp_failure(address: SocketAddr, error: &io::Error, limit: Duration) -> Failure {
+fn tcp_failure(address: SocketAddr, error: &io::Error, limit: Duration, over_tls: bool) -> Failure {
     match error.kind() {
+        // It stood, and was gone before anything could be sent.
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Failure {
+                reason: match over_tls {
+                    true => Reason::ResetDuringHandshake,
+                    false => Reason::ConnectRefused,
+                },
+                message: format!("{address} accepted the connection and reset it at once"),
+                remedy:
+                    "see whether the upstream, or a proxy or firewall before it, lets the gateway in and has \
+                         room for more connections: its log says more"
+                        .to_owned(),
+            }
+        }
         io::ErrorKind::ConnectionRefused => Failure {
             reason: Reason::ConnectRefused,
             message: format!("nothing listens on {address}"),
@@ -187,7 +204,56 @@ fn tcp_failure(address: SocketAddr, error: &io::Error, limit: Duration) -> Failu
         _ => Failure {
             reason: Reason::ConnectUnreachable,
             message: format!("{address} cannot be reached: {error}"),
-            remedy: "check the address and the routes of this host".to_owned(),
+            remedy: if is_own_shortage(error) {
+                "raise the limit on open files of the gateway (ulimit -n), or add gateways"
+            } else {
+                "check the address and the routes of this host"
+            }
+            .to_owned(),
         },
+    }
+}
+
+/// Whether it is the gateway that has no room for another connection: EMFILE and ENFILE have no kind of
+/// their own.
+fn is_own_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: &io::Error, over_tls: bool) -> Failure {
+        let address = SocketAddr::from(([127, 0, 0, 1], 443));
+        tcp_failure(address, error, Duration::from_millis(300), over_tls)
+    }
+
+    /// How soon a reset comes decides whether connecting or the handshake meets it.
+    #[test]
+    fn one_that_resets_at_once_was_reached() {
+        for kind in [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe] {
+            let tls = told(&kind.into(), true);
+            assert_eq!(tls.reason, Reason::ResetDuringHandshake);
+            assert!(
+                tls.message.contains("127.0.0.1:443 accepted the connection"),
+                "{}",
+                tls.message
+            );
+            assert_eq!(told(&kind.into(), false).reason, Reason::ConnectRefused);
+        }
+    }
+
+    #[test]
+    fn a_shortage_of_our_own_is_not_looked_for_in_the_network() {
+        let no_more_files = told(&io::Error::from_raw_os_error(24), true);
+        assert_eq!(no_more_files.reason, Reason::ConnectUnreachable);
+        assert!(
+            no_more_files.remedy.contains("open files"),
+            "{}",
+            no_more_files.remedy
+        );
+        let no_route = told(&io::ErrorKind::NetworkUnreachable.into(), true);
+        assert!(no_route.remedy.contains("routes"), "{}", no_route.remedy);
     }
 }

@@ -89,7 +89,8 @@ impl Dns {
         found.unwrap_or_else(|_| Err(failed(name, "no answer in time")))
     }
 
-    fn known(self: &Rc<Self>, name: &Arc<str>) -> Option<Result<Addresses, Failure>> {
+    /// What is known of `name` without waiting. What is no longer fresh is refreshed behind the caller's back.
+    pub(crate) fn known(self: &Rc<Self>, name: &Arc<str>) -> Option<Result<Addresses, Failure>> {
         let mut answers = self.answers.borrow_mut();
         let answer = answers.get_mut(name)?;
         let stale = answer.fresh_until <= Instant::now();

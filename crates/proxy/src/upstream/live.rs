@@ -32,8 +32,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// An upstream while the process runs.
 pub(crate) struct LiveUpstream {
     pub(crate) identity: Arc<Identity>,
-    /// As the log and metrics call it; empty for one that serves no requests.
-    name: Arc<str>,
+    /// As the log calls it and those of its names; empty for one that serves no requests.
+    name: Arc<Mutex<Arc<str>>>,
     /// Built when first used: 10,000 upstreams that nobody asks for cost nothing.
     tls: OnceLock<Result<Tls, Failure>>,
     endpoints: Mutex<BTreeMap<SocketAddr, Arc<LiveEndpoint>>>,
@@ -112,10 +112,10 @@ pub(crate) enum Wanted {
 
 impl LiveUpstream {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
-        Self::counting(identity, "".into(), SharedCounts::default())
+        Self::counting(identity, Arc::new(Mutex::new("".into())), SharedCounts::default())
     }
 
-    fn counting(identity: Arc<Identity>, name: Arc<str>, counts: SharedCounts) -> Self {
+    fn counting(identity: Arc<Identity>, name: Arc<Mutex<Arc<str>>>, counts: SharedCounts) -> Self {
         Self {
             identity,
             name,
@@ -171,10 +171,16 @@ impl LiveUpstream {
     }
 
     /// Forgets endpoints that are not among `addresses` and that no worker's pool knows any more; DNS may
-    /// have told another worker otherwise.
-    pub(crate) fn keep_endpoints(&self, addresses: &[SocketAddr]) {
-        lock(&self.endpoints)
-            .retain(|address, endpoint| addresses.contains(address) || Arc::strong_count(endpoint) > 1);
+    /// have told another worker otherwise. Says whether one of them is still known.
+    pub(crate) fn keep_endpoints(&self, addresses: &[SocketAddr]) -> bool {
+        let mut left = false;
+        lock(&self.endpoints).retain(|address, endpoint| {
+            let current = addresses.contains(address);
+            let known = Arc::strong_count(endpoint) > 1;
+            left |= known && !current;
+            current || known
+        });
+        left
     }
 
     /// TLS towards `endpoint`; none for cleartext.
@@ -215,8 +221,10 @@ impl LiveUpstream {
     pub(crate) fn log_failure(&self, address: SocketAddr, failure: &Failure) {
         let left_out = lock(&self.counts).log.admit(failure.reason, Instant::now());
         if let Some(left_out) = left_out {
+            // A field without a value is left out.
+            let left_out = (left_out > 0).then_some(left_out);
             tracing::warn!(
-                upstream = %self.name,
+                upstream = %lock(&self.name),
                 endpoint = %address,
                 reason = failure.reason.code(),
                 remedy = failure.remedy,
@@ -232,7 +240,7 @@ impl LiveUpstream {
         lock(&self.counts).small_hellos += 1;
         if is_news {
             tracing::warn!(
-                upstream = %self.name,
+                upstream = %lock(&self.name),
                 endpoint = %address,
                 remedy = SMALL_HELLO_REMEDY,
                 "the upstream does not answer the TLS hello that offers post-quantum key exchange, so it is sent \
@@ -329,6 +337,7 @@ impl LiveUpstream {
 fn join(known: &mut EndpointStatus, other: EndpointStatus) {
     known.active += other.active;
     known.idle += other.idle;
+    known.remembered = known.remembered.take().or(other.remembered.clone());
     let at = |status: &EndpointStatus| {
         let handshake = status.last_handshake.as_ref();
         handshake.map(|handshake| handshake.at.clone())
@@ -409,6 +418,7 @@ impl LiveEndpoint {
             active,
             idle,
             last_handshake: self.last_handshake.load_full(),
+            remembered: self.remembered_failure(),
         }
     }
 }
@@ -438,13 +448,25 @@ impl Registry {
         let mut upstreams = lock(&self.upstreams);
         let live = upstreams.entry(Arc::clone(identity)).or_insert_with(|| {
             let counts = Arc::clone(lock(&self.counts).entry(Arc::clone(name)).or_default());
-            Arc::new(LiveUpstream::counting(
-                Arc::clone(identity),
-                Arc::clone(name),
-                counts,
-            ))
+            let name = Arc::new(Mutex::new(Arc::clone(name)));
+            Arc::new(LiveUpstream::counting(Arc::clone(identity), name, counts))
         });
         Arc::clone(live)
+    }
+
+    /// An upstream is called otherwise from now on; what was counted goes with it.
+    pub(crate) fn rename(&self, live: &LiveUpstream, name: &Arc<str>) {
+        let old = std::mem::replace(&mut *lock(&live.name), Arc::clone(name));
+        let mut counts = lock(&self.counts);
+        if counts
+            .get(&old)
+            .is_some_and(|of_old| Arc::ptr_eq(of_old, &live.counts))
+        {
+            counts.remove(&old);
+        }
+        counts
+            .entry(Arc::clone(name))
+            .or_insert_with(|| Arc::clone(&live.counts));
     }
 
     /// What was counted under the name of an upstream, if anything was.

@@ -61,15 +61,17 @@ pub(crate) struct Addresses {
 pub(crate) struct Pool {
     pub(crate) live: Arc<LiveUpstream>,
     /// Responses by status code, for the metric.
-    pub(crate) codes: Arc<Codes>,
+    codes: RefCell<Arc<Codes>>,
     limits: Cell<Limits>,
     /// TLS handshakes under way.
     handshakes: Rc<Gate>,
     /// Where each server name has a pool of its own.
     named: Option<Named>,
-    endpoints: RefCell<Vec<Rc<EndpointPool>>>,
+    endpoints: RefCell<Rc<[Rc<EndpointPool>]>>,
     seen_version: Cell<u64>,
     next: Cell<usize>,
+    /// Endpoints that are gone were in use when that was looked at last.
+    leftover: Cell<bool>,
     /// Set when its upstream is no longer configured: what it still opens, for requests that began before,
     /// is not kept and is cut with the rest, which is then.
     retired: Cell<Option<Instant>>,
@@ -143,13 +145,14 @@ impl Pool {
     pub(crate) fn new(live: Arc<LiveUpstream>, codes: Arc<Codes>, limits: Limits) -> Self {
         Self {
             live,
-            codes,
+            codes: RefCell::new(codes),
             limits: Cell::new(limits),
             handshakes: Rc::default(),
             named: None,
             endpoints: RefCell::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
+            leftover: Cell::new(false),
             retired: Cell::new(None),
         }
     }
@@ -158,6 +161,17 @@ impl Pool {
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.limits.set(limits);
         self.each_named(|pool| pool.set_limits(limits));
+    }
+
+    /// Counts a response.
+    pub(crate) fn count(&self, status: u16) {
+        self.codes.borrow().add(status);
+    }
+
+    /// Its upstream is called otherwise from now on, and its responses are counted there.
+    pub(crate) fn rename(&self, codes: &Arc<Codes>) {
+        self.codes.replace(Arc::clone(codes));
+        self.each_named(|pool| pool.rename(codes));
     }
 
     async fn update_endpoints(&self, addresses: &Addresses, deadline: Instant) -> Result<(), Failure> {
@@ -188,16 +202,15 @@ impl Pool {
     }
 
     fn set_endpoints(&self, addresses: &[SocketAddr]) {
-        let mut endpoints = self.endpoints.borrow_mut();
-        if endpoints
+        let old = Rc::clone(&self.endpoints.borrow());
+        if old
             .iter()
             .map(|endpoint| endpoint.live.address)
             .eq(addresses.iter().copied())
         {
             return;
         }
-        let old = std::mem::take(&mut *endpoints);
-        for address in addresses {
+        let made = addresses.iter().map(|address| {
             let known = old.iter().find(|endpoint| endpoint.live.address == *address);
             let new = || {
                 let endpoint = EndpointPool::new(self.live.endpoint(*address), self.limits.get());
@@ -206,15 +219,42 @@ impl Pool {
                 }
                 endpoint
             };
-            endpoints.push(known.map_or_else(new, Rc::clone));
-        }
+            known.map_or_else(new, Rc::clone)
+        });
+        let made = made.collect();
+        self.endpoints.replace(made);
         for gone in old
             .iter()
             .filter(|endpoint| !addresses.contains(&endpoint.live.address))
         {
             gone.retire(self.grace_ends());
         }
-        self.live.keep_endpoints(addresses);
+        drop(old);
+        self.leftover.set(self.live.keep_endpoints(addresses));
+    }
+
+    /// Takes what DNS says by now, although no request asks: what is idle at an address that it no longer
+    /// gives closes (row R11). Names without connections are left alone.
+    fn follow_dns(&self, dns: &Rc<Dns>) {
+        if let Resolve::Dns(name) = &self.live.identity.resolve
+            && self
+                .endpoints
+                .borrow()
+                .iter()
+                .any(|endpoint| endpoint.is_connected())
+            && let Some(Ok(found)) = dns.known(name)
+        {
+            self.set_endpoints(&sockets(&found, self.live.identity.port));
+        }
+    }
+
+    /// Endpoints that were gone may have been in use until now.
+    fn forget_endpoints(&self) {
+        if self.leftover.get() {
+            let endpoints = self.endpoints.borrow();
+            let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.live.address).collect();
+            self.leftover.set(self.live.keep_endpoints(&addresses));
+        }
     }
 
     /// Closes what waits and lets what works finish, for the grace at most; nothing is kept from now on.
@@ -232,12 +272,14 @@ impl Pool {
         Instant::now() + self.limits.get().grace
     }
 
-    /// Closes connections that waited too long or died while they waited.
-    pub(crate) fn sweep(&self, now: Instant) {
+    /// Closes connections that waited too long, died while they waited, or are to where DNS leads no more.
+    pub(crate) fn sweep(&self, now: Instant, dns: &Rc<Dns>) {
         for endpoint in self.endpoints.borrow().iter() {
             endpoint.sweep(now);
         }
-        self.each_named(|pool| pool.sweep(now));
+        self.follow_dns(dns);
+        self.forget_endpoints();
+        self.each_named(|pool| pool.sweep(now, dns));
     }
 }
 
@@ -395,6 +437,10 @@ impl EndpointPool {
         if connection.pooled.replace(false) && connection.streams.get() == 0 {
             self.counts.idle.subtract(1);
         }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.counts.active.get() > 0 || self.counts.idle.get() > 0
     }
 
     fn keep(&self, sender: http1::SendRequest<RequestBody>, facts: Rc<Facts>) {

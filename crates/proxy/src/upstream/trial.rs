@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use nuncio_model::{Failure, HandshakeReport};
+use nuncio_model::{Failure, HandshakeReport, RememberedFailure};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::live::{LiveEndpoint, Wanted, lock};
 use super::memory::{Memory, Turn};
@@ -25,6 +26,16 @@ impl LiveEndpoint {
         })
     }
 
+    /// What is remembered now, to be shown: of connections as configured, else of those for upgrades.
+    pub(super) fn remembered_failure(&self) -> Option<RememberedFailure> {
+        let known = self.recall(Wanted::Configured);
+        let known = known.or_else(|| self.recall(Wanted::Http1))?;
+        Some(RememberedFailure {
+            reason: known.failure.reason.code(),
+            until: known.until.format(&Rfc3339).unwrap_or_default(),
+        })
+    }
+
     fn memory(&self, wanted: Wanted) -> &Mutex<Memory<Remembered>> {
         let [configured, http1] = &self.remembered;
         match wanted {
@@ -40,6 +51,8 @@ pub(crate) struct Remembered {
     pub(crate) failure: Arc<Failure>,
     /// Of the handshake that failed.
     pub(crate) report: Option<Arc<HandshakeReport>>,
+    /// In whole milliseconds.
+    until: OffsetDateTime,
 }
 
 /// The right to one handshake with an endpoint. Dropped before its outcome is told, it counts for nothing.
@@ -80,7 +93,7 @@ impl Drop for Trial<'_> {
 
 impl Remembered {
     fn new(failure: &Failure, report: Option<&Arc<HandshakeReport>>, pause: Duration) -> Self {
-        let until = OffsetDateTime::from(SystemTime::now() + pause);
+        let until = OffsetDateTime::from(SystemTime::now() + pause).truncate_to_millisecond();
         let mut failure = failure.clone();
         failure.message += &format!(
             "; this is remembered, and the next handshake is not before {:02}:{:02}:{:02}.{:03} UTC",
@@ -92,6 +105,7 @@ impl Remembered {
         Self {
             failure: Arc::new(failure),
             report: report.cloned(),
+            until,
         }
     }
 }

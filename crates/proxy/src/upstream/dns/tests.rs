@@ -1,13 +1,17 @@
+use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use nuncio_model::{Identity, Resolve, UpstreamHost, UpstreamHttp};
 use tokio::net::UdpSocket;
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::upstream::live::{LiveUpstream, Wanted};
+use crate::upstream::pool::{Addresses, Limits, Need, Pool, Tried};
 
 /// What the DNS server does with a question for an IPv4 address.
 #[derive(Clone, Copy, PartialEq)]
@@ -271,4 +275,80 @@ fn a_name_that_was_never_found_is_not_asked_for_by_every_request() {
         let dns = server.dns(AT_ONCE, LONG);
         assert_eq!(ask(&dns).await, addresses(FIRST));
     });
+}
+
+/// Of a worker that looks after its pools each second.
+#[test]
+fn r11_what_is_idle_where_dns_leads_no_more_closes_without_a_request() {
+    run(async {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::from(FIRST), 0))
+            .await
+            .unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = Server::start(Mood::Says(FIRST)).await;
+        let addresses = Addresses {
+            dns: server.dns(AT_ONCE, LONG),
+            table: RefCell::default(),
+            version: Cell::new(0),
+        };
+        let pool = pool_of(name(), port);
+        let need = Need {
+            wanted: Wanted::Configured,
+            fresh: false,
+            tried: &Tried::default(),
+            deadline: Instant::now() + LONG,
+            limit: LONG,
+            limited_by_try: false,
+        };
+        let lease = pool.lease(&addresses, &need).await;
+        let (mut peer, _) = listener.accept().await.unwrap();
+        lease
+            .unwrap_or_else(|error| panic!("{:?}", error.failure))
+            .finish();
+        while pool.live.connections() != (0, 1) {
+            tokio::task::yield_now().await;
+        }
+
+        server.turn(Mood::Says(SECOND));
+        let looking_after = async {
+            loop {
+                pool.sweep(Instant::now(), &addresses.dns);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let mut byte = [0];
+        tokio::select! {
+            _ = tokio::time::timeout(LONG, looking_after) => panic!("it is still open"),
+            end = tokio::io::AsyncReadExt::read(&mut peer, &mut byte) => assert_eq!(end.unwrap(), 0),
+        }
+        assert_eq!(pool.live.connections(), (0, 0));
+        // Once nobody uses the old one, it is known no more.
+        while !pool
+            .live
+            .status()
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.address.starts_with("127.0.0.3:"))
+        {
+            pool.sweep(Instant::now(), &addresses.dns);
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// A pool of the upstream of this name.
+fn pool_of(name: Arc<str>, port: u16) -> Pool {
+    let live = LiveUpstream::new(Arc::new(Identity {
+        host: UpstreamHost::Name(Arc::clone(&name)),
+        port,
+        resolve: Resolve::Dns(name),
+        tls: None,
+        http: UpstreamHttp::Http1,
+    }));
+    let limits = Limits {
+        grace: LONG,
+        most_idle: 2,
+        handshakes: 1,
+    };
+    Pool::new(Arc::new(live), Arc::default(), limits)
 }

@@ -107,7 +107,7 @@ impl Pool {
         let pool = Self {
             handshakes: Rc::clone(&self.handshakes),
             retired: Cell::new(self.retired.get()),
-            ..Self::new(live, Arc::clone(&self.codes), self.limits.get())
+            ..Self::new(live, Arc::clone(&self.codes.borrow()), self.limits.get())
         };
         let pool = Rc::new(pool);
         let used = Cell::new(named.next_use());

@@ -32,6 +32,17 @@ pub(crate) struct Need<'a> {
     pub(crate) deadline: Instant,
     /// The time that was given in all, for messages.
     pub(crate) limit: Duration,
+    /// That is the time of one try, not `connect_timeout_ms`.
+    pub(crate) limited_by_try: bool,
+}
+
+impl Need<'_> {
+    /// A remedy names the field that gives the time.
+    fn name_the_limit(&self, remedy: &mut String) {
+        if self.limited_by_try {
+            *remedy = remedy.replace("connect_timeout_ms", "retry_policy.per_try_timeout");
+        }
+    }
 }
 
 /// Endpoints that a request has been to.
@@ -56,49 +67,36 @@ impl Pool {
         if self.seen_version.get() != addresses.version.get() {
             self.update_endpoints(addresses, need.deadline).await?;
         }
-        let mut tried = need.tried.clone();
-        let mut failed: Vec<LeaseError> = Vec::new();
-        let leased = loop {
-            let next = self.pick(&tried);
-            let Some(endpoint) = next.filter(|next| failed.is_empty() || !tried.has(next)) else {
-                break None;
+        let endpoints = Rc::clone(&self.endpoints.borrow());
+        let mut first = None;
+        let mut handshakes = 0;
+        for endpoint in in_turn(&endpoints, self.next.get(), need.tried) {
+            self.next.set(self.next.get().wrapping_add(1));
+            let error = match self.lease_from(Rc::clone(endpoint), need).await {
+                Ok(lease) => {
+                    first.iter().for_each(|untold| self.count_untold(untold));
+                    return Ok(lease);
+                }
+                Err(error) => error,
             };
-            tried.note(endpoint.live.address);
-            match self.lease_from(endpoint, need).await {
-                Err(error) if error.failure.reason.repeats() => failed.push(error),
-                leased => break Some(leased),
+            let repeats = error.failure.reason.repeats();
+            handshakes += usize::from(!error.remembered);
+            match &first {
+                None => first = Some(error),
+                Some(_) => self.count_untold(&error),
             }
-            if failed.iter().filter(|error| !error.remembered).count() == MOST_FAILURES {
-                break None;
+            if !repeats || handshakes == MOST_FAILURES {
+                break;
             }
-        };
-        let told = match leased {
-            Some(Ok(lease)) => Ok(lease),
-            Some(Err(last)) if failed.is_empty() => Err(last),
-            Some(Err(last)) => {
-                let first = failed.remove(0);
-                failed.push(last);
-                Err(first)
-            }
-            None if failed.is_empty() => Err(no_endpoints().into()),
-            None => Err(failed.remove(0)),
-        };
-        // What is told is counted by whoever asked.
-        for error in failed.iter().filter(|error| !error.remembered) {
-            self.live.count_failure(error.failure.reason);
         }
-        told
+        Err(first.unwrap_or_else(|| no_endpoints().into()))
     }
 
-    /// The next endpoint in turn, of those that were not tried where there are any.
-    fn pick(&self, tried: &Tried) -> Option<Rc<EndpointPool>> {
-        let endpoints = self.endpoints.borrow();
-        let next = self.next.get();
-        self.next.set(next.wrapping_add(1));
-        let at = next.checked_rem(endpoints.len())?;
-        let (before, after) = endpoints.split_at(at);
-        let untried = after.iter().chain(before).find(|endpoint| !tried.has(endpoint));
-        untried.or(after.first()).cloned()
+    /// A failure that is told is counted by whoever asked.
+    fn count_untold(&self, error: &LeaseError) {
+        if !error.remembered {
+            self.live.count_failure(error.failure.reason);
+        }
     }
 
     async fn lease_from(&self, endpoint: Rc<EndpointPool>, need: &Need<'_>) -> Result<Lease, LeaseError> {
@@ -169,7 +167,9 @@ impl Pool {
     fn waited_too_long(&self, endpoint: &EndpointPool, failures: u64, need: &Need<'_>) -> LeaseError {
         endpoint.failed_since(failures, need).unwrap_or_else(|| {
             let tls = self.live.identity.tls.is_some();
-            endpoint.failed(still_opening(endpoint.live.address, tls, need.limit), None)
+            let mut failure = still_opening(endpoint.live.address, tls, need.limit);
+            need.name_the_limit(&mut failure.remedy);
+            endpoint.failed(failure, None)
         })
     }
 
@@ -207,7 +207,15 @@ impl Pool {
             .map_err(|known| self.remembered(&endpoint, &known))?;
         let (connected, http2) = match self.connect(&endpoint, need).await {
             Ok(connected) => connected,
-            Err(ConnectError { failure, report, .. }) => {
+            Err(ConnectError {
+                mut failure,
+                mut report,
+                ..
+            }) => {
+                need.name_the_limit(&mut failure.remedy);
+                if let Some(report) = &mut report {
+                    need.name_the_limit(&mut report.remedy);
+                }
                 let report = report.map(Arc::new);
                 if let Some(report) = &report {
                     self.live.record_handshake(&endpoint.live, report);
@@ -261,6 +269,19 @@ impl Pool {
             }
         }
     }
+}
+
+/// The endpoints from the `next` on, without those that were tried; where all were, the next alone.
+pub(super) fn in_turn<'e>(
+    endpoints: &'e [Rc<EndpointPool>],
+    next: usize,
+    tried: &'e Tried,
+) -> impl Iterator<Item = &'e Rc<EndpointPool>> {
+    let at = next.checked_rem(endpoints.len()).unwrap_or_default();
+    let (before, after) = endpoints.split_at(at);
+    let untried = after.iter().chain(before).filter(|endpoint| !tried.has(endpoint));
+    let all_tried = endpoints.iter().all(|endpoint| tried.has(endpoint));
+    untried.chain(after.first().filter(|_| all_tried))
 }
 
 /// Decision 9: what ALPN negotiated is what is spoken.

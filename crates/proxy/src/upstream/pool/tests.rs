@@ -120,6 +120,7 @@ fn what_a_retired_pool_opens_is_not_kept() {
             tried: &Tried::default(),
             deadline: Instant::now() + limit,
             limit,
+            limited_by_try: false,
         };
         let lease = pool
             .lease(&addresses, &need)
@@ -137,4 +138,43 @@ fn what_a_retired_pool_opens_is_not_kept() {
         lease.finish();
         assert_eq!(pool.live.connections(), (0, 0));
     });
+}
+
+/// Of endpoints that fail from memory each is passed over once, and the turn goes on behind the one that serves.
+#[test]
+fn endpoints_come_in_turn_and_those_that_were_tried_not_at_all() {
+    on_a_worker(async {
+        let pods: Vec<SocketAddr> = (1..=3).map(|n| ([127, 0, 0, n], 80).into()).collect();
+        let (pool, addresses) = pool(&pods);
+        pool.set_endpoints(addresses.table.borrow().addresses(service_of(&pool)));
+        let endpoints = Rc::clone(&pool.endpoints.borrow());
+        let turn = |next, tried: &Tried| -> Vec<u8> {
+            let last_byte = |endpoint: &Rc<EndpointPool>| match endpoint.live.address.ip() {
+                IpAddr::V4(ip) => ip.octets()[3],
+                IpAddr::V6(_) => 0,
+            };
+            opening::in_turn(&endpoints, next, tried).map(last_byte).collect()
+        };
+        let mut tried = Tried::default();
+        assert_eq!(turn(0, &tried), [1, 2, 3]);
+        assert_eq!(turn(usize::MAX, &tried), [1, 2, 3]);
+        assert_eq!(turn(4, &tried), [2, 3, 1]);
+        tried.note(pods[1]);
+        assert_eq!(turn(4, &tried), [3, 1]);
+        tried.note(pods[0]);
+        tried.note(pods[2]);
+        assert_eq!(
+            turn(4, &tried),
+            [2],
+            "where there is no other, the one whose turn it is"
+        );
+        assert_eq!(opening::in_turn(&[], 4, &tried).count(), 0);
+    });
+}
+
+fn service_of(pool: &Pool) -> &nuncio_model::ServiceKey {
+    match &pool.live.identity.resolve {
+        Resolve::Service(key) => key,
+        other => panic!("{other:?}"),
+    }
 }

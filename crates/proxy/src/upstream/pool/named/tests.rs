@@ -77,7 +77,12 @@ fn s16_a_name_has_one_pool_however_it_is_written() {
 #[test]
 fn s16_workers_share_what_is_known_of_a_name() {
     let one = pool();
-    let other = Pool::new(Arc::clone(&one.live), Arc::clone(&one.codes), one.limits.get()).for_upstream();
+    let other = Pool::new(
+        Arc::clone(&one.live),
+        Arc::clone(&one.codes.borrow()),
+        one.limits.get(),
+    )
+    .for_upstream();
     assert!(Arc::ptr_eq(
         &named(&one, "a.test").live,
         &named(&other, "a.test").live
