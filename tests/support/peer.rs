@@ -215,9 +215,15 @@ impl Upstream {
         self.requests().pop().expect("nobody asked for anything")
     }
 
-    /// Fails if anybody connected so far. Connections arrive in order, so when one of its own has arrived
-    /// there is none before it that is still to come.
+    /// Fails if anybody connected so far.
     pub async fn assert_untouched(&self) {
+        let before = self.connected_so_far().await;
+        assert!(before.is_empty(), "somebody connected: {before:?}");
+    }
+
+    /// Whoever connected until now. Connections arrive in order, so when one of its own has arrived there is
+    /// none before it that is still to come.
+    pub async fn connected_so_far(&self) -> Vec<Connection> {
         let probe = TcpStream::connect(self.address).await.unwrap();
         let own = probe.local_addr().ok();
         let before = eventually("a connection of our own", async || {
@@ -226,8 +232,7 @@ impl Upstream {
             all.truncate(own);
             Some(all)
         });
-        let before = before.await;
-        assert!(before.is_empty(), "somebody connected: {before:?}");
+        before.await
     }
 
     /// Waits for a connection of which this is true.

@@ -8,10 +8,13 @@
 //! openssl x509 -req -in leaf.csr -CA strong-ca.pem -CAkey strong-ca.key -sha256 -out version-1-leaf.pem
 //! ```
 
+use serde_json::Value;
+
 use super::{assert_nothing_asked, plan};
 use crate::support::certificates::{Identity, secret};
 use crate::support::peer::Upstream;
-use crate::support::refusal::Refusal;
+use crate::support::program::{finish_beside, mapping, nuncio, tls_context};
+use crate::support::refusal::{Refusal, assert_holds};
 
 const STRONG_CA: &str = include_str!("weak/strong-ca.pem");
 
@@ -76,5 +79,47 @@ async fn v15_weak_certificates_are_refused_where_they_are_verified() {
             // What is wrong with it is told all the same.
             assert_eq!(handshake["verify"]["result"], refusal.reason, "{handshake:#}");
         }
+    }
+}
+
+/// Whoever asks before the first request learns the same, and which modes would let it pass.
+#[tokio::test]
+async fn v15_probe_tells_weak_certificates_as_the_gateway_does() {
+    for (leaf, ca, refusal) in cases() {
+        let upstream = Upstream::tls(&Identity {
+            chain: leaf.to_owned(),
+            key: include_str!("weak/leaf.key").to_owned(),
+        })
+        .await;
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = secret("ca", &[("ca.crt", ca)])
+            + &tls_context("ctx", &["ca_secret: ca"])
+            + &mapping("m", "/", "https://a.test", &["tls: ctx"]);
+        std::fs::write(folder.path().join("manifests.yaml"), manifests).unwrap();
+        let resolve = format!("a.test:443:127.0.0.1:{}", upstream.address.port());
+        let mut command = nuncio(["probe", "m", "--format", "json", "--resolve", &resolve]);
+        command.arg("--config").arg(folder.path());
+        let told = finish_beside(command).await;
+        let report: Value = serde_json::from_str(&told.stdout).unwrap();
+        assert_eq!(
+            (told.status, &report["outcome"]),
+            (1, &refusal.reason.into()),
+            "{report:#}"
+        );
+        assert_holds(&report["message"], refusal.message);
+        assert_holds(&report["remedy"], refusal.remedy);
+        let said: Vec<_> = report["verdicts"].as_array().unwrap().iter().collect();
+        let said: Vec<_> = said
+            .iter()
+            .map(|verdict| (&verdict["result"], &verdict["reported"]))
+            .collect();
+        let (passes, refused) = (Value::from("ok"), Value::from(refusal.reason));
+        let (none, report_mode) = (said[0], said[1]);
+        assert_eq!(
+            (none.0, report_mode),
+            (&passes, (&passes, &refused)),
+            "{report:#}"
+        );
+        assert_eq!([said[2].0, said[3].0], [&refused; 2], "{report:#}");
     }
 }
