@@ -31,8 +31,6 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     pub(crate) log: Option<LogSender>,
     pub(crate) drain_time: Duration,
-    /// Another process may have the ports, too.
-    pub(crate) take_over: bool,
     /// How many workers there are.
     pub(crate) workers: usize,
     pub(crate) registry: Registry,
@@ -44,12 +42,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Opens a port for one worker. The first of them makes sure that no other program has it: sockets
-    /// that share a port do so with any program of the same user, another nuncio for one. Where that one is
-    /// to be taken over from, sharing is what is wanted.
+    /// that share a port do so with any program of the same user, another nuncio for one.
     fn bind(&self, port: u16) -> io::Result<TcpListener> {
         let address = SocketAddr::new(self.bind, port);
         let mut bound = lock(&self.bound);
-        if !self.take_over && bound.get(&port).is_none_or(|workers| *workers == 0) {
+        if bound.get(&port).is_none_or(|workers| *workers == 0) {
             listen(address, false)?;
         }
         let listener = TcpListener::from_std(listen(address, true)?)?;
