@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use nuncio_model::{Alert, Reason};
+
 use crate::support::program::{finish, repository};
 
 /// Files of the repository with this ending, without what is built or fetched.
@@ -39,10 +41,61 @@ fn links_between_documents_lead_somewhere() {
         let text = std::fs::read_to_string(&path).unwrap();
         for target in links(&text).filter(|target| !target.contains("://") && !target.starts_with("mailto:"))
         {
-            let file = target.split('#').next().unwrap();
-            let found = file.is_empty() || path.parent().unwrap().join(file).exists();
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let there = if file.is_empty() {
+                path.clone()
+            } else {
+                path.parent().unwrap().join(file)
+            };
+            let found = there.exists()
+                && (heading.is_empty() || anchors(&there).iter().any(|anchor| anchor == heading));
             assert!(found, "{}: {target} leads nowhere", path.display());
         }
+    }
+}
+
+/// What links to the headings of a document end in, as GitHub makes it.
+fn anchors(document: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(document).unwrap();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let kept = line.trim_start_matches('#').trim().chars();
+            kept.filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c))
+                .map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() })
+                .collect()
+        })
+        .collect()
+}
+
+/// Each reason is looked up in a table by code, status and flag, and leads to a heading of its own or its family.
+#[test]
+fn every_failure_reason_has_its_place_on_its_page() {
+    let page = std::fs::read_to_string(repository().join("docs/tls-failures.md")).unwrap();
+    let rows: BTreeSet<(&str, &str)> = page
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix("| [`")?.split(" | ");
+            Some((cells.next()?.split('`').next()?, cells.next()?))
+        })
+        .collect();
+    let told = |reason: Reason| match reason {
+        // An overdue list refuses nobody.
+        Reason::CrlExpired => "none, it is served".to_owned(),
+        reason => format!("{} {}", reason.status(), reason.flag()),
+    };
+    let alert = ("alert_received:NAME", told(Reason::AlertReceived(Alert::Unknown)));
+    let all: BTreeSet<(&str, String)> = Reason::ALL
+        .iter()
+        .map(|reason| (reason.code(), told(*reason)))
+        .chain([alert])
+        .collect();
+    let all: BTreeSet<(&str, &str)> = all.iter().map(|(code, told)| (*code, &**told)).collect();
+    assert_eq!(rows, all);
+    let headings: Vec<&str> = page.lines().filter(|line| line.starts_with("### ")).collect();
+    for (code, _) in all {
+        let own = format!("`{code}`");
+        assert!(headings.iter().any(|heading| heading.contains(&own)), "{code}");
     }
 }
 
@@ -93,6 +146,33 @@ fn every_test_of_a_case_stands_in_its_list() {
         .collect();
     let written: BTreeSet<&str> = sources.iter().flat_map(|text| tests_of_cases(text)).collect();
     assert_eq!(listed, written);
+}
+
+#[test]
+fn the_list_of_cases_has_each_with_its_result() {
+    let list = std::fs::read_to_string(repository().join("docs/cases.md")).unwrap();
+    let listed: Vec<&str> = list
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> = line
+                .strip_prefix("| ")?
+                .strip_suffix(" |")?
+                .split(" | ")
+                .collect();
+            let [case, result, tests] = cells[..] else {
+                panic!("no three cells: {line}")
+            };
+            let told = tests.contains('`') || tests.starts_with("comes with");
+            let is_case = case.ends_with(|c: char| c.is_ascii_digit());
+            assert!(!is_case || (!result.is_empty() && told), "{line}");
+            is_case.then_some(case)
+        })
+        .collect();
+    let letters = "DSVKRPFCG".chars().zip([20, 17, 20, 16, 13, 17, 14, 10, 8]);
+    let all: Vec<String> = letters
+        .flat_map(|(letter, last)| (1..=last).map(move |number| format!("{letter}{number}")))
+        .collect();
+    assert_eq!(listed, all);
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The pages of docs/ as a reader would follow them: files are written, commands are run in one shell, and what they
 //! print must be what the page shows.
 //!
-//! A ```` ```yaml ```` block whose first line is `# NAME.yaml` is a file. In a ```` ```console ```` block a line after
-//! `$ ` is a command, what follows it is its output: `...` alone stands for any lines, within a line for any text.
-//! Ports of the page are replaced by free ones.
+//! A ```` ```yaml ```` or ```` ```ini ```` block whose first line is `# NAME.yaml` or `# NAME.ini` is a file. In a
+//! ```` ```console ```` block a line after `$ ` is a command, what follows it is its output: `...` alone stands for any
+//! lines, within a line for any text. Ports of the page are replaced by free ones.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -19,8 +20,12 @@ use super::foreign::free_address;
 use crate::support::program::{nuncio, repository};
 use crate::support::waiting::{PATIENCE, eventually};
 
-/// The ports that pages use: the gateway's, the admin interface's, those of services.
-const PORTS: [&str; 7] = ["8080", "8877", "9443", "9444", "9445", "9446", "9447"];
+/// The port of the gateway in all pages.
+const GATEWAY: &str = "8080";
+/// That of the admin interface.
+const ADMIN: &str = "8877";
+/// Those of services.
+const SERVICES: RangeInclusive<u16> = 9443..=9457;
 /// A command that only looks is tried again until the change before it shows.
 const LOOKING: [&str; 3] = ["curl", "grep", "nuncio"];
 /// Ends a command's output; the exit status follows.
@@ -42,9 +47,9 @@ fn steps(page: &str) -> Vec<Step> {
         };
         let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
         match kind {
-            "yaml" => {
+            "yaml" | "ini" => {
                 let name = block.first().and_then(|line| line.strip_prefix("# "));
-                if let Some(name) = name.filter(|name| name.ends_with(".yaml")) {
+                if let Some(name) = name.filter(|name| name.ends_with(&format!(".{kind}"))) {
                     let (name, content) = (name.to_owned(), block.join("\n") + "\n");
                     steps.push(Step::Write { name, content });
                 }
@@ -109,7 +114,7 @@ struct Shell {
     child: Child,
     input: ChildStdin,
     lines: Receiver<String>,
-    ports: BTreeMap<&'static str, u16>,
+    ports: BTreeMap<String, u16>,
     folder: tempfile::TempDir,
 }
 
@@ -117,10 +122,11 @@ impl Shell {
     fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("nuncio-pages-").tempdir()?;
         let mut ports = BTreeMap::new();
-        for port in PORTS {
+        let fixed = [GATEWAY.to_owned(), ADMIN.to_owned()];
+        for port in SERVICES.map(|port| port.to_string()).chain(fixed) {
             ports.insert(port, free_address()?.port());
         }
-        let bin = program_folder(folder.path(), ports["8877"])?;
+        let bin = program_folder(folder.path(), ports[ADMIN])?;
         let path = std::env::var("PATH").unwrap_or_default();
         // Taken from a command of the program, so that no variable of this shell changes what it does.
         let clean = nuncio(["--version"]);
@@ -158,9 +164,7 @@ impl Shell {
 
     /// The text with this shell's ports for those of the page.
     fn with_ports(&self, text: &str) -> String {
-        self.ports.iter().fold(text.to_owned(), |text, (port, free)| {
-            text.replace(port, &free.to_string())
-        })
+        with_ports(text, &self.ports)
     }
 
     fn write(&self, name: &str, content: &str) -> Result {
@@ -189,13 +193,16 @@ impl Shell {
         }
     }
 
-    /// Waits until what a command started in the background accepts connections.
+    /// Waits until what a command started in the background accepts connections: the gateway on its port,
+    /// another server on the one that its command names.
     async fn wait_for(&self, command: &str) {
-        let port = self
-            .ports
-            .values()
-            .find(|port| command.contains(&format!("--listen 127.0.0.1:{port}")))
-            .unwrap_or(&self.ports["8080"]);
+        let named = |port: &&u16| numbers(command).any(|number| number == port.to_string());
+        let port = if command.contains("nuncio run") {
+            &self.ports[GATEWAY]
+        } else {
+            let mut ports = self.ports.values();
+            ports.find(named).expect("a server's command names its port")
+        };
         eventually(&format!("`{command}` to listen"), async || {
             TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).ok()
         })
@@ -247,6 +254,29 @@ impl Shell {
     }
 }
 
+/// The text with other numbers for those that are ports of the page, each looked at once: a free port may have
+/// another port's digits in it.
+fn with_ports(text: &str, ports: &BTreeMap<String, u16>) -> String {
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(start);
+        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let (number, after) = number.split_at(end);
+        replaced.push_str(before);
+        match ports.get(number) {
+            Some(free) => replaced.push_str(&free.to_string()),
+            None => replaced.push_str(number),
+        }
+        rest = after;
+    }
+    replaced + rest
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_digit())
+}
+
 impl Drop for Shell {
     fn drop(&mut self) {
         let group = format!("-{}", self.child.id());
@@ -280,6 +310,25 @@ async fn follow(page: &str) -> Result<usize> {
 async fn tls_origination_is_as_its_page_tells() -> Result {
     assert!(follow("docs/tls-origination.md").await? > 30);
     Ok(())
+}
+
+#[tokio::test]
+async fn tls_failures_are_as_their_page_tells() -> Result {
+    assert!(follow("docs/tls-failures.md").await? > 50);
+    Ok(())
+}
+
+#[tokio::test]
+async fn migrating_is_as_its_page_tells() -> Result {
+    assert!(follow("docs/migrating.md").await? > 20);
+    Ok(())
+}
+
+#[test]
+fn ports_are_replaced_once_and_whole() {
+    let ports = BTreeMap::from([("9443".to_owned(), 38080), ("8080".to_owned(), 41234)]);
+    let replaced = with_ports("shop:443:127.0.0.1:9443 8080, 18080", &ports);
+    assert_eq!(replaced, "shop:443:127.0.0.1:38080 41234, 18080");
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl ProxyError {
         let failure = Failure {
             reason: unresolved.reason,
             message: unresolved.message.to_string(),
-            remedy: "run `nuncio check` on the manifests".to_owned(),
+            remedy: "see what `nuncio check` or /api/v1/problems says of the Mapping".to_owned(),
         };
         Self {
             fault: Fault::Configuration,

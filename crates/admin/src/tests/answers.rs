@@ -240,7 +240,7 @@ async fn certificates_are_those_loaded_and_those_that_peers_showed() {
 }
 
 #[tokio::test]
-async fn g3_g4_diagnostics_have_the_references_keys() {
+async fn diagnostics_have_the_references_keys() {
     let mut answer = Served::usual().await.json("/ambassador/v0/diag/?json=true").await;
     let groups = answer["groups"].take();
     let expected = json!({
@@ -278,7 +278,7 @@ async fn g3_g4_diagnostics_have_the_references_keys() {
 }
 
 #[tokio::test]
-async fn g6_a_filter_picks_one_key() {
+async fn a_filter_picks_one_key_of_the_diagnostics() {
     let served = Served::usual().await;
     let errors = served.json("/ambassador/v0/diag/?json=true&filter=errors").await;
     assert_eq!(

@@ -239,6 +239,8 @@ fn until(certificate: &CertificateInfo) -> String {
     let days = account::days_left(certificate.not_after_seconds);
     let left = match days {
         ..=-1 => "expired".to_owned(),
+        // In the very second it begins it is valid.
+        _ if account::days_left(certificate.not_before_seconds - 1) >= 0 => "not yet valid".to_owned(),
         1 => "1 day left".to_owned(),
         days => format!("{days} days left"),
     };
