@@ -1,7 +1,7 @@
 # Every target is plain cargo, or one script; `make` alone lists them.
 .DEFAULT_GOAL := help
 
-.PHONY: help demo run build lint test test-peers bless bench fuzz clean
+.PHONY: help demo run build lint test test-peers test-deploy crds bless bench fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,16 @@ test: ## unit, crate and whole-program tests; needs nothing but Rust
 test-peers: ## against openssl, nginx, HAProxy, Envoy, Caddy, curl and h2load; installs what is missing
 	tests/peers/install
 	cargo test --locked --package nuncio --features peers --test program peers::
+
+test-deploy: ## deploy/ with Helm's engine and Kubernetes' schemas, and the program of the image in an empty root
+	tests/packaging/install
+	PYTHONPATH=target/packaging PYTHONDONTWRITEBYTECODE=1 \
+	  python3 -m unittest discover --start-directory tests/packaging --pattern 'test_*.py'
+	tests/packaging/static
+
+crds: ## write what `nuncio crds` prints into the chart
+	cargo run --quiet --locked --bin nuncio -- crds > target/crds.yaml
+	mv target/crds.yaml deploy/chart/crds/getambassador.io.yaml
 
 bless: ## rewrite the expected outputs of the compile cases; read the diff before you commit it
 	NUNCIO_BLESS=1 cargo test --locked --package nuncio-compile
