@@ -66,7 +66,6 @@ impl Services {
         }
         let mut known = HashMap::with_capacity(inventory.services.len());
         for object in &inventory.services {
-            tell_annotation(object, problems);
             let Some(service) = decode::document::<Service>(object, problems) else {
                 continue;
             };
@@ -338,18 +337,4 @@ fn address(object: &Object, field: &str, text: &str, problems: &mut Problems) ->
         problems.warning(object, "bad_value", field, message);
     }
     ip
-}
-
-fn tell_annotation(object: &Object, problems: &mut Problems) {
-    const KEY: &str = "getambassador.io/config";
-    if object.annotations.contains_key(KEY) {
-        let message =
-            format!("the annotation `{KEY}` is not read by nuncio; make its objects documents of their own");
-        problems.notice(
-            object,
-            "not_read",
-            &format!("metadata.annotations.{KEY}"),
-            message,
-        );
-    }
 }

@@ -6,10 +6,15 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use nuncio_model::Problem;
 use serde_json::Value;
 
+use crate::conversion::{self, Age, STORED_AS_V2};
 use crate::problems::Problems;
 use crate::{Object, Options};
+
+/// A document of an annotation.
+type Annotated = Result<Object, Box<Problem>>;
 
 /// What nuncio reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +24,9 @@ enum Kind {
     Host,
     Listener,
     Module,
+    KubernetesServiceResolver,
+    KubernetesEndpointResolver,
+    ConsulResolver,
     Secret,
     Service,
     Endpoints,
@@ -33,18 +41,22 @@ pub(crate) struct Inventory<'a> {
     pub(crate) hosts: Vec<&'a Object>,
     pub(crate) listeners: Vec<&'a Object>,
     pub(crate) modules: Vec<&'a Object>,
+    pub(crate) resolvers: Vec<&'a Object>,
     pub(crate) secrets: Vec<&'a Object>,
     pub(crate) services: Vec<&'a Object>,
     pub(crate) endpoints: Vec<&'a Object>,
     pub(crate) slices: Vec<&'a Object>,
 }
 
-/// The objects with every `List` replaced by its items.
+/// The objects with every `List` replaced by its items, and after them those that annotations hold, in their order of
+/// loading: of two with one name an object of its own counts, and in a cluster no chance decides.
 pub(crate) fn expand<'a>(objects: &'a [Object], problems: &mut Problems) -> Vec<Cow<'a, Object>> {
     let mut expanded = Vec::with_capacity(objects.len());
+    let mut annotated = Vec::new();
     for object in objects {
         if !object.is_list() {
             expanded.push(Cow::Borrowed(object));
+            annotated.extend(object.annotated.iter().map(Cow::Borrowed));
             continue;
         }
         let Value::Array(items) = object.document.value()["items"].take() else {
@@ -52,12 +64,30 @@ pub(crate) fn expand<'a>(objects: &'a [Object], problems: &mut Problems) -> Vec<
         };
         for item in items {
             match Object::from_document(item, object.place.clone()) {
-                Ok(item) => expanded.push(Cow::Owned(item)),
+                Ok(mut item) => {
+                    annotated.extend(std::mem::take(&mut item.annotated).into_iter().map(Cow::Owned));
+                    expanded.push(Cow::Owned(item));
+                }
                 Err(problem) => problems.add(*problem),
             }
         }
     }
+    expanded.extend(in_order(annotated, problems));
     expanded
+}
+
+fn in_order<'a>(annotated: Vec<Cow<'a, Annotated>>, problems: &mut Problems) -> Vec<Cow<'a, Object>> {
+    let mut objects = Vec::with_capacity(annotated.len());
+    for one in annotated {
+        match one {
+            Cow::Borrowed(Ok(object)) => objects.push(Cow::Borrowed(object)),
+            Cow::Owned(Ok(object)) => objects.push(Cow::Owned(object)),
+            Cow::Borrowed(Err(problem)) => problems.add((**problem).clone()),
+            Cow::Owned(Err(problem)) => problems.add(*problem),
+        }
+    }
+    objects.sort_by_cached_key(|object| object.order());
+    objects
 }
 
 impl<'a> Inventory<'a> {
@@ -68,7 +98,7 @@ impl<'a> Inventory<'a> {
         let mut seen = HashSet::with_capacity(objects.len());
         for object in objects.iter().map(|object| &**object) {
             let Some(kind) = kind_of(&object.api_version, object) else {
-                problems.notice(object, "not_read", "", not_read_message(object));
+                tell_unread(object, problems);
                 continue;
             };
             if options.single_namespace && *object.reference.namespace != *options.namespace {
@@ -77,6 +107,7 @@ impl<'a> Inventory<'a> {
             if kind.has_ambassador_id() && !is_for(object, &options.ambassador_id, problems) {
                 continue;
             }
+            tell_age(object, problems);
             if seen.insert((kind, &object.reference.namespace, &object.reference.name)) {
                 inventory.list(kind).push(object);
             } else {
@@ -93,8 +124,9 @@ impl<'a> Inventory<'a> {
             &mut inventory.hosts,
             &mut inventory.listeners,
             &mut inventory.modules,
+            &mut inventory.resolvers,
         ] {
-            list.sort_by_cached_key(|object| format!("{}.1", object.reference.qualified()));
+            list.sort_by_cached_key(|object| object.order());
         }
         inventory
     }
@@ -106,6 +138,9 @@ impl<'a> Inventory<'a> {
             Kind::Host => &mut self.hosts,
             Kind::Listener => &mut self.listeners,
             Kind::Module => &mut self.modules,
+            Kind::KubernetesServiceResolver | Kind::KubernetesEndpointResolver | Kind::ConsulResolver => {
+                &mut self.resolvers
+            }
             Kind::Secret => &mut self.secrets,
             Kind::Service => &mut self.services,
             Kind::Endpoints => &mut self.endpoints,
@@ -116,9 +151,9 @@ impl<'a> Inventory<'a> {
 
 impl Kind {
     fn has_ambassador_id(self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::Mapping | Self::TlsContext | Self::Host | Self::Listener | Self::Module
+            Self::Secret | Self::Service | Self::Endpoints | Self::EndpointSlice
         )
     }
 }
@@ -132,14 +167,10 @@ pub(crate) fn by_name<'a>(objects: &[&'a Object]) -> HashMap<(&'a str, &'a str),
 }
 
 fn kind_of(api_version: &str, object: &Object) -> Option<Kind> {
+    if conversion::age(api_version).is_some() {
+        return kind_of_ours(object);
+    }
     match (api_version, object.kind.as_str()) {
-        ("getambassador.io/v3alpha1", "Mapping") => Some(Kind::Mapping),
-        ("getambassador.io/v3alpha1", "TLSContext") => Some(Kind::TlsContext),
-        ("getambassador.io/v3alpha1", "Host") => Some(Kind::Host),
-        ("getambassador.io/v3alpha1", "Listener") => Some(Kind::Listener),
-        ("getambassador.io/v3alpha1", "Module") if &*object.reference.name == "ambassador" => {
-            Some(Kind::Module)
-        }
         ("v1", "Secret") => Some(Kind::Secret),
         ("v1", "Service") => Some(Kind::Service),
         ("v1", "Endpoints") => Some(Kind::Endpoints),
@@ -148,11 +179,52 @@ fn kind_of(api_version: &str, object: &Object) -> Option<Kind> {
     }
 }
 
+fn kind_of_ours(object: &Object) -> Option<Kind> {
+    match object.kind.as_str() {
+        "Mapping" => Some(Kind::Mapping),
+        "TLSContext" => Some(Kind::TlsContext),
+        "Host" => Some(Kind::Host),
+        "Listener" => Some(Kind::Listener),
+        "Module" if &*object.reference.name == "ambassador" => Some(Kind::Module),
+        "KubernetesServiceResolver" => Some(Kind::KubernetesServiceResolver),
+        "KubernetesEndpointResolver" => Some(Kind::KubernetesEndpointResolver),
+        "ConsulResolver" => Some(Kind::ConsulResolver),
+        _ => None,
+    }
+}
+
+/// A4: both are deprecated where they are written, and read all the same.
+fn tell_age(object: &Object, problems: &mut Problems) {
+    let version = &object.api_version;
+    let how = match conversion::age(version) {
+        Some(Age::Deprecated) => "is deprecated",
+        Some(Age::Unsupported) => "is no version of today",
+        Some(Age::Current) | None => return,
+    };
+    let message = format!("{version} {how} and is read as getambassador.io/v3alpha1; write it as that");
+    problems.notice(object, "old_version", "apiVersion", message);
+}
+
+fn tell_unread(object: &Object, problems: &mut Problems) {
+    let message = not_read_message(object);
+    let without = match object.kind.as_str() {
+        "AuthService" => "nobody is asked whether a request may pass",
+        "RateLimitService" => "no request is refused for being one too many",
+        _ => return problems.notice(object, "not_read", "", message),
+    };
+    problems.warning(
+        object,
+        "not_read",
+        "",
+        format!("{message}, so {without}; see to that elsewhere"),
+    );
+}
+
 fn not_read_message(object: &Object) -> String {
     let Object {
         api_version, kind, ..
     } = object;
-    let read_elsewhere = kind_of("getambassador.io/v3alpha1", object).is_some();
+    let read_elsewhere = kind_of_ours(object).is_some();
     if api_version.contains("getambassador.io/") && read_elsewhere {
         return format!(
             "{kind} of {api_version} is not read by nuncio; write it as getambassador.io/v3alpha1"
@@ -165,6 +237,15 @@ fn not_read_message(object: &Object) -> String {
         );
     }
     format!("{kind} of {api_version} is not read by nuncio")
+}
+
+/// The mark that the reference leaves in what it stores as v2. Where it shows, nobody has converted the object, and its
+/// other fields mean what they meant in v2.
+fn tell_stored_as_v2(object: &Object, problems: &mut Problems) {
+    let message = format!(
+        "`spec.ambassador_id` has the mark `{STORED_AS_V2}`, so the object is stored as v2, read without conversion and for no gateway; write it again as v3alpha1"
+    );
+    problems.error(object, "stored_as_v2", "spec.ambassador_id", message);
 }
 
 /// Whether `ambassador_id` lets this gateway have the object (A16, A17). An explicit empty list is for
@@ -180,6 +261,9 @@ fn is_for(object: &Object, id: &str, problems: &mut Problems) -> bool {
             .filter(|value| !value.is_null())
     };
     let accepts = |text: &str| text == id || text == "_automatic_";
+    if object.document.mentions(STORED_AS_V2) {
+        tell_stored_as_v2(object, problems);
+    }
     match field("ambassador_id").or_else(|| field("ambassadorId")) {
         None => id == "default",
         Some(Value::String(text)) => accepts(text),

@@ -12,7 +12,9 @@
 //! the first revocation list that is checked against them loads for the whole process), and whatever a user
 //! wrote becomes either a route or a [`nuncio_model::Problem`], most often both.
 
+mod annotation;
 mod context;
+mod conversion;
 mod decode;
 mod endpoints;
 mod expiry;
@@ -29,6 +31,7 @@ mod options;
 mod origination;
 mod problems;
 mod references;
+mod resolvers;
 mod secrets;
 mod service;
 mod tellable;
@@ -50,6 +53,7 @@ use crate::hosts::Association;
 use crate::inventory::Inventory;
 use crate::mapping::{Made, Surroundings};
 use crate::problems::Problems;
+use crate::resolvers::Resolvers;
 use crate::secrets::Materials;
 
 pub use last_good::LastGood;
@@ -82,6 +86,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     let inventory = Inventory::take(&expanded, options, &mut problems);
     let gateway = module::read(&inventory.modules, options, &mut problems);
     let services = Services::read(&inventory, &mut problems);
+    let resolvers = Resolvers::read(&inventory, &mut problems);
     let mut materials = Materials::new(&inventory.secrets, objects, options, last_good, &mut problems);
     let contexts = context::read(
         &inventory.contexts,
@@ -93,7 +98,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     );
     let hosts = hosts::read(&inventory.hosts, options, &mut materials, &mut problems);
 
-    let around = Surroundings::new(options, &gateway, &contexts, &services);
+    let around = Surroundings::new(options, &gateway, &contexts, &services, &resolvers);
     let selecting = hosts
         .iter()
         .filter_map(|host| Some(host.selector.as_ref()?.labels.clone()))

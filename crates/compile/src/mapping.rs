@@ -27,6 +27,7 @@ use crate::groups::{Groups, Member};
 use crate::module::{DEFAULT_TIMEOUT, Gateway};
 use crate::origination::{self, Wish};
 use crate::problems::Problems;
+use crate::resolvers::{Finds, Resolvers};
 use crate::service::{self, ClusterName, Placed, Scheme, Service};
 use crate::upstreams::{Parts, Upstreams};
 use crate::{Object, Options, names};
@@ -37,6 +38,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) gateway: &'a Gateway,
     pub(crate) contexts: &'a Contexts<'a>,
     pub(crate) services: &'a Services,
+    pub(crate) resolvers: &'a Resolvers<'a>,
     /// TLS where no context is named.
     pub(crate) plain: Arc<ContextTls>,
     /// `--resolve`, by host and port.
@@ -59,6 +61,7 @@ impl<'a> Surroundings<'a> {
         gateway: &'a Gateway,
         contexts: &'a Contexts<'a>,
         services: &'a Services,
+        resolvers: &'a Resolvers<'a>,
     ) -> Self {
         let fields = Fields {
             service: "spec.service".into(),
@@ -81,6 +84,7 @@ impl<'a> Surroundings<'a> {
             gateway,
             contexts,
             services,
+            resolvers,
             plain: Arc::new(ContextTls::plain(gateway)),
             resolve,
             fields,
@@ -300,26 +304,36 @@ impl<'d> Draft<'d, '_> {
         })
     }
 
-    /// Services are found in one way only; what the other resolvers know, nuncio does not.
+    /// Without one of its own, a Mapping has the Module's, else what is built in.
     fn resolver(&mut self) -> Result<(), Unresolved> {
         const FIELD: &str = "spec.resolver";
-        match self.spec.resolver.as_deref() {
-            None | Some("" | "kubernetes-service" | "kubernetes-endpoint" | "endpoint") => Ok(()),
-            Some(text @ ("consul" | "consul-endpoint")) => {
-                let message = format!(
-                    "`{FIELD}` is `{text}`, which is not supported, so nothing is sent; use kubernetes-service or kubernetes-endpoint"
-                );
-                Err(self.refuse("not_supported_yet", FIELD, &message))
-            }
-            Some(text) => {
-                let message = format!(
-                    "`{FIELD}` is `{text}`, but resolvers are not read yet, so the service is found as kubernetes-endpoint finds it; write that"
-                );
-                self.problems
-                    .warning(self.object, "not_supported_yet", FIELD, message);
-                Ok(())
-            }
-        }
+        let own = self.spec.resolver.as_deref().filter(|name| !name.is_empty());
+        let (says, name) = match (own, self.around.gateway.resolver.as_deref()) {
+            (Some(own), _) => (format!("`{FIELD}`"), own),
+            (None, Some(default)) => ("`spec.config.resolver` of the Module".to_owned(), default),
+            (None, None) => return Ok(()),
+        };
+        let own = &self.object.reference.namespace;
+        let found = self
+            .around
+            .resolvers
+            .find(name, own, &self.around.options.namespace);
+        let (reason, message) = match found {
+            Some(Finds::Services) => return Ok(()),
+            Some(Finds::Consul) => (
+                "not_supported_yet",
+                format!(
+                    "{says} is `{name}`, which finds services in Consul; that is not supported, so nothing is sent; use kubernetes-endpoint"
+                ),
+            ),
+            None => (
+                "unknown_resolver",
+                format!(
+                    "{says} is `{name}`, but there is no such resolver, so nothing is sent; use kubernetes-endpoint, or add a KubernetesEndpointResolver of this name"
+                ),
+            ),
+        };
+        Err(self.refuse(reason, FIELD, &message))
     }
 
     fn host_rewrite(&mut self) -> Result<Option<HeaderValue>, Unresolved> {

@@ -34,6 +34,8 @@ pub(crate) struct Gateway {
     pub(crate) secret_namespacing: bool,
     /// Verification where nothing else says, and who said so. None means by whether there is a CA.
     pub(crate) verify_mode: Option<(VerifyMode, Origin)>,
+    /// `resolver` of Mappings that have none.
+    pub(crate) resolver: Option<String>,
     /// Bare service names mean the gateway's namespace.
     pub(crate) services_in_own_namespace: bool,
     /// Edits of requests whose Mapping says nothing about them (A33).
@@ -114,6 +116,7 @@ impl<'a> Reader<'a> {
             request_timeout: self.request_timeout(config.cluster_request_timeout_ms),
             secret_namespacing: defaults.tls_secret_namespacing.unwrap_or(true),
             verify_mode: self.verify_mode(&defaults),
+            resolver: config.resolver.clone().filter(|name| !name.is_empty()),
             services_in_own_namespace: config
                 .use_ambassador_namespace_for_service_resolution
                 .unwrap_or(false),

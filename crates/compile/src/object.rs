@@ -8,12 +8,16 @@ use std::sync::Arc;
 use nuncio_model::{ObjectRef, Place, Problem, Severity};
 use serde_json::Value;
 
+use crate::annotation::{self, Annotation};
+use crate::conversion::{self, Age};
+
 /// A Kubernetes object as a manifest or the API server gave it.
 ///
 /// Its `Debug` form is its name alone: the document may be a Secret.
 #[derive(Clone, PartialEq)]
 pub struct Object {
-    /// `getambassador.io/v3alpha1`, `v1`, ...
+    /// `getambassador.io/v3alpha1`, `v1`, ...; as it was written, though the document of an older version is
+    /// converted.
     pub api_version: String,
     /// `Mapping`, `Secret`, ...
     pub kind: String,
@@ -27,6 +31,10 @@ pub struct Object {
     pub document: Document,
     /// Where its document starts; absent outside file mode.
     pub place: Option<Place>,
+    /// What its annotation `getambassador.io/config` holds, or why a document there is no object.
+    pub(crate) annotated: Vec<Result<Object, Box<Problem>>>,
+    /// The annotation that it stands in.
+    pub(crate) annotation: Option<Box<Annotation>>,
 }
 
 /// A document as compact JSON text.
@@ -92,16 +100,12 @@ impl fmt::Debug for Objects {
 }
 
 impl Object {
-    /// Reads the head of a document: `apiVersion`, `kind` and `metadata`. A `List` is an object too;
-    /// compile takes its items.
+    /// Reads the head of a document: `apiVersion`, `kind` and `metadata`, and the objects in its annotation. A `List`
+    /// is an object too; compile takes its items.
     ///
     /// # Errors
     /// The problem, where one of the three is missing or has the wrong type.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the tree is done with: its text is kept"
-    )]
-    pub fn from_document(document: Value, place: Option<Place>) -> Result<Self, Box<Problem>> {
+    pub fn from_document(mut document: Value, place: Option<Place>) -> Result<Self, Box<Problem>> {
         let fail = |field: &str, message: String| {
             Box::new(Problem {
                 severity: Severity::Error,
@@ -145,7 +149,10 @@ impl Object {
         let reference = ObjectRef::new(&kind, namespace, &name);
         let labels = text_map(&document, "labels").map_err(|m| fail("metadata.labels", m))?;
         let annotations = text_map(&document, "annotations").map_err(|m| fail("metadata.annotations", m))?;
-        Ok(Self {
+        if conversion::age(&api_version).is_some_and(|age| age != Age::Current) {
+            conversion::convert(&kind, &mut document);
+        }
+        let mut object = Self {
             api_version,
             kind,
             reference,
@@ -153,7 +160,19 @@ impl Object {
             annotations,
             document: Document::from(&document),
             place,
-        })
+            annotated: Vec::new(),
+            annotation: None,
+        };
+        object.annotated = annotation::read(&object);
+        Ok(object)
+    }
+
+    /// What the order of loading goes by (A24, A26).
+    pub(crate) fn order(&self) -> String {
+        match &self.annotation {
+            Some(annotation) => format!("{}.{}", annotation.holder.qualified(), annotation.document),
+            None => format!("{}.1", self.reference.qualified()),
+        }
     }
 
     /// Whether this is a `List`, whose `items` are the objects that count.

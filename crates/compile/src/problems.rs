@@ -7,6 +7,7 @@ use nuncio_model::{ObjectRef, Problem, Severity};
 use nuncio_tls::Finding;
 
 use crate::Object;
+use crate::annotation;
 
 /// Problems in the order they are found.
 #[derive(Debug, Default)]
@@ -24,11 +25,19 @@ impl Problems {
         field: &str,
         message: impl Into<String>,
     ) {
+        let (message, field, told_on) = match &object.annotation {
+            // A user can edit the object that carries the annotation.
+            Some(annotation) => {
+                let message = annotation.words(&object.reference) + &message.into();
+                (message, annotation::FIELD, &annotation.holder)
+            }
+            None => (message.into(), field, &object.reference),
+        };
         self.found.push(Problem {
             severity,
             reason: Cow::Borrowed(reason),
-            message: message.into(),
-            object: Some(object.reference.clone()),
+            message,
+            object: Some(told_on.clone()),
             field: (!field.is_empty()).then(|| field.to_owned()),
             place: object.place.clone(),
         });

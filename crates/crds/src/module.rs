@@ -39,6 +39,8 @@ pub struct ModuleConfig {
     pub merge_slashes: Option<bool>,
     /// Keep a client's `x-request-id`.
     pub preserve_external_request_id: Option<bool>,
+    /// `resolver` of Mappings that have none.
+    pub resolver: Option<String>,
     /// `retry_policy` of Mappings that have none.
     pub retry_policy: Option<RetryPolicySpec>,
     /// The `server` response header.
@@ -134,7 +136,6 @@ impl Spec for ModuleSpec {
         "config.regex_max_size",
         "config.regex_type",
         "config.reject_requests_with_escaped_slashes",
-        "config.resolver",
         "config.retry_policy.retry_back_off",
         "config.service_port",
         "config.set_current_client_cert_details",

@@ -468,11 +468,19 @@ fn kinds_that_are_not_read_are_named() {
 {apiVersion: getambassador.io/v3alpha1, kind: Module, metadata: {name: tls}, spec: {}}
 ---
 {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: f}}
+---
+{apiVersion: getambassador.io/v3alpha1, kind: AuthService, metadata: {name: g}, spec: {auth_service: auth}}
 ";
-    let world = world(manifests).fine();
+    let world = world(manifests);
+    assert!(world.errors().is_empty());
+    world.tells(
+        Severity::Warning,
+        "AuthService g",
+        "nobody is asked whether a request may pass",
+    );
     for (object, text) in [
         ("Deployment a", "Deployment of apps/v1 is not read by nuncio"),
-        ("Mapping b", "write it as getambassador.io/v3alpha1"),
+        ("Mapping b apiVersion", "write it as that"),
         ("Mapping c", "write it as getambassador.io/v3alpha1"),
         (
             "TCPMapping d",
