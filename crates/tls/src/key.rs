@@ -92,7 +92,7 @@ fn encrypted(line: usize) -> MaterialError {
     MaterialError {
         reason: "encrypted_key",
         message: format!(
-            "the private key in line {line} is encrypted and there is nobody to ask for its passphrase: \
+            "the private key in line {line} is encrypted and there is nobody to ask for its passphrase; \
              store it without one"
         ),
     }

@@ -265,7 +265,9 @@ fn mismatch(certificates: &[Vec<u8>], findings: &[Finding]) -> MaterialError {
         .map_or_else(String::new, |finding| format!("; {}", finding.message));
     MaterialError {
         reason: "key_mismatch",
-        message: format!("the private key does not belong to {whom}{broken}"),
+        message: format!(
+            "the private key does not belong to {whom}{broken}; put the key and the certificate of one pair there"
+        ),
     }
 }
 

@@ -226,6 +226,8 @@ error[key_mismatch]: `spec.secret` names Secret `cert` in namespace `default`, w
    |
 17 |   secret: cert
    |           ^^^^ in TLSContext ctx.default, spec.secret
+   |
+   = help: put the key and the certificate of one pair there
 ";
     let (certificate, key) = (client().cert.pem(), client().signing_key.serialize_pem());
     refuses_the_secret(&[("tls.crt", &certificate), ("tls.key", &key)], expected);
@@ -236,11 +238,13 @@ fn an_encrypted_key() {
     let expected = "\
 error[encrypted_key]: `spec.secret` names Secret `cert` in namespace `default`, which cannot be
                       used: the private key in line 1 is encrypted and there is nobody to ask for
-                      its passphrase: store it without one
+                      its passphrase
   --> m.yaml:17:11
    |
 17 |   secret: cert
    |           ^^^^ in TLSContext ctx.default, spec.secret
+   |
+   = help: store it without one
 ";
     let client = client();
     let key = client

@@ -97,7 +97,7 @@ fn a_key_that_does_not_fit_is_key_mismatch() {
     assert_eq!(error.reason, "key_mismatch");
     assert_eq!(
         error.message,
-        "the private key does not belong to certificate `CN=a.test`"
+        "the private key does not belong to certificate `CN=a.test`; put the key and the certificate of one pair there"
     );
     let error = identity_error(&(leaf.pem() + &ca.pem()), &other);
     assert!(
