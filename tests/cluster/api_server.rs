@@ -24,13 +24,28 @@ use tokio::task::{AbortHandle, JoinHandle};
 type Body = BoxBody<Bytes, std::io::Error>;
 
 /// Every resource that it serves: group, version, plural, kind.
-const RESOURCES: [(&str, &str, &str, &str); 13] = [
+const RESOURCES: [(&str, &str, &str, &str); 18] = [
     ("getambassador.io", "v3alpha1", "mappings", "Mapping"),
     ("getambassador.io", "v3alpha1", "tlscontexts", "TLSContext"),
     ("getambassador.io", "v3alpha1", "hosts", "Host"),
     ("getambassador.io", "v3alpha1", "listeners", "Listener"),
     ("getambassador.io", "v3alpha1", "modules", "Module"),
     ("getambassador.io", "v3alpha1", "tcpmappings", "TCPMapping"),
+    (
+        "getambassador.io",
+        "v3alpha1",
+        "kubernetesserviceresolvers",
+        "KubernetesServiceResolver",
+    ),
+    (
+        "getambassador.io",
+        "v3alpha1",
+        "kubernetesendpointresolvers",
+        "KubernetesEndpointResolver",
+    ),
+    ("getambassador.io", "v3alpha1", "consulresolvers", "ConsulResolver"),
+    ("getambassador.io", "v3alpha1", "authservices", "AuthService"),
+    ("getambassador.io", "v3alpha1", "ratelimitservices", "RateLimitService"),
     ("", "v1", "services", "Service"),
     ("", "v1", "endpoints", "Endpoints"),
     ("", "v1", "secrets", "Secret"),

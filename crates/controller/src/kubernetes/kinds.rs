@@ -59,13 +59,18 @@ const fn core(kind: &'static str, plural: &'static str, after: After, page: u32)
 
 /// Every kind that is watched. Those that compile does not read yet are watched too, so that their
 /// owners are told.
-pub(crate) const KINDS: [Kind; 10] = [
+pub(crate) const KINDS: [Kind; 15] = [
     ours("Mapping", "mappings"),
     ours("TLSContext", "tlscontexts"),
     ours("Host", "hosts"),
     ours("Listener", "listeners"),
     ours("Module", "modules"),
     ours("TCPMapping", "tcpmappings"),
+    ours("KubernetesServiceResolver", "kubernetesserviceresolvers"),
+    ours("KubernetesEndpointResolver", "kubernetesendpointresolvers"),
+    ours("ConsulResolver", "consulresolvers"),
+    ours("AuthService", "authservices"),
+    ours("RateLimitService", "ratelimitservices"),
     core("Service", "services", After::Start, PAGE),
     Kind {
         group: "discovery.k8s.io",
@@ -112,8 +117,15 @@ impl Kind {
         matches!(self.kind, "Service" | "Endpoints" | SLICE)
     }
 
-    /// Whether it names Secrets.
+    /// Whether a cluster without its definition lacks something: nobody needs to have what few use.
+    pub(crate) fn is_expected(&self) -> bool {
+        let rare =
+            ["AuthService", "RateLimitService"].contains(&self.kind) || self.kind.ends_with("Resolver");
+        self.is_ours() && !rare
+    }
+
+    /// Whether it names Secrets; a Service does by the objects in its annotation.
     pub(crate) fn is_referrer(&self) -> bool {
-        matches!(self.kind, "TLSContext" | "Host" | "Module")
+        matches!(self.kind, "TLSContext" | "Host" | "Module" | "Service")
     }
 }

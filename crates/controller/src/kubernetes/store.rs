@@ -229,7 +229,7 @@ impl Store {
         let absent = self.shelves.iter().enumerate().filter_map(|(kind, shelf)| {
             let kind = &KINDS[kind];
             match shelf.trouble.as_ref()? {
-                Trouble::NotInstalled if kind.is_ours() => Some(not_installed(kind)),
+                Trouble::NotInstalled if kind.is_expected() => Some(not_installed(kind)),
                 Trouble::Forbidden(words) => Some(forbidden(kind, words)),
                 Trouble::NotInstalled | Trouble::Failed(_) => None,
             }
