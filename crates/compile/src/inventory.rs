@@ -101,7 +101,9 @@ impl<'a> Inventory<'a> {
                 tell_unread(object, problems);
                 continue;
             };
-            if options.single_namespace && *object.reference.namespace != *options.namespace {
+            let own_only =
+                options.single_namespace || (options.certs_single_namespace && kind == Kind::Secret);
+            if own_only && *object.reference.namespace != *options.namespace {
                 continue;
             }
             if kind.has_ambassador_id() && !is_for(object, &options.ambassador_id, problems) {
@@ -246,6 +248,11 @@ fn tell_stored_as_v2(object: &Object, problems: &mut Problems) {
         "`spec.ambassador_id` has the mark `{STORED_AS_V2}`, so the object is stored as v2, read without conversion and for no gateway; write it again as v3alpha1"
     );
     problems.error(object, "stored_as_v2", "spec.ambassador_id", message);
+}
+
+/// Whether an object of a kind that has an `ambassador_id` is for the gateway of this one.
+pub fn is_for_gateway(object: &Object, id: &str) -> bool {
+    is_for(object, id, &mut Problems::default())
 }
 
 /// Whether `ambassador_id` lets this gateway have the object (A16, A17). An explicit empty list is for

@@ -56,6 +56,7 @@ use crate::problems::Problems;
 use crate::resolvers::Resolvers;
 use crate::secrets::Materials;
 
+pub use inventory::is_for_gateway;
 pub use last_good::LastGood;
 pub use object::{Document, Object, Objects};
 pub use options::{Options, ResolveRule, ResolveRuleError};

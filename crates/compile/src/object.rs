@@ -1,6 +1,6 @@
 //! Objects as they were read, before anything is made of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,6 +85,8 @@ pub struct Objects {
     pub files: BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     /// Found while loading; they go first into the snapshot's problems.
     pub problems: Vec<Problem>,
+    /// Namespaces whose Secrets the API server does not let us read.
+    pub forbidden_secrets: BTreeSet<String>,
 }
 
 impl fmt::Debug for Objects {

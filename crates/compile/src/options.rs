@@ -17,6 +17,8 @@ pub struct Options {
     pub namespace: String,
     /// `AMBASSADOR_SINGLE_NAMESPACE`: objects of other namespaces are ignored.
     pub single_namespace: bool,
+    /// `AMBASSADOR_CERTS_SINGLE_NAMESPACE`: Secrets of other namespaces are ignored.
+    pub certs_single_namespace: bool,
     /// `NUNCIO_UPSTREAM_VERIFY_MODE`: the mode where neither TLSContext nor Module says one.
     pub verify_mode: Option<VerifyMode>,
     /// `--resolve`: upstreams that are reached at a given address; the first that fits counts.
@@ -43,6 +45,7 @@ impl Default for Options {
             ambassador_id: "default".into(),
             namespace: "default".into(),
             single_namespace: false,
+            certs_single_namespace: false,
             verify_mode: None,
             resolve: Vec::new(),
             open_default_listeners: false,

@@ -39,6 +39,8 @@ pub fn referenced_secrets(objects: &[Object], options: &Options) -> HashSet<(Arc
             named.insert((namespace.map_or_else(|| Arc::clone(own), Arc::from), name.into()));
         }
     }
+    let own_only = options.single_namespace || options.certs_single_namespace;
+    named.retain(|(namespace, _)| !own_only || **namespace == *options.namespace);
     named
 }
 

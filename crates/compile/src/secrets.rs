@@ -9,7 +9,7 @@ mod known;
 mod revocations;
 mod shown;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -111,6 +111,10 @@ type Outcome<T> = Result<Loaded<T>, Unusable>;
 pub(crate) struct Materials<'a> {
     secrets: HashMap<(&'a str, &'a str), &'a Object>,
     directory: Option<Directory>,
+    /// Namespaces whose Secrets must not be read.
+    forbidden: &'a BTreeSet<String>,
+    /// The only namespace whose Secrets count, and the variable that says so.
+    only: Option<(String, &'static str)>,
     files: &'a BTreeMap<PathBuf, Result<Vec<u8>, String>>,
     now: SystemTime,
     known: Known,
@@ -140,6 +144,8 @@ impl<'a> Materials<'a> {
         let mut materials = Self {
             secrets: by_name(secrets),
             directory,
+            forbidden: &objects.forbidden_secrets,
+            only: only_namespace(options),
             files: &objects.files,
             now: options.now,
             known: last_good.known.clone(),
@@ -179,6 +185,21 @@ impl<'a> Materials<'a> {
     }
 
     fn missing_secret(&self, name: &SecretName) -> Unusable {
+        if let Some((only, variable)) = self.only.as_ref().filter(|(only, _)| *only != name.namespace) {
+            let message = format!(
+                "names {name}, but with {variable} Secrets of `{only}` alone are read; put a copy there, or unset \
+                 the variable"
+            );
+            return Unusable::new("missing_secret", message);
+        }
+        if self.forbidden.contains(&name.namespace) {
+            let namespace = tellable(&name.namespace);
+            let message = format!(
+                "names {name}, whose Secrets nuncio may not read; grant it with `kubectl create role nuncio-secrets -n \
+                 {namespace} --verb=get,list,watch --resource=secrets` and a role binding to its service account"
+            );
+            return Unusable::new("forbidden_secret", message);
+        }
         let absent = self
             .directory
             .as_ref()
@@ -224,6 +245,18 @@ impl<'a> Materials<'a> {
             problems.findings(object, &contents::field_of(object, key), findings);
         }
     }
+}
+
+/// Where Secrets of one namespace alone count.
+fn only_namespace(options: &Options) -> Option<(String, &'static str)> {
+    let variable = if options.single_namespace {
+        "AMBASSADOR_SINGLE_NAMESPACE"
+    } else if options.certs_single_namespace {
+        "AMBASSADOR_CERTS_SINGLE_NAMESPACE"
+    } else {
+        return None;
+    };
+    Some((options.namespace.clone(), variable))
 }
 
 fn missing(name: &SecretName, what: &str, key: &str) -> Unusable {

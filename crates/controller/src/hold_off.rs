@@ -29,15 +29,32 @@ pub(crate) enum Sign {
 }
 
 /// What was heard and not yet acted on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HoldOff {
+    /// The longest wait after the first event.
+    cap: Duration,
     /// The first and the latest event.
     pending: Option<(Instant, Instant)>,
     /// Files that are open for writing, and when they were last written.
     writing: HashMap<PathBuf, Instant>,
 }
 
+impl Default for HoldOff {
+    fn default() -> Self {
+        Self::capped(CAP)
+    }
+}
+
 impl HoldOff {
+    /// One that waits no longer than `cap` after the first event.
+    pub(crate) fn capped(cap: Duration) -> Self {
+        Self {
+            cap,
+            pending: None,
+            writing: HashMap::new(),
+        }
+    }
+
     /// Takes in an event that was seen at `now`.
     pub(crate) fn note(&mut self, sign: Sign, now: Instant) {
         match sign {
@@ -56,7 +73,9 @@ impl HoldOff {
 
     /// When to read; none while there is nothing to read.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let pending = self.pending.map(|(first, last)| (first + CAP).min(last + QUIET));
+        let pending = self
+            .pending
+            .map(|(first, last)| (first + self.cap).min(last + QUIET));
         let abandoned = self.writing.values().min().map(|written| *written + PATIENCE);
         pending.into_iter().chain(abandoned).min()
     }
@@ -115,6 +134,16 @@ mod tests {
             hold_off.note(touched(), ms(start, step * 10));
             assert!(hold_off.due().unwrap() <= ms(start, 150));
         }
+    }
+
+    #[test]
+    fn the_cap_may_be_another() {
+        let start = Instant::now();
+        let mut hold_off = HoldOff::capped(Duration::from_secs(2));
+        for step in 0..200 {
+            hold_off.note(touched(), ms(start, step * 10));
+        }
+        assert_eq!(hold_off.due(), Some(ms(start, 2000)));
     }
 
     #[test]

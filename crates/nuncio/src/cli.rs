@@ -59,8 +59,13 @@ Environment (a flag of the same meaning wins):
   AMBASSADOR_ID                        take objects with this ambassador_id [default: default]
   AMBASSADOR_NAMESPACE                 the gateway's own namespace [default: default]
   AMBASSADOR_SINGLE_NAMESPACE          when not empty: take objects of that namespace only
+  AMBASSADOR_CERTS_SINGLE_NAMESPACE    when not empty: take Secrets of that namespace only
+                                       [default: as AMBASSADOR_SINGLE_NAMESPACE]
   AMBASSADOR_LABEL_SELECTOR            Kubernetes: take objects with these labels only
   AMBASSADOR_FIELD_SELECTOR            Kubernetes: take objects with these fields only
+  AMBASSADOR_UPDATE_MAPPING_STATUS     Kubernetes: true: write status.state of each Mapping
+  AMBASSADOR_RECONFIG_MAX_DELAY        Kubernetes: gather edits for this many seconds at most
+                                       [default: 150 ms]
   AMBASSADOR_FORCE_SECRET_VALIDATION   true: look through every Secret, and use none that is wrong
   AMBASSADOR_ISTIO_SECRET_DIR          folder of cert-chain.pem, key.pem and root-cert.pem, which
                                        are the Secret istio-certs of the gateway's own namespace
@@ -75,7 +80,8 @@ Environment (a flag of the same meaning wins):
   AMBASSADOR_JSON_LOGGING              true: the program's own log is JSON
   SSL_CERT_FILE, SSL_CERT_DIR          where the system's roots are, for verify.roots: system
 
-SIGTERM and SIGINT end it after the drain time at most, with exit status 0; a second one ends it at once."
+SIGTERM and SIGINT end it: it says that it is not ready and goes on for --shutdown-delay, then finishes what is
+in flight for --drain-time at most. Exit status 0; a second signal skips what it is waiting for."
 )]
 pub(crate) struct RunArgs {
     /// Files or folders with manifests (.yaml, .yml, .json; several documents a file)
@@ -117,6 +123,10 @@ pub(crate) struct RunArgs {
     /// Tell clients why an upstream failed, in the header x-nuncio-reason
     #[arg(long)]
     pub(crate) expose_reasons: bool,
+
+    /// Share ports with the nuncio that has them now; stop that one once this one is ready
+    #[arg(long)]
+    pub(crate) take_over: bool,
 
     /// How long it goes on accepting after SIGTERM, not ready any more [default: 0, with --kubernetes 5]
     #[arg(long, value_name = "SECONDS")]

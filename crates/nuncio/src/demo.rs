@@ -249,6 +249,7 @@ fn settings(folder: PathBuf, upstream: SocketAddr) -> RunSettings {
             access_log: AccessLog::Off,
             expose_reasons: true,
             drain_time: Duration::from_secs(1),
+            take_over: false,
         },
         compile: Options {
             resolve: vec![rule],

@@ -70,15 +70,21 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
 /// The program's own log, on standard error; standard output belongs to the access log.
 fn start_log(settings: LogSettings) {
     use std::io::IsTerminal;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::prelude::*;
+    // Of ours alone: what libraries log may be an answer of the API server, which may be a Secret.
+    let ours = Targets::new().with_target("nuncio", settings.level);
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(settings.level);
     if settings.json {
-        builder.json().init();
+        builder.json().finish().with(ours).init();
     } else {
         builder
             .with_target(false)
             .with_ansi(std::io::stderr().is_terminal())
+            .finish()
+            .with(ours)
             .init();
     }
 }

@@ -22,7 +22,8 @@ const DRAIN_SECONDS: u32 = 30;
 /// What it takes until no load balancer of a cluster sends here any more.
 const SHUTDOWN_DELAY_SECONDS: u64 = 5;
 /// Variables that concern watching a cluster.
-const CLUSTER_ONLY: [&str; 4] = [
+const CLUSTER_ONLY: [&str; 5] = [
+    "AMBASSADOR_CERTS_SINGLE_NAMESPACE",
     "AMBASSADOR_LABEL_SELECTOR",
     "AMBASSADOR_FIELD_SELECTOR",
     "AMBASSADOR_UPDATE_MAPPING_STATUS",
@@ -216,6 +217,7 @@ impl<'a> Environment<'a> {
                 .text("AMBASSADOR_NAMESPACE")
                 .unwrap_or_else(|| "default".to_owned()),
             single_namespace: self.text("AMBASSADOR_SINGLE_NAMESPACE").is_some(),
+            certs_single_namespace: self.certs_single_namespace(),
             verify_mode,
             resolve,
             open_default_listeners: true,
@@ -243,6 +245,7 @@ impl<'a> Environment<'a> {
             access_log: self.access_log(args.access_log.as_deref()),
             expose_reasons: args.expose_reasons,
             drain_time: Duration::from_secs(drain_seconds.into()),
+            take_over: args.take_over,
         }
     }
 
@@ -257,6 +260,15 @@ impl<'a> Environment<'a> {
                 AccessLog::Off
             }
         }
+    }
+
+    /// What AMBASSADOR_SINGLE_NAMESPACE says, unless the variable is set; set to nothing it is off.
+    fn certs_single_namespace(&self) -> bool {
+        let own = (self.lookup)("AMBASSADOR_CERTS_SINGLE_NAMESPACE");
+        own.map_or_else(
+            || self.text("AMBASSADOR_SINGLE_NAMESPACE").is_some(),
+            |text| !text.is_empty(),
+        )
     }
 
     /// In a cluster the kubelet asks from outside; on files nobody but this machine does.
@@ -304,13 +316,18 @@ impl<'a> Environment<'a> {
     /// Where configuration comes from.
     fn source(&mut self, args: RunArgs, in_cluster: bool, compile: &Options) -> Source {
         if in_cluster {
-            let namespace = compile.single_namespace.then(|| compile.namespace.clone());
+            let own = || compile.namespace.clone();
+            let namespace = compile.single_namespace.then(own);
+            let secrets_namespace = compile.certs_single_namespace.then(own);
             return Source::Kubernetes(Cluster {
                 kubeconfig: args.kubeconfig,
                 context: args.context,
                 namespace,
+                secrets_namespace,
                 labels: self.text("AMBASSADOR_LABEL_SELECTOR"),
                 fields: self.text("AMBASSADOR_FIELD_SELECTOR"),
+                mapping_status: self.switch("AMBASSADOR_UPDATE_MAPPING_STATUS"),
+                most_delay: self.reconfig_max_delay(),
             });
         }
         if args.config.is_empty() {
@@ -320,6 +337,17 @@ impl<'a> Environment<'a> {
         }
         self.warn_of_idle_variables();
         Source::Files(args.config)
+    }
+
+    fn reconfig_max_delay(&mut self) -> Option<Duration> {
+        let (variable, form) = (
+            "AMBASSADOR_RECONFIG_MAX_DELAY",
+            "a whole number of seconds from 1",
+        );
+        let seconds: Option<NonZero<u16>> = self
+            .text(variable)
+            .map(|_| self.value(("", None), variable, form, NonZero::<u16>::MIN));
+        seconds.map(|seconds| Duration::from_secs(seconds.get().into()))
     }
 
     fn warn_of_idle_variables(&mut self) {

@@ -21,6 +21,7 @@ mod executor;
 mod failure;
 mod framing;
 mod headers;
+mod listening;
 mod metrics;
 mod path;
 mod patience;

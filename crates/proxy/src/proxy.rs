@@ -30,6 +30,8 @@ pub struct ProxyOptions {
     pub expose_reasons: bool,
     /// The most that draining takes.
     pub drain_time: Duration,
+    /// Listen beside another process that has the same ports and is about to leave them.
+    pub take_over: bool,
 }
 
 /// Why the proxy could not start.
@@ -84,6 +86,7 @@ impl Proxy {
             access_log: options.access_log,
             log,
             drain_time: options.drain_time,
+            take_over: options.take_over,
             registry: Default::default(),
             workers: options.workers.max(1),
             unbound: Default::default(),
@@ -249,6 +252,7 @@ mod tests {
             access_log: AccessLog::Off,
             expose_reasons: false,
             drain_time: Duration::ZERO,
+            take_over: false,
         };
         let proxy = Proxy::start(options, &snapshot, &endpoints).expect("workers");
         let live = proxy.live();

@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,11 +14,12 @@ use std::time::{Duration, Instant};
 use nuncio_model::{EndpointTable, Snapshot};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
-use tokio::time::{timeout, timeout_at};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::access_log::{AccessLog, Entry, LogSender};
 use crate::body::Flow;
 use crate::client::connection::{Clients, serve};
+use crate::listening::{listen, take_no_more, taken_over};
 use crate::serving::Serving;
 use crate::stats::WorkerStats;
 use crate::upstream::dns::Dns;
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     pub(crate) log: Option<LogSender>,
     pub(crate) drain_time: Duration,
+    /// Another process may have the ports, too.
+    pub(crate) take_over: bool,
     /// How many workers there are.
     pub(crate) workers: usize,
     pub(crate) registry: Registry,
@@ -42,11 +46,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Opens a port for one worker. The first of them makes sure that no other program has it: sockets
-    /// that share a port do so with any program of the same user, another nuncio for one.
+    /// that share a port do so with any program of the same user, another nuncio for one. Where that one is
+    /// to be taken over from, sharing is what is wanted.
     fn bind(&self, port: u16) -> io::Result<TcpListener> {
         let address = SocketAddr::new(self.bind, port);
         let mut bound = lock(&self.bound);
-        if bound.get(&port).is_none_or(|workers| *workers == 0) {
+        if !self.take_over && bound.get(&port).is_none_or(|workers| *workers == 0) {
             listen(address, false)?;
         }
         let listener = TcpListener::from_std(listen(address, true)?)?;
@@ -77,6 +82,9 @@ pub(crate) struct Worker {
     /// There may be upstreams and counters of what is no longer configured.
     stale: Cell<bool>,
     listening: RefCell<HashMap<u16, Rc<Notify>>>,
+    /// Ports whose sockets are still open, and word of each that is not any more.
+    accepting: Cell<usize>,
+    closed: Notify,
     log_buffer: RefCell<Vec<u8>>,
     /// The runtime is about to end, and takes no more tasks.
     ended: Cell<bool>,
@@ -94,8 +102,10 @@ pub(crate) struct Orders {
 
 /// Lines are handed over when this many bytes have come together, or at the end of the turn.
 const LOG_BATCH: usize = 32 * 1024;
-/// A connection without a request is closed this long after draining began.
-const QUIET: Duration = Duration::from_millis(250);
+/// A connection without a request is closed this long after it was asked to end.
+pub(crate) const QUIET: Duration = Duration::from_millis(250);
+/// A port stays open this long after it has said that it takes no more: as long as a client is away.
+const FLUSH: Duration = Duration::from_millis(100);
 /// A port that could not be opened is tried again, and what nobody uses any more forgotten, each time
 /// so many seconds have passed.
 const RETRY: u64 = 5;
@@ -117,6 +127,8 @@ impl Worker {
             serving: RefCell::default(),
             stale: Cell::new(false),
             listening: RefCell::default(),
+            accepting: Cell::new(0),
+            closed: Notify::new(),
             log_buffer: RefCell::default(),
             ended: Cell::new(false),
         })
@@ -268,6 +280,7 @@ impl Worker {
                     lock(&self.shared.unbound).remove(&port);
                     let close = Rc::new(Notify::new());
                     listening.insert(port, Rc::clone(&close));
+                    self.accepting.set(self.accepting.get() + 1);
                     tokio::task::spawn_local(Rc::clone(self).accept(listener, port, close));
                 }
                 Err(error) => {
@@ -278,19 +291,11 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener, port: u16, close: Rc<Notify>) {
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((tcp, peer)) => self.serve(tcp, peer, port),
-                    // Out of descriptors, most likely: let some close.
-                    Err(error) if is_exhausted(&error) => {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
-                    Err(_) => {}
-                },
-                () = close.notified() => break,
-            }
-        }
+        self.accept_until(&listener, port, close.notified()).await;
+        // Connections that are half made would be reset when the socket closes.
+        take_no_more(&listener);
+        let flush = sleep(FLUSH.min(self.shared.drain_time));
+        self.accept_until(&listener, port, flush).await;
         // The kernel has completed these; closing the socket would reset them. It is asked itself, for the
         // runtime need not know of them yet.
         if let Ok(listener) = listener.into_std() {
@@ -301,6 +306,23 @@ impl Worker {
             }
         }
         self.shared.release(port);
+        self.accepting.set(self.accepting.get() - 1);
+        self.closed.notify_one();
+    }
+
+    async fn accept_until(self: &Rc<Self>, listener: &TcpListener, port: u16, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((tcp, peer)) => self.serve(tcp, peer, port),
+                    // Out of descriptors, most likely: let some close.
+                    Err(error) if is_exhausted(&error) => sleep(Duration::from_millis(20)).await,
+                    Err(_) => {}
+                },
+                () = &mut end => break,
+            }
+        }
     }
 
     fn serve(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr, port: u16) {
@@ -316,6 +338,9 @@ impl Worker {
         // Accept loops take over what the kernel had accepted before clients are asked to end.
         whoever_is_next().await;
         self.clients.drain();
+        while self.accepting.get() > 0 {
+            self.closed.notified().await;
+        }
         let quiet = deadline.min(Instant::now() + QUIET);
         if timeout_at(quiet.into(), self.clients.emptied()).await.is_err() {
             // Still there, and no request came: there is nothing to wait for. What has just come is read first.
@@ -355,25 +380,6 @@ impl Worker {
             log.send(batch);
         }
     }
-}
-
-fn listen(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    // Each worker listens for itself; the kernel spreads the connections.
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    if shared {
-        socket.listen(4096)?;
-    }
-    Ok(socket.into())
-}
-
-fn taken_over(tcp: std::net::TcpStream) -> io::Result<TcpStream> {
-    tcp.set_nonblocking(true)?;
-    TcpStream::from_std(tcp)
 }
 
 /// Lets every task run that can.

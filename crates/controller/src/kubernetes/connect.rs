@@ -21,16 +21,24 @@ pub struct Cluster {
     pub context: Option<String>,
     /// Only this namespace (`AMBASSADOR_SINGLE_NAMESPACE`).
     pub namespace: Option<String>,
+    /// Secrets of this namespace only (`AMBASSADOR_CERTS_SINGLE_NAMESPACE`).
+    pub secrets_namespace: Option<String>,
     /// `AMBASSADOR_LABEL_SELECTOR`, for every list and watch.
     pub labels: Option<String>,
     /// `AMBASSADOR_FIELD_SELECTOR`, the same.
     pub fields: Option<String>,
+    /// `AMBASSADOR_UPDATE_MAPPING_STATUS`: Mappings are told what became of them, too.
+    pub mapping_status: bool,
+    /// `AMBASSADOR_RECONFIG_MAX_DELAY`: how long edits that do not end are gathered at most.
+    pub most_delay: Option<Duration>,
 }
 
 impl Cluster {
     pub(super) async fn client(&self) -> Result<Client, ControllerError> {
         let mut config = self.config().await?;
         config.connect_timeout = Some(CONNECT_LIMIT);
+        // Whoever asks tries again, and tells that there is a reason to.
+        config.default_retry = false;
         Client::try_from(config).map_err(|error| {
             ControllerError::NoCluster(format!(
                 "the API server of the kubeconfig cannot be used: {}",

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -11,19 +12,20 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::CONNECTION;
+use http::{HeaderValue, Response, StatusCode};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::io::{GuardedIo, Wire};
 use crate::executor::LocalExecutor;
 use crate::framing::{Ambiguous, Guard};
 use crate::request;
-use crate::worker::Worker;
+use crate::worker::{QUIET, Worker};
 
 /// What an HTTP/2 client sends first, RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -81,6 +83,14 @@ impl Client {
     /// Whether the request that began last cannot be told from what stands around it.
     pub(crate) fn is_ambiguous(&self) -> bool {
         self.ambiguous.concerns(self.begun.get())
+    }
+
+    /// Tells a client of HTTP/1.1 that this was the last answer, where it is.
+    fn say_that_it_ends<B>(&self, response: &mut Response<B>) {
+        if self.ending.get() == Ending::Gracefully && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
     }
 
     pub(crate) fn speaks_http2(&self) -> bool {
@@ -251,9 +261,9 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
         return Ok(());
     };
     let http2 = http2.map_err(|_| io::ErrorKind::TimedOut)??;
-    let service = service_fn(|request| request::handle(Rc::clone(worker), Rc::clone(client), request));
     client.http2.set(http2);
     if http2 {
+        let service = service_fn(|request| request::handle(Rc::clone(worker), Rc::clone(client), request));
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .timer(TokioTimer::new())
@@ -266,6 +276,11 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
         let io = GuardedIo::new(tcp, guard, Arc::clone(&client.wire));
         let mut builder = http1::Builder::new();
         builder.half_close(true).max_header_size(header_limit(worker));
+        let service = service_fn(async |request| {
+            let mut response = request::handle(Rc::clone(worker), Rc::clone(client), request).await?;
+            client.say_that_it_ends(&mut response);
+            Ok::<_, Infallible>(response)
+        });
         let connection = pin!(builder.serve_connection(io, service).with_upgrades());
         drive(
             client,
@@ -286,6 +301,7 @@ fn header_limit(worker: &Worker) -> usize {
 /// Drives a connection to its end, or to the end that it is asked for.
 async fn drive<C: Future>(client: &Client, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>)) {
     let mut asked = false;
+    let mut quiet: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         if client.ending.get() == Ending::Now {
             return Poll::Ready(());
@@ -298,12 +314,21 @@ async fn drive<C: Future>(client: &Client, mut connection: Pin<&mut C>, shut_dow
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        // hyper closes a connection on which nothing was read yet at once, together with the request that
-        // waits in its socket. Such a connection is asked when it has a request, or ended as idle.
-        if client.ending.get() == Ending::Gracefully && !asked && client.begun.get() > 0 {
+        if client.ending.get() != Ending::Gracefully || asked {
+            return Poll::Pending;
+        }
+        // Asked between two requests, hyper closes at once, together with the request that is on its way or
+        // waits in the socket. HTTP/2 says which was the last that counts; else the next one is answered
+        // and told to be the last. When none comes, there is nothing to wait for.
+        let may_ask = client.requests.get() > 0 || (client.http2.get() && client.begun.get() > 0);
+        if may_ask {
             asked = true;
             shut_down(connection.as_mut());
             return connection.as_mut().poll(cx).map(|_| ());
+        }
+        let quiet = quiet.get_or_insert_with(|| Box::pin(sleep(QUIET)));
+        if quiet.as_mut().poll(cx).is_ready() && !client.wire.in_head() {
+            return Poll::Ready(());
         }
         Poll::Pending
     })
