@@ -15,12 +15,14 @@
 
 mod support;
 
+mod annotations;
 mod cluster;
 mod commands;
 mod documents;
 mod echo;
 mod edges;
 mod gateway;
+mod packaging;
 // Needs programs that are not ours: `make test-peers`.
 #[cfg(feature = "peers")]
 mod peers;
