@@ -182,3 +182,41 @@ async fn one_object_that_cannot_be_used_takes_no_other_down() {
         .await
         .assert_refused("tls_config_unresolved");
 }
+
+/// The namespace of a Secret is looked through for it though only an annotation names it, and each edit of the Service
+/// counts.
+#[tokio::test]
+async fn objects_in_the_annotation_of_a_service_are_served() {
+    let world = World::new(Cluster::new().await).await;
+    let client = world.ca.client("annotated");
+    world.cluster.apply(tls_secret("annotated", &client)).await;
+    let id = &world.cluster.namespace;
+    let annotated = |prefix: &str| {
+        let mut service = service("svc");
+        let objects = format!(
+            "---\napiVersion: ambassador/v1\nkind: Mapping\nname: annotated\nambassador_id: {id}\nprefix: {prefix}\n\
+             service: svc\ntls: annotated\nresolver: endpoint\n\
+             ---\napiVersion: getambassador.io/v2\nkind: TLSContext\nname: annotated\nambassador_id: {id}\n\
+             secret: annotated\nca_secret: ca\n"
+        );
+        service["metadata"]["annotations"] = json!({"getambassador.io/config": objects});
+        service
+    };
+    world.cluster.apply(annotated("/first/")).await;
+    let gateway = world.cluster.plan().start().await;
+    gateway.get("/first/").await.assert_ok();
+    let shown = world.upstream.last().session.unwrap().client.unwrap();
+    assert_eq!(shown, client.chain_der()[0].as_ref());
+
+    world.cluster.apply(annotated("/second/")).await;
+    gateway.get_until("/second/", |answer| answer.status == 200).await;
+    // What has no route of its own is left to the Mapping of `/`, whose Secret is not there.
+    gateway
+        .get("/first/")
+        .await
+        .assert_refused("tls_config_unresolved");
+    world.cluster.apply(service("svc")).await;
+    gateway
+        .get_until("/second/", |answer| answer.reason() == "tls_config_unresolved")
+        .await;
+}

@@ -10,3 +10,23 @@ pub(crate) fn write(out: &mut dyn Write) -> io::Result<u8> {
     }
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use nuncio_compile::yaml;
+    use serde_json::Value;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut text = Vec::new();
+        assert_eq!(super::write(&mut text).unwrap(), 0);
+        let text = String::from_utf8(text).unwrap();
+        let mut read: Vec<Value> = Vec::new();
+        for piece in yaml::pieces(&text) {
+            let (nodes, fault) = yaml::parse(piece);
+            assert_eq!(fault, None);
+            read.extend(nodes.into_iter().map(|node| node.into_value().unwrap()));
+        }
+        assert_eq!(read, nuncio_crds::definitions());
+    }
+}
