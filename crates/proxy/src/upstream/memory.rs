@@ -4,6 +4,9 @@
 //! time is over, one handshake tries again while all others go on being answered from memory: an endpoint
 //! with the wrong certificate costs a handshake every few seconds, not one a request. Time is given from
 //! outside and so is chance (the core is pure).
+//!
+//! A failure that may be another the next time, such as a reset, counts only where many come in a row; then
+//! the pauses are short. So no upstream, whatever ails it, is asked for handshakes without end.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +14,10 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest, without its jitter.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// The longest after failures that may be others the next time.
+const LONGEST_OF_OTHERS: Duration = Duration::from_secs(1);
+/// So many of those in a row count like one that repeats.
+const MANY: u32 = 32;
 /// Pauses are this share longer or shorter, so that gateways that began to fail together do not ask together.
 const JITTER: f64 = 0.25;
 
@@ -18,6 +25,8 @@ const JITTER: f64 = 0.25;
 #[derive(Debug)]
 pub(crate) struct Memory<T> {
     failed: Option<Failed<T>>,
+    /// Failures since the last success that may be others the next time.
+    others: u32,
 }
 
 #[derive(Debug)]
@@ -41,7 +50,10 @@ pub(crate) enum Turn {
 
 impl<T> Default for Memory<T> {
     fn default() -> Self {
-        Self { failed: None }
+        Self {
+            failed: None,
+            others: 0,
+        }
     }
 }
 
@@ -70,12 +82,41 @@ impl<T: Clone> Memory<T> {
     /// A handshake failed for a reason that repeats. `random` is between 0 and 1; `told` makes what is told
     /// from the pause that begins. One that began before another failed tells nothing new.
     pub(crate) fn failed(&mut self, turn: Turn, now: Instant, random: f64, told: impl FnOnce(Duration) -> T) {
+        self.others = 0;
+        self.pause(turn, now, random, LONGEST_PAUSE, told);
+    }
+
+    /// A handshake failed in a way that may be another the next time.
+    pub(crate) fn failed_otherwise(
+        &mut self,
+        turn: Turn,
+        now: Instant,
+        random: f64,
+        told: impl FnOnce(Duration) -> T,
+    ) {
+        self.others = self.others.saturating_add(1);
+        if self.others >= MANY {
+            self.pause(turn, now, random, LONGEST_OF_OTHERS, told);
+        } else if turn == Turn::Trial {
+            // What was remembered is over.
+            self.failed = None;
+        }
+    }
+
+    fn pause(
+        &mut self,
+        turn: Turn,
+        now: Instant,
+        random: f64,
+        longest: Duration,
+        told: impl FnOnce(Duration) -> T,
+    ) {
         let pauses = match (&self.failed, turn) {
             (None, _) => 1,
             (Some(_), Turn::Free) => return,
             (Some(failed), Turn::Trial) => failed.pauses.saturating_add(1),
         };
-        let pause = pause(pauses, random);
+        let pause = pause(pauses, random, longest);
         self.failed = Some(Failed {
             told: told(pause),
             pauses,
@@ -84,9 +125,9 @@ impl<T: Clone> Memory<T> {
         });
     }
 
-    /// A handshake succeeded, or failed in a way that may be another the next time.
+    /// A handshake succeeded.
     pub(crate) fn succeeded(&mut self) {
-        self.failed = None;
+        *self = Self::default();
     }
 
     /// A handshake was given up before its end.
@@ -97,10 +138,10 @@ impl<T: Clone> Memory<T> {
     }
 }
 
-fn pause(pauses: u32, random: f64) -> Duration {
+fn pause(pauses: u32, random: f64, longest: Duration) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << (pauses - 1).min(16));
     let share = (random.clamp(0.0, 1.0) - 0.5) * 2.0 * JITTER;
-    doubled.min(LONGEST_PAUSE).mul_f64(1.0 + share)
+    doubled.min(longest).mul_f64(1.0 + share)
 }
 
 #[cfg(test)]
@@ -115,6 +156,7 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
+        let pause = |n, random| pause(n, random, LONGEST_PAUSE);
         let pauses: Vec<_> = (1..=8).map(|n| pause(n, MIDDLE).as_millis()).collect();
         assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000]);
         assert_eq!(pause(u32::MAX, MIDDLE), LONGEST_PAUSE);
@@ -160,6 +202,44 @@ mod tests {
         }
         assert_eq!(memory.recall(after(start, 249)), Some(0));
         assert_eq!(memory.recall(after(start, 250)), None);
+    }
+
+    #[test]
+    fn failures_of_other_kinds_count_where_many_come_in_a_row() {
+        let (start, mut memory) = (Instant::now(), Memory::default());
+        let fail = |memory: &mut Memory<_>, at| memory.failed_otherwise(Turn::Free, at, MIDDLE, |pause| pause);
+        for _ in 1..MANY {
+            fail(&mut memory, start);
+        }
+        assert_eq!(memory.recall(start), None);
+        memory.succeeded();
+        for _ in 1..MANY {
+            fail(&mut memory, start);
+        }
+        assert_eq!(memory.recall(start), None);
+        fail(&mut memory, start);
+        assert_eq!(memory.recall(after(start, 249)), Some(FIRST_PAUSE));
+        // The pauses grow, but stay short.
+        let mut now = after(start, 250);
+        for _ in 0..8 {
+            assert_eq!(memory.begin(now), Ok(Turn::Trial));
+            memory.failed_otherwise(Turn::Trial, now, MIDDLE, |pause| pause);
+            now += memory.recall(now).unwrap();
+        }
+        memory.failed_otherwise(Turn::Free, now, MIDDLE, |pause| pause);
+        assert_eq!(memory.begin(now), Ok(Turn::Trial));
+        memory.failed_otherwise(Turn::Trial, now, MIDDLE, |pause| pause);
+        assert_eq!(memory.recall(now), Some(LONGEST_OF_OTHERS));
+    }
+
+    #[test]
+    fn a_trial_that_fails_in_another_way_ends_what_was_remembered() {
+        let (start, mut memory) = (Instant::now(), Memory::default());
+        memory.failed(Turn::Free, start, MIDDLE, |_| ());
+        let over = after(start, 250);
+        assert_eq!(memory.begin(over), Ok(Turn::Trial));
+        memory.failed_otherwise(Turn::Trial, over, MIDDLE, |_| ());
+        assert_eq!(memory.begin(over), Ok(Turn::Free));
     }
 
     /// Many ask at random moments, of an endpoint that breaks and is mended at random moments.

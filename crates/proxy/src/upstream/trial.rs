@@ -68,16 +68,19 @@ impl Trial<'_> {
         lock(self.memory).succeeded();
     }
 
-    /// It failed; what repeats is remembered.
+    /// It failed. What repeats is remembered, and what may be another the next time where TLS had begun and it
+    /// never ends.
     pub(crate) fn failed(mut self, failure: &Failure, report: Option<&Arc<HandshakeReport>>) {
         let Some(turn) = self.turn.take() else { return };
         let mut memory = lock(self.memory);
+        let (now, random) = (Instant::now(), fastrand::f64());
+        let told = |pause| Remembered::new(failure, report, pause);
         if failure.reason.repeats() {
-            memory.failed(turn, Instant::now(), fastrand::f64(), |pause| {
-                Remembered::new(failure, report, pause)
-            });
+            memory.failed(turn, now, random, told);
+        } else if report.is_some() {
+            memory.failed_otherwise(turn, now, random, told);
         } else if turn == Turn::Trial {
-            // It fails for another reason now, so what was remembered is over.
+            // It comes to no handshake any more, so what was remembered is over.
             memory.succeeded();
         }
     }
