@@ -169,14 +169,15 @@ async fn f4_alert_before_a_reset_is_the_reason() {
         remedy: &["set spec.sni"],
     };
     refusal.assert_told(&gateway, "m", "/0").await;
-    // What arrives first is a matter of luck, so luck is tried some more.
-    for n in 1..50 {
+    // What arrives first is a matter of luck, so luck is tried some more; more often than this in a row, and there
+    // would be pauses.
+    for n in 1..30 {
         gateway
             .get(&format!("/{n}"))
             .await
             .assert_refused("alert_received:unrecognized_name");
     }
-    assert_eq!(upstream.connections().len(), 50);
+    assert_eq!(upstream.connections().len(), 30);
 }
 
 /// Answers each connection's first request with these bytes and closes without a close_notify.
