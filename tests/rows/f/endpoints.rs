@@ -106,6 +106,35 @@ async fn f8_one_bad_endpoint_of_three_is_passed_over() {
     }
 }
 
+/// What a reset is about is not known, so each that happens is told; once so many happened that they are expected,
+/// nobody is sent there while another endpoint serves.
+#[tokio::test]
+async fn f8_an_endpoint_that_resets_without_end_is_passed_over_too() {
+    let ca = Certificates::new();
+    let good = Upstream::tls(&ca.server(&["a.test"])).await;
+    let bad = Upstream::raw(async |mut stream: TcpStream| {
+        read_record(&mut stream).await;
+        reset(stream);
+    });
+    let bad = bad.await;
+    let gateway = Gateway::start(verifying(&ca, &[good.address, bad.address])).await;
+    let mut asked = 0;
+    eventually("the bad one is passed over", async || {
+        asked += 1;
+        let path = format!("/{asked}");
+        if gateway.get(&path).await.status != 200 {
+            let entry = gateway.access_log(&path).await;
+            let message = entry["message"].as_str().unwrap();
+            assert!(
+                !message.contains("remembered"),
+                "another endpoint serves: {message}"
+            );
+        }
+        (avoided(&gateway, "reset_during_handshake").await > 0.0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn f8_a_mended_endpoint_serves_again() {
     let ca = Certificates::new();

@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn failures_of_other_kinds_count_where_many_come_in_a_row() {
         let (start, mut memory) = (Instant::now(), Memory::default());
-        let fail = |memory: &mut Memory<_>, at| memory.failed_otherwise(Turn::Free, at, MIDDLE, |pause| pause);
+        let fail =
+            |memory: &mut Memory<_>, at| memory.failed_otherwise(Turn::Free, at, MIDDLE, |pause| pause);
         for _ in 1..MANY {
             fail(&mut memory, start);
         }

@@ -60,9 +60,9 @@ impl Tried {
 }
 
 impl Pool {
-    /// A connection for one request. Where an endpoint's handshake fails for a reason that repeats, nothing
-    /// of the request was sent, so another endpoint is asked (row F8); the first failure is the one told
-    /// (row F9).
+    /// A connection for one request. Where an endpoint's handshake fails for a reason that repeats, or is
+    /// remembered to fail, nothing of the request was sent, so another endpoint is asked (row F8); the first
+    /// failure is the one told (row F9).
     pub(crate) async fn lease(&self, addresses: &Addresses, need: &Need<'_>) -> Result<Lease, LeaseError> {
         if self.seen_version.get() != addresses.version.get() {
             self.update_endpoints(addresses, need.deadline).await?;
@@ -79,13 +79,13 @@ impl Pool {
                 }
                 Err(error) => error,
             };
-            let repeats = error.failure.reason.repeats();
+            let ask_another = error.remembered || error.failure.reason.repeats();
             handshakes += usize::from(!error.remembered);
             match &first {
                 None => first = Some(error),
                 Some(_) => self.count_untold(&error),
             }
-            if !repeats || handshakes == MOST_FAILURES {
+            if !ask_another || handshakes == MOST_FAILURES {
                 break;
             }
         }
