@@ -73,6 +73,22 @@ fn the_listeners_for_a_start_are_good_ones() {
     assert_eq!(problems(&[path]), Vec::<Value>::new());
 }
 
+/// As long as this is so, the chart's default Listeners are the one for HTTP; then they are two, as the other chart's.
+#[test]
+fn a_listener_for_https_is_no_good_one_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("listener.yaml");
+    let https = read("deploy/listeners.yaml").replace("protocol: HTTP", "protocol: HTTPS");
+    std::fs::write(&path, https).unwrap();
+    let reasons = problems(&[path]);
+    assert!(
+        reasons
+            .iter()
+            .any(|problem| problem["reason"] == "not_supported_yet"),
+        "let createDefaultListeners make the Listener for HTTPS too, and put it into deploy/listeners.yaml"
+    );
+}
+
 /// The manifests of the page that are for the gateway, as one configuration.
 #[test]
 fn manifests_of_the_page_are_good_ones() {
