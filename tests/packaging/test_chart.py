@@ -94,7 +94,7 @@ EVERYTHING = {
         "scaleDown": {"stabilizationWindowSeconds": 600}},
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {
             "type": "Utilization", "averageUtilization": 55}}}]},
-    "podDisruptionBudget": {"maxUnavailable": None, "minAvailable": 2},
+    "podDisruptionBudget": {"minAvailable": 2},
     "deploymentStrategy": {"rollingUpdate": {"maxSurge": "50%", "maxUnavailable": 1}},
     "progressDeadlines": {"ambassador": 99}, "shutdownDelaySeconds": 20, "terminationGracePeriodSeconds": None,
     "resources": {"limits": {"cpu": "3"}},
@@ -189,7 +189,7 @@ class Values(unittest.TestCase):
 
     def test_every_value_has_an_effect(self):
         defaults = yaml.safe_load((CHART / "values.yaml").read_text())
-        self.assertEqual(set(defaults) - {"podDisruptionBudget"}, set(EVERYTHING) - {"podDisruptionBudget"})
+        self.assertEqual(set(defaults), set(EVERYTHING))
         before, notes = rendered(), set()
         for name, value in EVERYTHING.items():
             if name in ("replicaCount",):
@@ -228,10 +228,15 @@ class Values(unittest.TestCase):
 
     def test_nothing_is_made_that_is_switched_off(self):
         found = rendered({"rbac": {"create": False}, "serviceAccount": {"create": False}, "adminService": {
-            "create": False}, "podDisruptionBudget": {"maxUnavailable": None}})
+            "create": False}, "podDisruptionBudget": None})
         self.assertEqual(sorted(kind for kind, _, _ in found), ["Deployment", "Service"])
         pod = only(found, "Deployment")["spec"]["template"]["spec"]
         self.assertEqual(pod["serviceAccountName"], "default")
+
+    def test_defaults_give_way_to_what_excludes_them(self):
+        found = rendered({"podDisruptionBudget": {"minAvailable": 1}, "deploymentStrategy": {"type": "Recreate"}})
+        self.assertNotIn("maxUnavailable", only(found, "PodDisruptionBudget")["spec"])
+        self.assertEqual(only(found, "Deployment")["spec"]["strategy"], {"type": "Recreate"})
 
     def test_variables_may_come_as_text(self):
         found = rendered({"envRaw": "- name: A\n  value: b\n"})
