@@ -4,9 +4,12 @@
 //! that need faults on demand are left to the first.
 
 mod api_server;
+mod endpoints;
 mod faults;
+mod namespaces;
 mod objects;
 mod scenarios;
+mod status;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

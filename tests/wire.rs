@@ -11,6 +11,7 @@ mod headers;
 mod hostile;
 mod records;
 mod reload;
+mod restart;
 mod retries;
 mod routing;
 mod socket;

@@ -4,15 +4,18 @@
 //! It keeps to what a real one answers; where it is simpler, a real one would be stricter: nothing is
 //! validated, and a later page of a list shows the present, not the moment of its first page.
 
+mod answers;
+mod apply;
+mod place;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,39 +24,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
-type Body = BoxBody<Bytes, std::io::Error>;
-
-/// Every resource that it serves: group, version, plural, kind.
-const RESOURCES: [(&str, &str, &str, &str); 18] = [
-    ("getambassador.io", "v3alpha1", "mappings", "Mapping"),
-    ("getambassador.io", "v3alpha1", "tlscontexts", "TLSContext"),
-    ("getambassador.io", "v3alpha1", "hosts", "Host"),
-    ("getambassador.io", "v3alpha1", "listeners", "Listener"),
-    ("getambassador.io", "v3alpha1", "modules", "Module"),
-    ("getambassador.io", "v3alpha1", "tcpmappings", "TCPMapping"),
-    (
-        "getambassador.io",
-        "v3alpha1",
-        "kubernetesserviceresolvers",
-        "KubernetesServiceResolver",
-    ),
-    (
-        "getambassador.io",
-        "v3alpha1",
-        "kubernetesendpointresolvers",
-        "KubernetesEndpointResolver",
-    ),
-    ("getambassador.io", "v3alpha1", "consulresolvers", "ConsulResolver"),
-    ("getambassador.io", "v3alpha1", "authservices", "AuthService"),
-    ("getambassador.io", "v3alpha1", "ratelimitservices", "RateLimitService"),
-    ("", "v1", "services", "Service"),
-    ("", "v1", "endpoints", "Endpoints"),
-    ("", "v1", "secrets", "Secret"),
-    ("", "v1", "events", "Event"),
-    ("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
-    ("events.k8s.io", "v1", "events", "Event"),
-    ("coordination.k8s.io", "v1", "leases", "Lease"),
-];
+use self::answers::{Body, answer, answer_text, cut_off, failure, status};
+use self::apply::merge;
+use self::place::{Place, parameter, verb};
 
 /// A request that came in.
 #[derive(Clone, Debug)]
@@ -99,34 +72,42 @@ struct State {
     version: u64,
     /// Watches and pages from before this version are refused.
     compacted: u64,
-    objects: BTreeMap<String, BTreeMap<(String, String), Value>>,
+    objects: BTreeMap<String, BTreeMap<(String, String), Stored>>,
     history: Vec<Happened>,
     forbidden: BTreeSet<String>,
+    /// Resources that may be read in a namespace although they are forbidden.
+    granted: BTreeSet<(String, String)>,
+    /// Nobody is known.
+    is_strange: bool,
     absent: BTreeSet<String>,
     /// For the second and later pages of a list.
     faults: BTreeMap<String, Vec<Fault>>,
     /// Watches end in the middle of an event when they see this rise.
     cuts: u64,
     asked: Vec<Asked>,
+    /// Bytes of lists and of events of watches.
+    sent: usize,
+    /// Writes of a status that fail from now on.
+    failing_statuses: usize,
+    /// Resources whose definition has no `status.conditions`.
+    without_conditions: BTreeSet<String>,
+    /// The status that each field manager applied last, by resource, key and manager.
+    applied: BTreeMap<(String, (String, String), String), Value>,
+}
+
+/// An object, and its text: what is listed and told often is written once.
+struct Stored {
+    object: Value,
+    text: Arc<str>,
 }
 
 #[derive(Clone)]
 struct Happened {
     version: u64,
     plural: String,
-    kind: &'static str,
-    object: Value,
-}
-
-/// Where a path leads.
-#[derive(Clone, Debug, Default)]
-struct Place {
-    plural: String,
-    api_version: String,
-    kind: String,
     namespace: String,
-    name: String,
-    subresource: String,
+    kind: &'static str,
+    text: Arc<str>,
 }
 
 impl ApiServer {
@@ -182,7 +163,7 @@ impl ApiServer {
         self.shared.tell();
     }
 
-    /// Lets nobody list, watch or read a resource, or lets everybody again.
+    /// Lets nobody ask anything of a resource, such as `mappings` or `mappings/status`, or lets everybody again.
     pub fn forbid(&self, plural: &str, forbidden: bool) {
         let mut state = self.shared.lock();
         if forbidden {
@@ -192,7 +173,18 @@ impl ApiServer {
         }
     }
 
-    /// Takes the definition of a resource away, or installs it.
+    /// Lets everybody list, watch and read a forbidden resource in one namespace.
+    pub fn grant_in(&self, plural: &str, namespace: &str) {
+        let mut state = self.shared.lock();
+        state.granted.insert((plural.to_owned(), namespace.to_owned()));
+    }
+
+    /// Knows nobody any more, as after a token has ended, or everybody again.
+    pub fn know_nobody(&self, is_strange: bool) {
+        self.shared.lock().is_strange = is_strange;
+    }
+
+    /// Takes the definition of a resource away, such as `mappings` or `mappings/status`, or installs it.
     pub fn install(&self, plural: &str, installed: bool) {
         let mut state = self.shared.lock();
         if installed {
@@ -200,6 +192,16 @@ impl ApiServer {
         } else {
             state.absent.insert(plural.to_owned());
         }
+    }
+
+    /// Lets the next writes of a status fail.
+    pub fn fail_statuses(&self, count: usize) {
+        self.shared.lock().failing_statuses = count;
+    }
+
+    /// Has a definition of a resource that knows no `status.conditions`.
+    pub fn drop_conditions(&self, plural: &str) {
+        self.shared.lock().without_conditions.insert(plural.to_owned());
     }
 
     /// Lets the next later pages of a resource's lists fail, one after the other.
@@ -213,6 +215,11 @@ impl ApiServer {
         self.shared.lock().asked.clone()
     }
 
+    /// Bytes of lists and of events of watches that were sent so far.
+    pub fn sent(&self) -> usize {
+        self.shared.lock().sent
+    }
+
     /// How often this was asked.
     pub fn count(&self, verb: &str, plural: &str) -> usize {
         let state = self.shared.lock();
@@ -222,11 +229,16 @@ impl ApiServer {
             .count()
     }
 
-    /// Puts an object there or changes it, as if through the API. Its document needs `apiVersion`, `kind`,
-    /// and `metadata` with name and namespace.
+    /// Puts an object there or changes it, as if through the API; its status stays. Its document needs
+    /// `apiVersion`, `kind`, and `metadata` with name and namespace.
     pub fn put(&self, object: &Value) {
         let place = Place::of(object);
-        self.shared.lock().put(&place, object.clone());
+        let mut object = object.clone();
+        let before = self.object(&place.plural, &place.namespace, &place.name);
+        if let Some(status) = before.as_ref().and_then(|before| before.get("status")) {
+            object["status"] = status.clone();
+        }
+        self.shared.lock().put(&place, object);
         self.shared.tell();
     }
 
@@ -240,7 +252,7 @@ impl ApiServer {
     pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let state = self.shared.lock();
         let key = (namespace.to_owned(), name.to_owned());
-        state.objects.get(plural)?.get(&key).cloned()
+        Some(state.objects.get(plural)?.get(&key)?.object.clone())
     }
 
     /// All objects of a resource.
@@ -250,7 +262,7 @@ impl ApiServer {
             .objects
             .get(plural)
             .into_iter()
-            .flat_map(|all| all.values().cloned())
+            .flat_map(|all| all.values().map(|stored| stored.object.clone()))
             .collect()
     }
 }
@@ -320,11 +332,17 @@ impl Shared {
                 query: query.clone(),
                 body: body.clone(),
             });
-            if state.absent.contains(&place.plural) {
+            let subresource = format!("{}/{}", place.plural, place.subresource);
+            if state.absent.contains(&place.plural) || state.absent.contains(&subresource) {
                 let message = "the server could not find the requested resource";
                 return status(StatusCode::NOT_FOUND, "NotFound", message);
             }
-            if state.forbidden.contains(&place.plural) {
+            if state.is_strange {
+                return status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
+            }
+            let granted = (place.plural.clone(), place.namespace.clone());
+            let is_forbidden = state.forbidden.contains(&place.plural) && !state.granted.contains(&granted);
+            if is_forbidden || state.forbidden.contains(&subresource) {
                 let message = format!("{} is forbidden: User \"nuncio\" cannot {verb} it", place.plural);
                 return status(StatusCode::FORBIDDEN, "Forbidden", &message);
             }
@@ -333,7 +351,7 @@ impl Shared {
             "watch" => self.watch(&place, &query),
             "list" => self.lock().list(&place, &query),
             _ => {
-                let answer = self.lock().change(verb, &place, body);
+                let answer = self.lock().change(verb, &place, &query, body);
                 self.tell();
                 answer
             }
@@ -370,7 +388,7 @@ impl Shared {
         let mut changed = self.changed.subscribe();
         loop {
             let (lines, cut, expired) = {
-                let state = self.lock();
+                let mut state = self.lock();
                 let expired = from < state.compacted;
                 let lines = state.since(place, from);
                 let lines: Vec<_> = lines.iter().map(Happened::line).collect();
@@ -380,6 +398,7 @@ impl Shared {
                 if bookmarks && lines.is_empty() && from > before {
                     lines.push(bookmark(place, from));
                 }
+                state.sent += lines.iter().map(String::len).sum::<usize>();
                 (lines, cut, expired)
             };
             if expired {
@@ -412,7 +431,7 @@ impl State {
         self.version += 1;
         let key = (place.namespace.clone(), place.name.clone());
         let objects = self.objects.entry(place.plural.clone()).or_default();
-        let before = objects.get(&key);
+        let before = objects.get(&key).map(|stored| &stored.object);
         let metadata = &mut object["metadata"];
         metadata["resourceVersion"] = self.version.to_string().into();
         metadata["uid"] = match before {
@@ -430,40 +449,47 @@ impl State {
         object["apiVersion"] = place.api_version.clone().into();
         object["kind"] = place.kind.clone().into();
         let kind = if before.is_some() { "MODIFIED" } else { "ADDED" };
-        objects.insert(key, object.clone());
-        self.note(place, kind, object.clone());
+        let text: Arc<str> = object.to_string().into();
+        let stored = Stored {
+            object: object.clone(),
+            text: Arc::clone(&text),
+        };
+        objects.insert(key, stored);
+        self.note(place, kind, text);
         object
     }
 
     fn remove(&mut self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let key = (namespace.to_owned(), name.to_owned());
-        let mut object = self.objects.get_mut(plural)?.remove(&key)?;
+        let mut object = self.objects.get_mut(plural)?.remove(&key)?.object;
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let place = Place {
             plural: plural.to_owned(),
+            namespace: namespace.to_owned(),
             ..Place::default()
         };
-        self.note(&place, "DELETED", object.clone());
+        self.note(&place, "DELETED", object.to_string().into());
         Some(object)
     }
 
-    fn note(&mut self, place: &Place, kind: &'static str, object: Value) {
+    fn note(&mut self, place: &Place, kind: &'static str, text: Arc<str>) {
         self.history.push(Happened {
             version: self.version,
             plural: place.plural.clone(),
+            namespace: place.namespace.clone(),
             kind,
-            object,
+            text,
         });
     }
 
     fn since(&self, place: &Place, version: u64) -> Vec<Happened> {
-        let happened = self.history.iter().filter(|happened| happened.version > version);
-        let ours = happened.filter(|happened| {
-            let namespace = happened.object["metadata"]["namespace"]
-                .as_str()
-                .unwrap_or_default();
-            happened.plural == place.plural && (place.namespace.is_empty() || place.namespace == namespace)
+        let first = self
+            .history
+            .partition_point(|happened| happened.version <= version);
+        let ours = self.history[first..].iter().filter(|happened| {
+            let in_place = place.namespace.is_empty() || place.namespace == happened.namespace;
+            happened.plural == place.plural && in_place
         });
         ours.cloned().collect()
     }
@@ -513,21 +539,25 @@ impl State {
             let token = format!("{}.{namespace}.{name}", self.version);
             metadata.insert("continue".into(), token.into());
         }
-        let items: Vec<_> = page.into_iter().map(|(_, object)| object.clone()).collect();
+        let items: Vec<&str> = page.iter().map(|(_, stored)| &*stored.text).collect();
         let kind = format!("{}List", place.kind);
-        answer(
-            StatusCode::OK,
-            &json!({"apiVersion": place.api_version, "kind": kind, "metadata": metadata, "items": items}),
-        )
+        let body = format!(
+            "{{\"apiVersion\":\"{}\",\"kind\":\"{kind}\",\"metadata\":{},\"items\":[{}]}}",
+            place.api_version,
+            Value::Object(metadata),
+            items.join(",")
+        );
+        self.sent += body.len();
+        answer_text(StatusCode::OK, body)
     }
 
-    fn change(&mut self, verb: &str, place: &Place, body: Value) -> Response<Body> {
+    fn change(&mut self, verb: &str, place: &Place, query: &str, body: Value) -> Response<Body> {
         let key = (place.namespace.clone(), place.name.clone());
         let current = self
             .objects
             .get(&place.plural)
             .and_then(|all| all.get(&key))
-            .cloned();
+            .map(|stored| stored.object.clone());
         let missing = || {
             let message = format!("{} \"{}\" not found", place.plural, place.name);
             status(StatusCode::NOT_FOUND, "NotFound", &message)
@@ -570,13 +600,12 @@ impl State {
                 }
                 self.put(place, body)
             }
+            ("patch", Some(current)) if place.subresource == "status" => {
+                return self.apply_status(place, query, current, &body);
+            }
             ("patch", Some(mut current)) => {
-                let fields: &[&str] = if place.subresource == "status" {
-                    &["status"]
-                } else {
-                    &["spec", "data", "metadata"]
-                };
-                for field in fields {
+                let fields = ["spec", "data", "metadata", "series"];
+                for field in &fields {
                     if let Some(value) = body.get(*field) {
                         merge(&mut current[*field], value);
                     }
@@ -591,29 +620,9 @@ impl State {
     }
 }
 
-/// Lays the fields of `new` over those of `old`; lists are replaced, null removes.
-fn merge(old: &mut Value, new: &Value) {
-    match new {
-        Value::Object(fields) => {
-            if !old.is_object() {
-                *old = json!({});
-            }
-            for (field, value) in fields {
-                match (value, old.as_object_mut()) {
-                    (Value::Null, Some(old)) => {
-                        old.remove(field);
-                    }
-                    _ => merge(&mut old[field], value),
-                }
-            }
-        }
-        other => *old = other.clone(),
-    }
-}
-
 impl Happened {
     fn line(&self) -> String {
-        format!("{}\n", json!({"type": self.kind, "object": self.object}))
+        format!("{{\"type\":\"{}\",\"object\":{}}}\n", self.kind, self.text)
     }
 }
 
@@ -621,113 +630,4 @@ fn bookmark(place: &Place, version: u64) -> String {
     let metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
     let object = json!({"apiVersion": place.api_version, "kind": place.kind, "metadata": metadata});
     format!("{}\n", json!({"type": "BOOKMARK", "object": object}))
-}
-
-impl Place {
-    /// `/api/v1/...` and `/apis/GROUP/VERSION/...`.
-    fn parse(path: &str) -> Option<Self> {
-        let mut steps = path.split('/').filter(|step| !step.is_empty());
-        let (group, version) = match steps.next()? {
-            "api" => ("", steps.next()?),
-            "apis" => (steps.next()?, steps.next()?),
-            _ => return None,
-        };
-        let mut rest: Vec<&str> = steps.collect();
-        let mut namespace = "";
-        if rest.first() == Some(&"namespaces") && rest.len() > 2 {
-            namespace = rest[1];
-            rest.drain(..2);
-        }
-        let known = RESOURCES
-            .iter()
-            .find(|known| known.0 == group && known.1 == version && Some(&known.2) == rest.first())?;
-        Some(Self {
-            plural: known.2.to_owned(),
-            api_version: if group.is_empty() {
-                version.to_owned()
-            } else {
-                format!("{group}/{version}")
-            },
-            kind: known.3.to_owned(),
-            namespace: namespace.to_owned(),
-            name: rest.get(1).unwrap_or(&"").to_string(),
-            subresource: rest.get(2).unwrap_or(&"").to_string(),
-        })
-    }
-
-    fn of(object: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (api_version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
-        let known = RESOURCES.iter().find(|known| {
-            let version = if known.0.is_empty() {
-                known.1.to_owned()
-            } else {
-                format!("{}/{}", known.0, known.1)
-            };
-            version == api_version && known.3 == kind
-        });
-        let known = known.unwrap_or_else(|| panic!("{kind} of {api_version} is not served here"));
-        Self {
-            plural: known.2.to_owned(),
-            api_version,
-            kind,
-            namespace: text(&object["metadata"]["namespace"]),
-            name: text(&object["metadata"]["name"]),
-            subresource: String::new(),
-        }
-    }
-}
-
-fn verb(method: &Method, place: &Place, query: &str) -> &'static str {
-    match *method {
-        Method::GET if !place.name.is_empty() => "get",
-        Method::GET if matches!(parameter(query, "watch").as_deref(), Some("true" | "1")) => "watch",
-        Method::GET => "list",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::DELETE => "delete",
-        _ => "patch",
-    }
-}
-
-/// A parameter of a query; what is escaped in it is of no concern here.
-fn parameter(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (key == name).then(|| value.to_owned())
-    })
-}
-
-fn failure(code: u16, reason: &str, message: &str) -> Value {
-    json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": reason, "code": code,
-    })
-}
-
-fn status(code: StatusCode, reason: &str, message: &str) -> Response<Body> {
-    answer(code, &failure(code.as_u16(), reason, message))
-}
-
-fn answer(code: StatusCode, value: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(value.to_string())).map_err(|never| match never {});
-    Response::builder()
-        .status(code)
-        .header("content-type", "application/json")
-        .body(BodyExt::boxed(body))
-        .unwrap()
-}
-
-/// An answer that says it is longer than it is.
-fn cut_off() -> Response<Body> {
-    let half = Ok(Frame::data(Bytes::from_static(
-        br#"{"kind":"MappingList","items":[{"#,
-    )));
-    let frames = [half, Err(std::io::Error::other("cut"))];
-    let body = BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)));
-    Response::builder()
-        .header("content-type", "application/json")
-        .header("content-length", "100000")
-        .body(body)
-        .unwrap()
 }

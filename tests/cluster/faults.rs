@@ -1,10 +1,13 @@
 //! What API servers do when they are not well; nothing of it may cost a request.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use super::api_server::Fault;
 use super::objects::{mapping, tls_context};
 use super::{Cluster, problem_is_told};
+use crate::support::client::Client;
 use crate::support::peer::Upstream;
 use crate::support::program::{Gateway, Running, nuncio};
 use crate::support::waiting::eventually;
@@ -159,17 +162,101 @@ async fn a_kind_that_must_not_be_read_is_one_problem_and_the_rest_serves() {
         .await;
 }
 
-#[tokio::test]
-async fn a_gateway_that_finds_no_api_server_waits_for_it() {
-    let (mut cluster, _upstream) = with_mappings(1).await;
-    cluster.server.as_mut().unwrap().go_away().await;
+/// A gateway that reads the cluster, before it is started.
+fn starting(cluster: &Cluster) -> Command {
     let kubeconfig = cluster.kubeconfig.display().to_string();
     let mut command = nuncio(["run", "--kubernetes", "--kubeconfig", &kubeconfig]);
     command.args(["--admin", "127.0.0.1:0", "--bind", "127.0.0.1"]);
     command.env("AMBASSADOR_ID", &cluster.namespace);
-    let mut program = Running::start(command);
+    command
+}
+
+#[tokio::test]
+async fn a_gateway_that_finds_no_api_server_waits_for_it() {
+    let (mut cluster, _upstream) = with_mappings(1).await;
+    cluster.server.as_mut().unwrap().go_away().await;
+    let mut program = Running::start(starting(&cluster));
     program.logged("admin interface on").await;
     program.logged("cannot be reached").await;
     cluster.server.as_mut().unwrap().come_back().await;
     program.logged(" ready").await;
+}
+
+#[tokio::test]
+async fn who_is_not_known_waits_and_says_for_what() {
+    let (cluster, _upstream) = with_mappings(1).await;
+    cluster.server().know_nobody(true);
+    let mut program = Running::start(starting(&cluster));
+    program.logged("cannot be watched").await;
+    let admin = program.admin().await;
+    let answer = eventually("every kind was refused", async || {
+        let mut client = Client::http1(admin).await;
+        let answer = client.get("a", "/ambassador/v0/check_ready").await;
+        (answer.text().matches("status 401").count() >= 8).then_some(answer)
+    })
+    .await;
+    assert_eq!(answer.status, 503);
+    let told =
+        "waits for a complete list of mappings.getambassador.io (the API server answers with status 401";
+    assert!(answer.text().contains(told), "{}", answer.text());
+    cluster.server().know_nobody(false);
+    program.logged(" ready").await;
+}
+
+/// An account without rights is no cluster without objects.
+#[tokio::test]
+async fn nothing_is_served_while_nothing_may_be_read() {
+    let (cluster, _upstream) = with_mappings(1).await;
+    let ours = [
+        "mappings",
+        "tlscontexts",
+        "hosts",
+        "listeners",
+        "modules",
+        "tcpmappings",
+    ];
+    for plural in ours {
+        cluster.server().forbid(plural, true);
+    }
+    let mut program = Running::start(starting(&cluster));
+    eventually("every kind is asked for a second time", async || {
+        let again = |plural: &&str| cluster.server().count("list", plural) >= 2;
+        ours.iter().all(again).then_some(())
+    })
+    .await;
+    assert!(!program.stderr().iter().any(|line| line.ends_with(" ready")));
+    for plural in ours {
+        cluster.server().forbid(plural, false);
+    }
+    program.logged(" ready").await;
+}
+
+/// The memory of a process in KiB.
+fn resident(program: &Running) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn memory_stays_flat_over_thousands_of_edits() {
+    let (cluster, upstream) = with_mappings(20).await;
+    let gateway = cluster.plan().start().await;
+    let mut number = 0;
+    let mut edit = async |edits: usize| {
+        for _ in 0..edits {
+            number += 1;
+            put(&cluster, 20 + number % 50, &upstream);
+            let other = format!("m{:04}", 20 + (number + 25) % 50);
+            cluster.server().remove("mappings", &cluster.namespace, &other);
+            if number % 50 == 0 {
+                comes_to_serve(&gateway, 20).await;
+            }
+        }
+    };
+    edit(1000).await;
+    let before = resident(&gateway.program);
+    edit(3000).await;
+    let after = resident(&gateway.program);
+    assert!(after < before + 8 * 1024, "{before} KiB have become {after} KiB");
 }

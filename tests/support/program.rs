@@ -20,9 +20,11 @@ use super::waiting::eventually;
 /// Another program may take a port between its choice and its use.
 const ATTEMPTS: usize = 10;
 
-/// The program with these arguments and no environment variable that would change what it does.
+/// The program with these arguments and no environment variable that would change what it does. Another build than
+/// the one beside these tests is driven where `NUNCIO_TEST_PROGRAM` names it, such as an optimised one.
 pub fn nuncio<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nuncio"));
+    let program = std::env::var_os("NUNCIO_TEST_PROGRAM");
+    let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_nuncio").into()));
     command.args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars() {
         if name.starts_with("AMBASSADOR_") || name.starts_with("NUNCIO_") || name.starts_with("AES_") {
@@ -124,6 +126,17 @@ impl Running {
     pub async fn logged(&mut self, text: &str) {
         let holds = || self.stderr().iter().any(|line| line.contains(text)).then_some(());
         eventually(&format!("`{text}` in the log"), async || holds()).await;
+    }
+
+    /// Where its admin interface is, once the log says so.
+    pub async fn admin(&self) -> SocketAddr {
+        eventually("an admin interface", async || {
+            self.stderr().iter().find_map(|line| {
+                let (_, address) = line.split_once("admin interface on http://")?;
+                address.trim().parse().ok()
+            })
+        })
+        .await
     }
 
     /// Its process id.

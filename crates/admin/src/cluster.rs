@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nuncio_model::ClusterState;
+use nuncio_model::{ClusterState, ClusterWrites, WriteCount};
 
 /// In Prometheus' text format.
 pub(crate) fn metrics(cluster: &dyn ClusterState) -> String {
@@ -31,7 +31,25 @@ pub(crate) fn metrics(cluster: &dyn ClusterState) -> String {
             watch.kind
         );
     }
+    write_counts(&mut text, &cluster.writes());
     text
+}
+
+fn write_counts(text: &mut String, writes: &ClusterWrites) {
+    let leads = u8::from(writes.leads);
+    let _ = write!(
+        text,
+        "# HELP nuncio_kubernetes_leader Whether this replica is the one that writes status and Events.\n\
+         # TYPE nuncio_kubernetes_leader gauge\nnuncio_kubernetes_leader {leads}\n\
+         # HELP nuncio_kubernetes_writes_total Writes to the API server.\n\
+         # TYPE nuncio_kubernetes_writes_total counter\n"
+    );
+    for WriteCount { what, outcome, count } in &writes.counts {
+        let _ = writeln!(
+            text,
+            "nuncio_kubernetes_writes_total{{what=\"{what}\",outcome=\"{outcome}\"}} {count}"
+        );
+    }
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -19,8 +19,20 @@ pub(crate) fn ready(admin: &Admin) -> Answer {
     if is_ready(admin) {
         Answer::text(StatusCode::OK, "nuncio is ready and waiting")
     } else {
-        Answer::text(StatusCode::SERVICE_UNAVAILABLE, "nuncio is not ready")
+        Answer::text(StatusCode::SERVICE_UNAVAILABLE, &why_not(admin))
     }
+}
+
+fn why_not(admin: &Admin) -> String {
+    let lacks = admin.cluster.as_ref().map(|cluster| cluster.unlisted());
+    let lacks = lacks.filter(|lacks| admin.snapshot.borrow().is_none() && !lacks.is_empty());
+    lacks.map_or_else(
+        || "nuncio is not ready".to_owned(),
+        |lacks| {
+            let lacks = lacks.join(", ");
+            format!("nuncio is not ready: it waits for a complete list of {lacks}")
+        },
+    )
 }
 
 pub(crate) fn is_ready(admin: &Admin) -> bool {

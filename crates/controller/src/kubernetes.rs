@@ -11,13 +11,19 @@
 mod addresses;
 mod backoff;
 mod connect;
+mod events;
 mod follow;
 mod found;
 mod health;
 mod kinds;
+mod lease;
+mod report;
+mod status;
 mod store;
+mod writes;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,15 +32,16 @@ use futures_util::stream;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use nuncio_compile::{LastGood, Options};
-use nuncio_model::{Compiled, Snapshot};
+use nuncio_model::{ClusterState, Compiled, Live, Problem, Snapshot};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, sleep_until, timeout};
 
 use self::follow::{Follower, Heard};
 use self::found::{Found, Key};
 use self::kinds::{After, KINDS, SECRET, number_of};
+use self::report::Reporting;
 use self::store::Store;
 use crate::agenda::Agenda;
 use crate::error::ControllerError;
@@ -53,6 +60,10 @@ const BATCH: usize = 512;
 const READS: usize = 16;
 /// and how long one may take.
 const READ_LIMIT: Duration = Duration::from_secs(5);
+/// Namespaces in which Secrets are followed one by one, at most.
+const MOST_NAMESPACES: usize = 500;
+/// How often it is told what is waited for before anything can be served.
+const TELL: Duration = Duration::from_secs(30);
 /// How often the clock is looked at: certificates end, and warnings of it are due before.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -65,13 +76,14 @@ pub async fn run_kubernetes(
     options: Options,
     publisher: Publisher,
     health: Arc<ClusterHealth>,
+    live: Arc<dyn Live>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ControllerError> {
     let client = cluster.client().await?;
     let (sender, mut ear) = mpsc::channel(QUEUE);
     let (address_sender, address_ear) = mpsc::channel(QUEUE);
     let (complete_sender, addresses_complete) = watch::channel(false);
-    let table = publisher.endpoints.clone();
+    let (table, snapshots) = (publisher.endpoints.clone(), publisher.snapshot.subscribe());
     let mut tasks = JoinSet::new();
     tasks.spawn(addresses::publish(
         address_ear,
@@ -85,6 +97,8 @@ pub async fn run_kubernetes(
             material: Material::of(&options),
             options,
             last_good: LastGood::default(),
+            problems: Arc::default(),
+            compiled: Arc::default(),
         })),
         publishing: Publishing::new(publisher),
         followers: Followers {
@@ -93,17 +107,22 @@ pub async fn run_kubernetes(
             sender,
             address_sender,
             started: HashSet::new(),
+            namespaces: BTreeMap::new(),
             tasks,
         },
         addresses_complete,
         agenda: None,
         health,
+        waits_since: Instant::now(),
     };
     mode.followers.start(After::Start);
-    tokio::select! {
+    let reporting = Reporting::start(&mode, (snapshots, live));
+    let result = tokio::select! {
         result = mode.live(&mut ear) => result,
         () = stop => Ok(()),
-    }
+    };
+    reporting.end().await;
+    result
 }
 
 struct Mode {
@@ -115,6 +134,8 @@ struct Mode {
     /// Of the latest compile.
     agenda: Option<Agenda>,
     health: Arc<ClusterHealth>,
+    /// When it was told last what is waited for.
+    waits_since: Instant,
 }
 
 /// Everything that compiling needs.
@@ -123,6 +144,10 @@ struct Desk {
     material: Material,
     options: Options,
     last_good: LastGood,
+    /// Of the latest compile,
+    problems: Arc<[Problem]>,
+    /// and how many there were; read without the desk.
+    compiled: Arc<AtomicU64>,
 }
 
 /// The tasks that follow kinds.
@@ -132,13 +157,16 @@ struct Followers {
     sender: Sender<(usize, Heard)>,
     address_sender: Sender<(usize, Heard)>,
     started: HashSet<usize>,
+    /// Those of Secrets in one namespace, where they must not be read in all at once.
+    namespaces: BTreeMap<Arc<str>, AbortHandle>,
     /// Ended with the mode.
     tasks: JoinSet<()>,
 }
 
 impl Mode {
     async fn live(&mut self, ear: &mut Receiver<(usize, Heard)>) -> Result<(), ControllerError> {
-        let mut hold_off = HoldOff::default();
+        let most = self.followers.cluster.most_delay;
+        let mut hold_off = most.map_or_else(HoldOff::default, HoldOff::capped);
         let mut batch = Vec::with_capacity(BATCH);
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -153,7 +181,10 @@ impl Mode {
             let compile = tokio::select! {
                 biased;
                 () = wait => hold_off.fire(Instant::now()).is_some(),
-                _ = look.tick() => self.look().await?,
+                _ = look.tick() => {
+                    self.tell_what_lacks();
+                    self.look().await?
+                }
                 heard = ear.recv_many(&mut batch, BATCH) => {
                     if heard == 0 {
                         return Ok(());
@@ -164,10 +195,24 @@ impl Mode {
                     false
                 }
             };
-            if compile && self.is_complete() {
+            if compile && (self.is_published() || self.is_complete()) {
                 self.compile().await?;
             }
         }
+    }
+
+    fn is_published(&self) -> bool {
+        self.publishing.revision() > 0
+    }
+
+    /// Says every so often what stands between us and the first configuration.
+    fn tell_what_lacks(&mut self) {
+        if self.is_published() || self.waits_since.elapsed() < TELL {
+            return;
+        }
+        self.waits_since = Instant::now();
+        let lacks = self.health.unlisted().join(", ");
+        tracing::warn!("nothing is served yet: waits for a complete list of {lacks}");
     }
 
     /// Looks at the clock and at the files that objects name; says whether there is something to compile.
@@ -201,6 +246,7 @@ impl Mode {
         if desk.store.is_absent(number_of(kinds::SLICE)) {
             self.followers.start(After::NoSlices);
         }
+        self.followers.follow_named(&mut desk.store);
         any
     }
 
@@ -208,7 +254,7 @@ impl Mode {
     fn is_complete(&self) -> bool {
         let desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let needed = |kind: usize| KINDS[kind].after != After::NoSlices || self.followers.follows(kind);
-        desk.store.is_complete(needed) && *self.addresses_complete.borrow()
+        desk.store.is_complete(needed) && !desk.store.is_blind() && *self.addresses_complete.borrow()
     }
 
     async fn compile(&mut self) -> Result<(), ControllerError> {
@@ -230,11 +276,13 @@ impl Mode {
     }
 
     /// Reads Secrets that are named now and were not before.
-    async fn read_named_secrets(&self) {
+    async fn read_named_secrets(&mut self) {
         let missing = {
             let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
             let named = named_secrets(&desk.store.objects.objects, &desk.options);
-            desk.store.name_secrets(named)
+            let missing = desk.store.name_secrets(named);
+            self.followers.follow_named(&mut desk.store);
+            missing
         };
         let number = number_of(SECRET);
         let mut reads = stream::iter(missing)
@@ -259,6 +307,9 @@ impl Desk {
         let begun = Instant::now();
         let output = nuncio_compile::compile(&self.store.objects, &self.options, &self.last_good);
         self.last_good = output.last_good;
+        self.problems = Arc::clone(&output.snapshot.problems);
+        self.compiled.fetch_add(1, Ordering::Release);
+        self.store.note_compiled();
         let mut snapshot = output.snapshot;
         snapshot.compiled = Some(Compiled {
             at: SystemTime::now(),
@@ -294,27 +345,78 @@ impl Followers {
             if kind.after != after || !self.started.insert(number) {
                 continue;
             }
-            let mut ears = vec![self.sender.clone()];
-            if kind.is_address() {
-                ears.push(self.address_sender.clone());
-            }
-            let follower = Follower {
-                api: self.api(number),
-                kind,
-                number,
-                labels: self.cluster.labels.clone(),
-                fields: self.cluster.fields.clone(),
-                ears,
-            };
-            self.tasks.spawn(follower.follow());
+            self.spawn(number, None);
         }
     }
 
-    fn api(&self, number: usize) -> Api<DynamicObject> {
+    /// Follows a kind, in one namespace alone where one is given.
+    fn spawn(&mut self, number: usize, namespace: Option<Arc<str>>) -> AbortHandle {
+        let kind = &KINDS[number];
+        // Balancers are told first: they wait for no compile.
+        let address_ear = kind.is_address().then(|| self.address_sender.clone());
+        let follower = Follower {
+            api: self.api(number, namespace.as_deref()),
+            kind,
+            number,
+            namespace,
+            labels: self.cluster.labels.clone(),
+            fields: self.cluster.fields.clone(),
+            ears: address_ear.into_iter().chain([self.sender.clone()]).collect(),
+        };
+        self.tasks.spawn(follower.follow())
+    }
+
+    fn api(&self, number: usize, namespace: Option<&str>) -> Api<DynamicObject> {
         let resource = KINDS[number].resource();
-        match &self.cluster.namespace {
+        match namespace.or_else(|| self.only_namespace(number)) {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
+        }
+    }
+
+    /// The only namespace in which a kind counts.
+    fn only_namespace(&self, number: usize) -> Option<&str> {
+        let of_secrets = self.cluster.secrets_namespace.as_deref();
+        let of_secrets = of_secrets.filter(|_| number == number_of(SECRET));
+        of_secrets.or(self.cluster.namespace.as_deref())
+    }
+
+    /// Where Secrets must not be read in all namespaces at once, follows them in each in which somebody
+    /// names one: whether that is allowed is known for each by itself.
+    fn follow_named(&mut self, store: &mut Store) {
+        let number = number_of(SECRET);
+        let is_needed = store.must_ask_namespaces() && self.only_namespace(number).is_none();
+        if !is_needed && self.namespaces.is_empty() {
+            return;
+        }
+        let mut wanted = store.named_namespaces();
+        if !is_needed {
+            wanted.clear();
+        }
+        let kept = wanted.iter().take(MOST_NAMESPACES).cloned().collect();
+        if self.namespaces.keys().eq(&kept) {
+            return;
+        }
+        if wanted.len() > MOST_NAMESPACES {
+            tracing::warn!(
+                "Secrets are named in {} namespaces, and followed in {MOST_NAMESPACES} of them; let the \
+                 ClusterRole get, list and watch secrets",
+                wanted.len()
+            );
+        }
+        store.ask_namespaces(&kept);
+        self.namespaces.retain(|namespace, task| {
+            let keep = kept.contains(namespace);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for namespace in kept {
+            if !self.namespaces.contains_key(&namespace) {
+                let task = self.spawn(number, Some(Arc::clone(&namespace)));
+                self.namespaces.insert(namespace, task);
+            }
         }
     }
 

@@ -13,8 +13,33 @@ pub struct WatchState {
     pub heard: Option<SystemTime>,
 }
 
+/// How often something was written to the cluster since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WriteCount {
+    /// `status` or `event`.
+    pub what: &'static str,
+    /// `written`, `refused` or `failed`.
+    pub outcome: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+/// What this gateway writes to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterWrites {
+    /// Whether it is the one of its replicas that writes.
+    pub leads: bool,
+    /// In a fixed order.
+    pub counts: Vec<WriteCount>,
+}
+
 /// The cluster that configuration comes from.
 pub trait ClusterState: Send + Sync {
+    /// What was written to it.
+    fn writes(&self) -> ClusterWrites;
     /// Every watch that has begun, in a fixed order.
     fn watches(&self) -> Vec<WatchState>;
+
+    /// Kinds that were never listed to the end, each with the cause in brackets.
+    fn unlisted(&self) -> Vec<String>;
 }

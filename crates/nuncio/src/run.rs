@@ -1,5 +1,6 @@
 //! `nuncio run`: joins the controller, the proxy and the admin interface, and ends them in order.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use nuncio_admin::{About, Admin};
 use nuncio_compile::Options;
 use nuncio_controller::{ClusterHealth, ControllerError, Publisher, run_files, run_kubernetes};
-use nuncio_model::{ClusterState, EndpointTable, Severity, Snapshot};
+use nuncio_model::{ClusterState, EndpointTable, Live, Severity, Snapshot};
 use nuncio_proxy::{Proxy, StartError};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -20,6 +21,11 @@ use crate::signals::Termination;
 
 /// Supervisors send a signal to the process and then to its group: within this time that is one signal.
 const ONE_SIGNAL: Duration = Duration::from_millis(250);
+/// Connections to the admin interface that may wait to be accepted.
+const ADMIN_BACKLOG: u32 = 1024;
+
+/// What the controller has to end in.
+const LETTING_GO: Duration = Duration::from_secs(5);
 
 /// A gateway that runs in this process. Dropping it ends the control tasks, not the requests in flight.
 pub(crate) struct Gateway {
@@ -59,7 +65,7 @@ impl Gateway {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let bound = TcpListener::bind(admin).await;
+        let bound = listen(admin, proxy.take_over);
         let listener =
             bound.map_err(|error| cannot_listen("the admin interface", admin, error, "--admin"))?;
         let admin = listener
@@ -100,7 +106,7 @@ impl Gateway {
             }),
             tokio::spawn(tell),
         ];
-        let controller = control(source, compile, publisher, health, stopped);
+        let controller = control(source, compile, publisher, (health, proxy.live()), stopped);
         Ok(Self {
             admin,
             snapshot,
@@ -150,10 +156,31 @@ impl Gateway {
         // Nobody listens only when the tasks have ended already.
         let _ = self.stop.send(true);
         self.proxy.drain().await;
+        // It lets go of what it holds in the cluster, within a limit of its own.
+        let _ = tokio::time::timeout(LETTING_GO, self.controller).await;
         for task in self.tasks {
             task.abort();
         }
     }
+}
+
+/// Opens the admin port. It can be shared, so that another process can take over from this one, but only
+/// with one that means to: otherwise a port that is taken is an error.
+fn listen(address: SocketAddr, take_over: bool) -> io::Result<TcpListener> {
+    let bind = |shared| {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(shared)?;
+        socket.bind(address)?;
+        Ok::<_, io::Error>(socket)
+    };
+    if !take_over {
+        bind(false)?;
+    }
+    bind(true)?.listen(ADMIN_BACKLOG)
 }
 
 /// Starts what reads the configuration.
@@ -161,7 +188,7 @@ fn control(
     source: Source,
     options: Options,
     publisher: Publisher,
-    health: Option<Arc<ClusterHealth>>,
+    (health, live): (Option<Arc<ClusterHealth>>, Arc<dyn Live>),
     stopped: watch::Receiver<bool>,
 ) -> JoinHandle<Result<(), ControllerError>> {
     let stop = until(stopped);
@@ -169,7 +196,7 @@ fn control(
         Source::Files(paths) => tokio::spawn(run_files(paths, options, publisher, stop)),
         Source::Kubernetes(cluster) => {
             let health = health.unwrap_or_default();
-            tokio::spawn(run_kubernetes(cluster, options, publisher, health, stop))
+            tokio::spawn(run_kubernetes(cluster, options, publisher, health, live, stop))
         }
     }
 }

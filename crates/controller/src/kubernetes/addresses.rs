@@ -26,6 +26,8 @@ pub(crate) struct Addresses {
     of_service: HashMap<Key, HashSet<(usize, Key)>>,
     listed: HashMap<usize, HashSet<Key>>,
     answered: HashSet<usize>,
+    /// The cluster has no EndpointSlices for us: Endpoints are needed.
+    sliceless: bool,
     /// What each Service has in the table.
     keys: HashMap<Key, Vec<ServiceKey>>,
     table: EndpointTable,
@@ -56,15 +58,18 @@ impl Addresses {
                     self.remove(kind, &key, touched);
                 }
                 self.answered.insert(kind);
+                self.sliceless &= KINDS[kind].kind != SLICE;
             }
             Heard::Gone(key) => self.remove(kind, &key, touched),
             Heard::Trouble(trouble) => {
                 self.listed.remove(&kind);
                 if trouble.lasts() {
                     self.answered.insert(kind);
+                    self.sliceless |= KINDS[kind].kind == SLICE;
                 }
             }
-            Heard::Unreadable(..) | Heard::Watching => {}
+            // Services are never followed namespace by namespace.
+            Heard::Unreadable(..) | Heard::Watching | Heard::Within(..) => {}
         }
     }
 
@@ -131,7 +136,11 @@ impl Addresses {
     }
 
     fn is_complete(&self) -> bool {
-        let is_needed = |kind: usize| KINDS[kind].kind == "Service" || KINDS[kind].kind == SLICE;
+        let is_needed = |kind: usize| match KINDS[kind].kind {
+            "Service" | SLICE => true,
+            "Endpoints" => self.sliceless,
+            _ => false,
+        };
         (0..KINDS.len()).all(|kind| !is_needed(kind) || self.answered.contains(&kind))
     }
 }

@@ -20,16 +20,25 @@ use super::kinds::Kind;
 
 /// A page of a list has this long.
 const LIST_LIMIT: Duration = Duration::from_secs(30);
-/// The API server ends a watch after this; it is begun again where it ended.
+/// The API server ends a watch after this and up to [`WATCH_SPREAD`] more; it is begun again where it ended.
 const WATCH_SECONDS: u32 = 240;
-/// Nothing at all for this much longer than a watch lasts: the connection is dead.
-const WATCH_MARGIN: Duration = Duration::from_secs(10);
+/// Spreads the watches of many replicas that began together.
+const WATCH_SPREAD: u32 = 60;
+/// A watch that tells nothing, not even a bookmark, for this long is begun again where it was: the
+/// connection may be dead, and nobody would know.
+const SILENCE: Duration = Duration::from_secs(75);
 /// The head of the answer to a watch has this long.
 const WATCH_HEAD: Duration = Duration::from_secs(15);
 /// A watch that ends sooner without a word counts as a failure, so that it is not begun in a loop.
 const TOO_SHORT: Duration = Duration::from_secs(1);
 /// How often a kind is asked for that the cluster does not have or that must not be read.
 const ABSENT_PAUSE: Duration = Duration::from_secs(5);
+/// What a busy API server is left alone for at least,
+const BUSY_LEAST: Duration = Duration::from_secs(1);
+/// and at most, whatever it asks for.
+const BUSY_MOST: Duration = Duration::from_secs(30);
+/// Watches in a row that may fail before the version they go on from is not trusted any more.
+const WATCH_FAILURES: u32 = 5;
 
 /// What is heard of one kind.
 #[derive(Clone, Debug)]
@@ -48,6 +57,8 @@ pub(crate) enum Heard {
     Watching,
     /// It does not.
     Trouble(Trouble),
+    /// Any of these, of one namespace alone. Objects come without it.
+    Within(Arc<str>, Box<Heard>),
 }
 
 /// Why a kind cannot be followed at the moment.
@@ -57,7 +68,7 @@ pub(crate) enum Trouble {
     NotInstalled,
     /// RBAC forbids it; the server's words.
     Forbidden(String),
-    /// Anything else; in words.
+    /// Anything else, in words that say what the API server did.
     Failed(String),
 }
 
@@ -66,7 +77,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::NotInstalled => f.write_str("the cluster does not know the kind"),
             Self::Forbidden(words) => write!(f, "it is forbidden: {words}"),
-            Self::Failed(words) => write!(f, "the API server cannot be reached: {words}; it is tried again"),
+            Self::Failed(words) => write!(f, "{words}; it is tried again"),
         }
     }
 }
@@ -83,9 +94,11 @@ struct Unheard;
 
 enum Stop {
     Unheard,
-    /// The resource version is too old: list again, at once.
+    /// The resource version is no good any more: list again, at once.
     Expired,
     Trouble(Trouble),
+    /// The server asks to be left alone for a while.
+    Busy(Trouble, Duration),
 }
 
 impl From<Unheard> for Stop {
@@ -99,6 +112,8 @@ pub(crate) struct Follower {
     pub(crate) api: Api<DynamicObject>,
     pub(crate) kind: &'static Kind,
     pub(crate) number: usize,
+    /// The only namespace that `api` reads, where others are read by other followers of the same kind.
+    pub(crate) namespace: Option<Arc<str>>,
     pub(crate) labels: Option<String>,
     pub(crate) fields: Option<String>,
     pub(crate) ears: Vec<Sender<(usize, Heard)>>,
@@ -109,6 +124,8 @@ impl Follower {
     pub(crate) async fn follow(self) {
         let mut backoff = Backoff::default();
         let mut version = None;
+        // Watches that failed since the last one that went well, or the last list.
+        let mut failures = 0;
         loop {
             let step = match version.take() {
                 None => self.list().await,
@@ -117,31 +134,31 @@ impl Follower {
             let stop = match step {
                 Ok(next) => {
                     backoff.reset();
+                    failures = 0;
                     version = Some(next);
                     continue;
                 }
                 Err(stop) => stop,
             };
-            let pause = match stop {
+            failures += 1;
+            if failures >= WATCH_FAILURES || stop.makes_versions_worthless() {
+                version = None;
+                failures = 0;
+            }
+            let (trouble, pause) = match stop {
                 Stop::Unheard => return,
-                Stop::Expired => {
-                    version = None;
-                    backoff.next(fastrand::f64()) / 8
+                Stop::Expired => (None, backoff.next(fastrand::f64()) / 8),
+                Stop::Trouble(trouble) if trouble.lasts() => {
+                    (Some(trouble), ABSENT_PAUSE.mul_f64(0.75 + 0.5 * fastrand::f64()))
                 }
-                Stop::Trouble(trouble) => {
-                    let pause = match trouble {
-                        Trouble::Failed(_) => backoff.next(fastrand::f64()),
-                        Trouble::NotInstalled | Trouble::Forbidden(_) => {
-                            version = None;
-                            ABSENT_PAUSE.mul_f64(0.75 + 0.5 * fastrand::f64())
-                        }
-                    };
-                    if self.tell(Heard::Trouble(trouble)).await.is_err() {
-                        return;
-                    }
-                    pause
-                }
+                Stop::Trouble(trouble) => (Some(trouble), backoff.next(fastrand::f64())),
+                Stop::Busy(trouble, least) => (Some(trouble), backoff.next(fastrand::f64()).max(least)),
             };
+            if let Some(trouble) = trouble
+                && self.tell(Heard::Trouble(trouble)).await.is_err()
+            {
+                return;
+            }
             sleep(pause).await;
         }
     }
@@ -164,6 +181,10 @@ impl Follower {
                 self.tell(Found::heard(object, self.kind)).await?;
             }
             let more = page.metadata.continue_.filter(|token| !token.is_empty());
+            if more.is_some() && more == params.continue_token {
+                let message = "its list goes round in circles: a page leads to itself".to_owned();
+                return Err(Stop::Trouble(Trouble::Failed(message)));
+            }
             let version = page
                 .metadata
                 .resource_version
@@ -190,7 +211,7 @@ impl Follower {
         let params = WatchParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            timeout: Some(WATCH_SECONDS),
+            timeout: Some(WATCH_SECONDS + fastrand::u32(..WATCH_SPREAD)),
             bookmarks: true,
             send_initial_events: false,
         };
@@ -202,15 +223,14 @@ impl Follower {
         self.tell(Heard::Watching).await?;
         let mut stream = std::pin::pin!(stream);
         let mut quiet = true;
-        let idle = Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_MARGIN;
         loop {
-            let event = match timeout(idle, stream.next()).await {
+            let event = match timeout(SILENCE, stream.next()).await {
                 Ok(Some(event)) => event.map_err(|error| stop(&error))?,
                 Ok(None) if quiet && began.elapsed() < TOO_SHORT => {
-                    return Err(late("a watch that ended at once"));
+                    let message = "the API server ends the watch at once".to_owned();
+                    return Err(Stop::Trouble(Trouble::Failed(message)));
                 }
-                Ok(None) => return Ok(version),
-                Err(_) => return Err(late("a watch")),
+                Ok(None) | Err(_) => return Ok(version),
             };
             quiet = false;
             let seen = match event {
@@ -238,6 +258,12 @@ impl Follower {
         let Some((last, others)) = self.ears.split_last() else {
             return Err(Unheard);
         };
+        let heard = match (&self.namespace, heard) {
+            (None, heard) => heard,
+            // They say themselves where they are.
+            (Some(_), heard @ (Heard::Object(_) | Heard::Unreadable(..) | Heard::Gone(_))) => heard,
+            (Some(namespace), heard) => Heard::Within(Arc::clone(namespace), Box::new(heard)),
+        };
         for ear in others {
             ear.send((self.number, heard.clone()))
                 .await
@@ -247,24 +273,64 @@ impl Follower {
     }
 }
 
+impl Stop {
+    /// Whether what comes next must be a list.
+    fn makes_versions_worthless(&self) -> bool {
+        match self {
+            Self::Expired => true,
+            Self::Trouble(trouble) => trouble.lasts(),
+            Self::Unheard | Self::Busy(..) => false,
+        }
+    }
+}
+
 fn late(what: &str) -> Stop {
-    Stop::Trouble(Trouble::Failed(format!("{what} got no answer in time")))
+    let message = format!("the API server gave {what} no answer in time");
+    Stop::Trouble(Trouble::Failed(message))
 }
 
 fn stop(error: &kube::Error) -> Stop {
     match error {
         kube::Error::Api(status) => refused(status),
-        error => Stop::Trouble(Trouble::Failed(in_words(error))),
+        kube::Error::SerdeError(_) => {
+            // What the parser quotes may be a Secret's.
+            let message = "the API server's answer cannot be read".to_owned();
+            Stop::Trouble(Trouble::Failed(message))
+        }
+        error => {
+            let message = format!("the API server cannot be reached: {}", in_words(error));
+            Stop::Trouble(Trouble::Failed(message))
+        }
     }
 }
 
 fn refused(status: &Status) -> Stop {
+    let failed = || {
+        let (code, message) = (status.code, &status.message);
+        Trouble::Failed(format!("the API server answers with status {code}: {message}"))
+    };
+    let details = status.details.as_ref();
+    let asked = details.map_or(0, |details| details.retry_after_seconds);
     match status.code {
         410 => Stop::Expired,
+        _ if is_of_the_future(status) => Stop::Expired,
         404 => Stop::Trouble(Trouble::NotInstalled),
-        401 | 403 => Stop::Trouble(Trouble::Forbidden(status.message.clone())),
-        code => Stop::Trouble(Trouble::Failed(format!("status {code}: {}", status.message))),
+        403 => Stop::Trouble(Trouble::Forbidden(status.message.clone())),
+        429 | 503 | 504 if status.code == 429 || asked > 0 => {
+            let asked = Duration::from_secs(asked.into());
+            Stop::Busy(failed(), asked.clamp(BUSY_LEAST, BUSY_MOST))
+        }
+        _ => Stop::Trouble(failed()),
     }
+}
+
+/// Whether the server has not come to our version yet. It never will if it was restored from a backup.
+fn is_of_the_future(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.message.contains("Too large resource version")
+        || causes
+            .into_iter()
+            .any(|cause| cause.reason == "ResourceVersionTooLarge")
 }
 
 /// An error with all its causes, the outer ones first, each once.
@@ -281,3 +347,6 @@ pub(super) fn in_words(error: &dyn std::error::Error) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::follow::Heard;
 use super::kinds::Kind;
+use super::status;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) uid: Arc<str>,
     /// `metadata.generation`, 0 where the kind has none.
     pub(crate) generation: i64,
+    /// What its status says that we might write.
+    pub(crate) status: Option<Box<str>>,
 }
 
 /// Holds a copy of the whole object, of a Secret's data too; `kubectl apply` writes it.
@@ -48,12 +51,15 @@ impl Found {
         let key = Key::of(&object);
         let uid = object.metadata.uid.as_deref().unwrap_or_default().into();
         let generation = object.metadata.generation.unwrap_or_default();
+        let status = object.data.get("status");
+        let status = status.and_then(|status| status::seen(kind.kind, status));
         match Object::from_document(document(object, kind), None) {
             Ok(object) => Heard::Object(Arc::new(Self {
                 key,
                 object,
                 uid,
                 generation,
+                status,
             })),
             Err(mut problem) => {
                 problem.object = Some(ObjectRef::new(kind.kind, &key.namespace, &key.name));

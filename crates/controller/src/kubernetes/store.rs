@@ -3,10 +3,10 @@
 //! Nothing is forgotten because something was not heard: an object leaves when the API server says that
 //! it is gone, or when a list that came to its end does not have it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use nuncio_compile::Objects;
+use nuncio_compile::{Object, Objects};
 use nuncio_model::{ObjectRef, Problem, Severity};
 
 use super::follow::{Heard, Trouble};
@@ -31,11 +31,30 @@ struct Shelf {
     unreadable: BTreeMap<Key, Problem>,
 }
 
+impl Shelf {
+    /// A kind that is not installed or forbidden has answered, and holds nothing that could be relied on
+    /// less than before: what it held stays.
+    fn have_trouble(&mut self, trouble: Trouble) -> bool {
+        self.listed = None;
+        let lasting = trouble.lasts();
+        let first = lasting && !std::mem::replace(&mut self.answered, true);
+        let told = self.trouble.as_ref() != Some(&trouble) && lasting;
+        self.trouble = Some(trouble);
+        first || told
+    }
+}
+
 /// What status is written with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) uid: Arc<str>,
     pub(crate) generation: i64,
+    /// The generation that was compiled last; none before the first time.
+    pub(crate) compiled: Option<i64>,
+    /// Whether it is for this gateway; none until somebody asked.
+    pub(crate) ours: Option<bool>,
+    /// What its status says that we might write.
+    pub(crate) status: Option<Box<str>>,
 }
 
 /// All objects, for compile, and what is known besides them.
@@ -45,6 +64,9 @@ pub(crate) struct Store {
     positions: HashMap<(usize, Key), usize>,
     versions: Vec<Version>,
     shelves: Vec<Shelf>,
+    /// Secrets, namespace by namespace, where they must not be read in all of them at once. What cannot
+    /// be read is on the shelf of the kind nevertheless.
+    namespaces: BTreeMap<Arc<str>, Shelf>,
     /// Secrets that nobody names, by name only.
     unnamed: HashSet<Key>,
     /// Secrets that somebody names.
@@ -58,6 +80,7 @@ impl Default for Store {
             positions: HashMap::new(),
             versions: Vec::new(),
             shelves: KINDS.iter().map(|_| Shelf::default()).collect(),
+            namespaces: BTreeMap::new(),
             unnamed: HashSet::new(),
             named: HashSet::new(),
         }
@@ -67,27 +90,76 @@ impl Default for Store {
 impl Store {
     /// Takes in what was heard of a kind.
     pub(crate) fn hear(&mut self, kind: usize, heard: Heard) -> Change {
-        let any = match heard {
-            Heard::Begin => {
-                self.shelves[kind].listed = Some(HashSet::new());
-                false
-            }
-            Heard::Object(found) => self.take(kind, Arc::unwrap_or_clone(found)),
-            Heard::Unreadable(key, problem) => self.take_unreadable(kind, key, *problem),
-            Heard::Complete => self.complete(kind),
-            Heard::Gone(key) => self.remove(kind, &key),
-            Heard::Watching => self.shelves[kind].trouble.take().is_some(),
-            Heard::Trouble(trouble) => self.have_trouble(kind, trouble),
-        };
+        let any = self.hear_of(kind, None, heard);
         if any {
             self.collect_problems();
         }
         Change { any }
     }
 
+    /// `within` is the only namespace that it is about, where that is so.
+    fn hear_of(&mut self, kind: usize, within: Option<&Arc<str>>, heard: Heard) -> bool {
+        match heard {
+            Heard::Begin => {
+                self.shelf(kind, within).listed = Some(HashSet::new());
+                false
+            }
+            Heard::Object(found) => self.take(kind, Arc::unwrap_or_clone(found)),
+            Heard::Unreadable(key, problem) => self.take_unreadable(kind, key, *problem),
+            Heard::Complete => self.complete(kind, within),
+            Heard::Gone(key) => self.remove(kind, &key),
+            Heard::Watching => self.shelf(kind, within).trouble.take().is_some(),
+            Heard::Trouble(trouble) => self.shelf(kind, within).have_trouble(trouble),
+            // It may be of a namespace that nobody asks for any more.
+            Heard::Within(namespace, heard) => {
+                self.namespaces.contains_key(&namespace) && self.hear_of(kind, Some(&namespace), *heard)
+            }
+        }
+    }
+
+    fn shelf(&mut self, kind: usize, within: Option<&Arc<str>>) -> &mut Shelf {
+        match within {
+            Some(namespace) => self.namespaces.entry(Arc::clone(namespace)).or_default(),
+            None => &mut self.shelves[kind],
+        }
+    }
+
     /// Whether every kind has been listed to its end, or cannot be listed; `expected` says which matter.
     pub(crate) fn is_complete(&self, expected: impl Fn(usize) -> bool) -> bool {
-        (0..self.shelves.len()).all(|kind| !expected(kind) || self.shelves[kind].answered)
+        let secret = number_of(SECRET);
+        (0..self.shelves.len()).all(|kind| {
+            let in_namespaces = kind != secret || self.namespaces.values().all(|shelf| shelf.answered);
+            !expected(kind) || (self.shelves[kind].answered && in_namespaces)
+        })
+    }
+
+    /// Whether neither Mappings nor Listeners can be read: that is no configuration, but an account without
+    /// rights or a cluster that is not set up.
+    pub(crate) fn is_blind(&self) -> bool {
+        ["Mapping", "Listener"]
+            .into_iter()
+            .all(|kind| self.is_absent(number_of(kind)))
+    }
+
+    /// Whether Secrets must not be read in all namespaces at once.
+    pub(crate) fn must_ask_namespaces(&self) -> bool {
+        let trouble = self.shelves[number_of(SECRET)].trouble.as_ref();
+        matches!(trouble, Some(Trouble::Forbidden(_)))
+    }
+
+    /// The namespaces in which somebody names Secrets.
+    pub(crate) fn named_namespaces(&self) -> BTreeSet<Arc<str>> {
+        self.named.iter().map(|key| Arc::clone(&key.namespace)).collect()
+    }
+
+    /// Says in which namespaces Secrets are followed from now on, one by one.
+    pub(crate) fn ask_namespaces(&mut self, namespaces: &BTreeSet<Arc<str>>) {
+        self.namespaces
+            .retain(|namespace, _| namespaces.contains(namespace));
+        for namespace in namespaces {
+            self.namespaces.entry(Arc::clone(namespace)).or_default();
+        }
+        self.collect_problems();
     }
 
     /// Whether a kind is known not to be in this cluster, or not to be readable.
@@ -126,12 +198,25 @@ impl Store {
         self.versions.get(*position)
     }
 
+    /// All objects, and what status is written with.
+    pub(crate) fn versions_mut(&mut self) -> impl Iterator<Item = (&Object, &mut Version)> {
+        self.objects.objects.iter().zip(&mut self.versions)
+    }
+
+    /// What is held now is what was compiled.
+    pub(crate) fn note_compiled(&mut self) {
+        for version in &mut self.versions {
+            version.compiled = Some(version.generation);
+        }
+    }
+
     fn take(&mut self, kind: usize, found: Found) -> bool {
         let Found {
             key,
             object,
             uid,
             generation,
+            status,
         } = found;
         self.note_listed(kind, &key);
         let mended = self.shelves[kind].unreadable.remove(&key).is_some();
@@ -140,12 +225,24 @@ impl Store {
             return mended;
         }
         self.unnamed.remove(&key);
-        let version = Version { uid, generation };
+        let mut version = Version {
+            uid,
+            generation,
+            compiled: None,
+            ours: None,
+            status,
+        };
         if let Some(&position) = self.positions.get(&(kind, key.clone())) {
-            self.versions[position] = version;
             let changed = self.objects.objects[position] != object;
+            let before = &mut self.versions[position];
+            let is_another = before.uid != version.uid;
+            if !is_another {
+                version.compiled = before.compiled;
+                version.ours = before.ours.filter(|_| !changed);
+            }
+            *before = version;
             self.objects.objects[position] = object;
-            return changed || mended;
+            return changed || mended || is_another;
         }
         self.positions.insert((kind, key), self.objects.objects.len());
         self.objects.objects.push(object);
@@ -164,28 +261,37 @@ impl Store {
         if let Some(listed) = &mut self.shelves[kind].listed {
             listed.insert(key.clone());
         }
+        if kind == number_of(SECRET)
+            && let Some(shelf) = self.namespaces.get_mut(&key.namespace)
+            && let Some(listed) = &mut shelf.listed
+        {
+            listed.insert(key.clone());
+        }
     }
 
-    fn complete(&mut self, kind: usize) -> bool {
-        let Some(listed) = self.shelves[kind].listed.take() else {
+    fn complete(&mut self, kind: usize, within: Option<&Arc<str>>) -> bool {
+        let Some(listed) = self.shelf(kind, within).listed.take() else {
             return false;
         };
+        let is_gone =
+            |key: &Key| within.is_none_or(|namespace| *namespace == key.namespace) && !listed.contains(key);
         let gone: Vec<Key> = self
             .positions
             .keys()
-            .filter(|(other, key)| *other == kind && !listed.contains(key))
+            .filter(|(other, key)| *other == kind && is_gone(key))
             .map(|(_, key)| key.clone())
             .collect();
         for key in &gone {
             self.drop_object(kind, key);
         }
         if kind == number_of(SECRET) {
-            self.unnamed.retain(|key| listed.contains(key));
+            self.unnamed.retain(|key| !is_gone(key));
         }
-        let shelf = &mut self.shelves[kind];
-        let unreadable = shelf.unreadable.len();
-        shelf.unreadable.retain(|key, _| listed.contains(key));
-        let mended = shelf.unreadable.len() != unreadable;
+        let unreadable = &mut self.shelves[kind].unreadable;
+        let before = unreadable.len();
+        unreadable.retain(|key, _| !is_gone(key));
+        let mended = unreadable.len() != before;
+        let shelf = self.shelf(kind, within);
         let first = !std::mem::replace(&mut shelf.answered, true);
         let relieved = shelf.trouble.take().is_some();
         first || relieved || mended || !gone.is_empty()
@@ -213,23 +319,18 @@ impl Store {
         true
     }
 
-    /// A kind that is not installed or forbidden has answered, and holds nothing that could be relied on
-    /// less than before: what it held stays.
-    fn have_trouble(&mut self, kind: usize, trouble: Trouble) -> bool {
-        let shelf = &mut self.shelves[kind];
-        shelf.listed = None;
-        let lasting = !matches!(trouble, Trouble::Failed(_));
-        let first = lasting && !std::mem::replace(&mut shelf.answered, true);
-        let told = shelf.trouble.as_ref() != Some(&trouble) && lasting;
-        shelf.trouble = Some(trouble);
-        first || told
-    }
-
     fn collect_problems(&mut self) {
+        let in_namespaces = self.namespaces.iter();
+        self.objects.forbidden_secrets = in_namespaces
+            .filter(|(_, shelf)| matches!(shelf.trouble, Some(Trouble::Forbidden(_))))
+            .map(|(namespace, _)| namespace.to_string())
+            .collect();
         let absent = self.shelves.iter().enumerate().filter_map(|(kind, shelf)| {
             let kind = &KINDS[kind];
             match shelf.trouble.as_ref()? {
                 Trouble::NotInstalled if kind.is_expected() => Some(not_installed(kind)),
+                // Least privilege: who names one that cannot be read is told.
+                Trouble::Forbidden(_) if kind.kind == SECRET && !self.namespaces.is_empty() => None,
                 Trouble::Forbidden(words) => Some(forbidden(kind, words)),
                 Trouble::NotInstalled | Trouble::Failed(_) => None,
             }

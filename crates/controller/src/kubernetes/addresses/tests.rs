@@ -56,6 +56,7 @@ impl Told {
             object,
             uid: "".into(),
             generation: 0,
+            status: None,
         };
         self.hear(&kind, Heard::Object(Arc::new(found)));
     }
@@ -129,4 +130,15 @@ fn a_list_that_breaks_off_takes_no_address_away() {
     told.hear(SLICE, Heard::Begin);
     told.hear(SLICE, Heard::Complete);
     assert_eq!(told.table(), (true, vec![]));
+}
+
+#[test]
+fn endpoints_are_waited_for_where_there_are_no_slices() {
+    let mut told = Told::new(&[service("svc")]);
+    let no_slices = super::super::follow::Trouble::NotInstalled;
+    told.hear(SLICE, Heard::Trouble(no_slices));
+    assert!(!told.addresses.is_complete());
+    told.hear("Endpoints", Heard::Begin);
+    told.hear("Endpoints", Heard::Complete);
+    assert!(told.addresses.is_complete());
 }

@@ -25,6 +25,7 @@ fn object(kind: &str, name: &str, content: &str) -> Heard {
         object: Object::from_document(document, None).unwrap(),
         uid: "uid".into(),
         generation: 1,
+        status: None,
     }))
 }
 
@@ -161,4 +162,58 @@ fn an_unreadable_object_keeps_what_it_held() {
     );
     assert!(told.hear("Mapping", object("Mapping", "a", "/")));
     assert_eq!(told.store.objects.problems, []);
+}
+
+#[test]
+fn k14_secrets_of_a_namespace_come_and_go_by_themselves() {
+    let mut told = Told::new();
+    let in_namespace = |namespace: &str, heard: Heard| Heard::Within(namespace.into(), Box::new(heard));
+    let forbidden = || Heard::Trouble(Trouble::Forbidden("no".into()));
+    told.store.name_secrets(HashSet::from([key("a"), key("b")]));
+    told.list("Secret", &["a", "b"]);
+    told.hear("Secret", forbidden());
+    assert!(told.store.must_ask_namespaces());
+    assert_eq!(told.store.named_namespaces(), BTreeSet::from(["default".into()]));
+    told.store
+        .ask_namespaces(&BTreeSet::from(["default".into(), "z".into()]));
+    let secrets = |kind: usize| kind == number_of("Secret");
+    assert!(!told.store.is_complete(secrets), "each namespace has to answer");
+    assert_eq!(told.store.names("Secret"), ["a", "b"], "what is known stays");
+
+    told.hear("Secret", in_namespace("z", forbidden()));
+    told.hear("Secret", in_namespace("default", Heard::Begin));
+    told.hear("Secret", object("Secret", "b", "/"));
+    assert!(told.hear("Secret", in_namespace("default", Heard::Complete)));
+    assert!(told.store.is_complete(secrets));
+    assert_eq!(
+        told.store.names("Secret"),
+        ["b"],
+        "a list of the namespace counts in it"
+    );
+    assert_eq!(
+        told.store.objects.forbidden_secrets,
+        BTreeSet::from(["z".to_owned()])
+    );
+    assert!(
+        told.store.objects.problems.is_empty(),
+        "who refers into z is told"
+    );
+
+    told.hear("Secret", in_namespace("z", Heard::Begin));
+    assert!(told.hear("Secret", in_namespace("z", Heard::Complete)));
+    assert!(told.store.objects.forbidden_secrets.is_empty());
+    assert_eq!(told.store.names("Secret"), ["b"], "and in no other");
+    assert!(!told.hear("Secret", in_namespace("unasked", forbidden())));
+}
+
+#[test]
+fn an_account_without_any_right_has_no_configuration() {
+    let mut told = Told::new();
+    for kind in ["Mapping", "Listener"] {
+        assert!(!told.store.is_blind());
+        told.hear(kind, Heard::Trouble(Trouble::Forbidden("no".into())));
+    }
+    assert!(told.store.is_blind());
+    told.list("Mapping", &[]);
+    assert!(!told.store.is_blind());
 }
