@@ -21,6 +21,9 @@ const WITHOUT_EFFECT: &str = "Known to Ambassador; nuncio does not act on it yet
 
 const TO_ENDPOINTS: &str = "Finds Services of the cluster; nuncio sends to their ready endpoints.";
 
+/// What is said of a field that is for nobody who reads objects.
+const NOTE: &str = "How the object looked in getambassador.io/v2; of no meaning to a gateway.";
+
 /// What differs between the kinds.
 struct Kind {
     name: &'static str,
@@ -85,6 +88,11 @@ fn typed<S: Spec>(about: &'static str) -> Kind {
     for path in S::LATER {
         if let Some(field) = schema_at(&mut spec, path) {
             field["description"] = WITHOUT_EFFECT.into();
+        }
+    }
+    for path in S::NOTES {
+        if let Some(field) = schema_at(&mut spec, path) {
+            field["description"] = NOTE.into();
         }
     }
     for (path, values) in S::VALUES {

@@ -52,6 +52,8 @@ pub trait Spec: DeserializeOwned + JsonSchema {
     const PLURAL: &'static str;
     /// Dotted paths, from `spec`, of fields of [`VERSION`] that have no effect yet.
     const LATER: &'static [&'static str];
+    /// Fields of `spec` that mean nothing to a gateway: the reference notes there how to get a document of v2 back.
+    const NOTES: &'static [&'static str] = &[];
     /// Fields of `spec` that the API server asks for.
     const REQUIRED: &'static [&'static str] = &[];
     /// Values that the API server lets through, by dotted path from `spec`; those of the reference's own definition,

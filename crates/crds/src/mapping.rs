@@ -119,10 +119,8 @@ impl Spec for MappingSpec {
         "respect_dns_ttl",
         "retry_policy.retry_back_off",
         "stats_name",
-        "v2BoolHeaders",
-        "v2BoolQueryParameters",
-        "v2ExplicitTLS",
     ];
+    const NOTES: &'static [&'static str] = &["v2BoolHeaders", "v2BoolQueryParameters", "v2ExplicitTLS"];
     const REQUIRED: &'static [&'static str] = &["prefix", "service"];
     const VALUES: &'static [(&'static str, Values)] = &[(
         "retry_policy.retry_on",

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::Spec;
 
 /// JSON schema of a kind's `spec`, without references, in OpenAPI's dialect as CRDs need it. Fields
-/// of [`Spec::LATER`] are in it and accept anything.
+/// of [`Spec::LATER`] and [`Spec::NOTES`] are in it and accept anything.
 pub fn schema<S: Spec>() -> Schema {
     let settings = SchemaSettings::openapi3().with(|settings| {
         settings.inline_subschemas = true;
@@ -17,7 +17,7 @@ pub fn schema<S: Spec>() -> Schema {
         .for_deserialize()
         .into_generator()
         .into_root_schema_for::<S>();
-    for path in S::LATER {
+    for path in S::LATER.iter().chain(S::NOTES) {
         let (parent, name) = path.rsplit_once('.').unwrap_or(("", path));
         if let Some(properties) = properties_at(schema.as_object_mut(), parent) {
             let open = json!({"x-kubernetes-preserve-unknown-fields": true});
