@@ -1,5 +1,8 @@
 //! What is watched in a cluster.
 
+#[cfg(test)]
+mod rights;
+
 use kube::core::{ApiResource, GroupVersionKind};
 
 /// A watched kind; its position in [`KINDS`] is its number everywhere in this module.
