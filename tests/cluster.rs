@@ -8,6 +8,7 @@ mod endpoints;
 mod faults;
 mod namespaces;
 mod objects;
+mod rights;
 mod scenarios;
 mod status;
 

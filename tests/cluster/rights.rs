@@ -1,0 +1,115 @@
+//! What the roles of deploy/ allow is enough for all that the gateway asks of the API server.
+
+use std::collections::BTreeSet;
+
+use nuncio_compile::yaml;
+use serde_json::{Value, json};
+
+use super::Cluster;
+use super::api_server::Asked;
+use super::objects::{OURS, mapping, secret, tls_context};
+use crate::support::certificates::Certificates;
+use crate::support::program::repository;
+use crate::support::waiting::eventually;
+
+/// The documents of a file in deploy/.
+fn documents(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(repository().join("deploy").join(file)).unwrap();
+    let pieces = yaml::pieces(&text);
+    let nodes = pieces.into_iter().flat_map(|piece| yaml::parse(piece).0);
+    nodes.map(|node| node.into_value().unwrap()).collect()
+}
+
+/// Resource and verb of every rule in the roles of this kind.
+fn allowed(documents: &[Value], kind: &str) -> BTreeSet<(String, String)> {
+    let texts = |rule: &Value, field: &str| -> Vec<String> {
+        let texts = rule[field].as_array().unwrap().iter();
+        texts.map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let roles = documents.iter().filter(|document| document["kind"] == kind);
+    let rules = roles.flat_map(|role| role["rules"].as_array().unwrap());
+    rules
+        .flat_map(|rule| {
+            let verbs = texts(rule, "verbs");
+            let resources = texts(rule, "resources").into_iter();
+            resources.flat_map(move |resource| {
+                verbs
+                    .clone()
+                    .into_iter()
+                    .map(move |verb| (resource.clone(), verb))
+            })
+        })
+        .collect()
+}
+
+/// Lets a gateway with these variables do all that it does with an API server; what it asked then.
+async fn asked_by_a_gateway(cluster: &Cluster, variables: &[(&str, &str)]) -> Vec<Asked> {
+    let ca = Certificates::new();
+    let server = cluster.server();
+    let put = |mut object: Value| {
+        object["metadata"]["namespace"] = cluster.namespace.clone().into();
+        if object["apiVersion"] == OURS {
+            object["spec"]["ambassador_id"] = json!([cluster.namespace]);
+        }
+        server.put(&object);
+    };
+    put(mapping("wrong", "/", "https://svc", &json!({"tls": "missing"})));
+    put(secret("ca", &[("ca.crt", &ca.pem())]));
+    let before = server.asked().len();
+    let mut plan = cluster.plan().env("AMBASSADOR_UPDATE_MAPPING_STATUS", "true");
+    for (name, value) in variables {
+        plan = plan.env(name, value);
+    }
+    let _gateway = plan.start().await;
+    // A Secret that was passed over at first, and is named now, is read by itself.
+    put(tls_context("context", &json!({"ca_secret": "ca"})));
+    let all_of_it = [
+        ("secrets", "", "get"),
+        ("mappings", "status", "patch"),
+        ("tlscontexts", "status", "patch"),
+        ("events", "", "create"),
+        ("leases", "", "create"),
+        ("leases", "", "update"),
+    ];
+    eventually("the gateway reads, tells and leads", async || {
+        let asked = server.asked().split_off(before);
+        let seen = |(plural, subresource, verb): &(&str, &str, &str)| {
+            asked.iter().any(|asked| {
+                asked.plural == *plural && asked.subresource == *subresource && asked.verb == *verb
+            })
+        };
+        all_of_it.iter().all(seen).then_some(asked)
+    })
+    .await
+}
+
+/// The resource as rules call it, and the verb.
+fn wanted(asked: &Asked) -> (String, String) {
+    let resource = match asked.subresource.as_str() {
+        "" => asked.plural.clone(),
+        subresource => format!("{}/{subresource}", asked.plural),
+    };
+    (resource, asked.verb.to_owned())
+}
+
+#[tokio::test]
+async fn nothing_is_asked_that_the_roles_do_not_allow() {
+    let cluster = Cluster::fake().await;
+    let documents = documents("nuncio.yaml");
+    let (anywhere, own) = (allowed(&documents, "ClusterRole"), allowed(&documents, "Role"));
+    for asked in asked_by_a_gateway(&cluster, &[]).await {
+        let right = wanted(&asked);
+        let is_own = asked.namespace == cluster.namespace && own.contains(&right);
+        assert!(is_own || anywhere.contains(&right), "{asked:?} is not allowed");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_of_one_namespace_asks_nothing_outside_of_it() {
+    let cluster = Cluster::fake().await;
+    let own = allowed(&documents("nuncio-single-namespace.yaml"), "Role");
+    for asked in asked_by_a_gateway(&cluster, &[("AMBASSADOR_SINGLE_NAMESPACE", "true")]).await {
+        let is_own = asked.namespace == cluster.namespace && own.contains(&wanted(&asked));
+        assert!(is_own, "{asked:?} is not allowed");
+    }
+}
