@@ -27,7 +27,7 @@ use crate::{LastGood, Object};
 pub(crate) use lookup::Found;
 
 /// A value and who set it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sourced<T> {
     pub(crate) value: T,
     pub(crate) origin: Origin,
@@ -52,7 +52,7 @@ pub(crate) enum ServerName {
 }
 
 /// TLS settings that do not depend on the Mapping.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ContextTls {
     /// The context; none where a Mapping names none.
     pub(crate) context: Option<ObjectRef>,
@@ -178,7 +178,7 @@ fn one_sided_fields(spec: &TlsContextSpec) -> Vec<&'static str> {
 impl<'a> Contexts<'a> {
     fn state_of(&self, object: &Object, read: Result<ContextTls, String>, problems: &mut Problems) -> State {
         match read {
-            Ok(tls) => State::Usable(Arc::new(tls)),
+            Ok(tls) => State::Usable(self.same_or_new(object, tls)),
             Err(why) => match self.last_good.contexts.get(&object.reference) {
                 Some(tls) => {
                     let message = format!(
@@ -190,6 +190,15 @@ impl<'a> Contexts<'a> {
                 }
                 None => State::Broken(format!("{} cannot be used: {why}", object.reference).into()),
             },
+        }
+    }
+
+    /// The value of the last compile where it is equal: what was made of it can go on being used then.
+    fn same_or_new(&self, object: &Object, tls: ContextTls) -> Arc<ContextTls> {
+        let before = self.last_good.contexts.get(&object.reference);
+        match before.filter(|before| ***before == tls) {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(tls),
         }
     }
 

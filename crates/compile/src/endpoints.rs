@@ -11,9 +11,10 @@ use nuncio_crds::{
     EndpointPort, EndpointSlice, Endpoints, SERVICE_NAME_LABEL, Service, ServicePort, SliceEndpoint,
     TargetPort,
 };
-use nuncio_model::{EndpointTable, Resolve, ServiceKey};
+use nuncio_model::{EndpointTable, Problem, Resolve, ServiceKey};
 
 use crate::inventory::Inventory;
+use crate::object::Version;
 use crate::problems::Problems;
 use crate::{Object, decode, names};
 
@@ -33,12 +34,56 @@ struct Known {
 }
 
 /// All Services among the objects.
+#[derive(Default)]
 pub(crate) struct Services {
-    known: HashMap<(Arc<str>, Arc<str>), Known>,
+    /// By namespace and name.
+    known: HashMap<Arc<str>, HashMap<Arc<str>, Known>>,
+}
+
+/// Services as they were read, for the next compile: most edits are about something else.
+#[derive(Clone, Default)]
+pub(crate) struct ReadServices {
+    pub(crate) services: Arc<Services>,
+    pub(crate) table: EndpointTable,
+    told: Arc<[Problem]>,
+    /// What they were read from.
+    read: Arc<[Version]>,
+}
+
+impl ReadServices {
+    /// Reads Services and endpoints, unless they are what they were in the last compile.
+    pub(crate) fn next(&self, inventory: &Inventory<'_>, problems: &mut Problems) -> Self {
+        let objects = || {
+            [&inventory.slices, &inventory.endpoints, &inventory.services]
+                .into_iter()
+                .flatten()
+        };
+        let count = objects().count();
+        let same = self.read.len() == count
+            && self
+                .read
+                .iter()
+                .zip(objects())
+                .all(|(read, object)| read.is_of(object));
+        let next = if same {
+            self.clone()
+        } else {
+            let mut told = Problems::default();
+            let services = Services::read(inventory, &mut told);
+            Self {
+                table: services.table(),
+                services: Arc::new(services),
+                told: told.found().into(),
+                read: objects().map(|object| Version::of(object)).collect(),
+            }
+        };
+        problems.extend(&next.told);
+        next
+    }
 }
 
 /// How a Service port is reached.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// There is no such Service among the objects.
     UnknownService,
@@ -64,7 +109,7 @@ impl Services {
                 subsets.insert(key, from_endpoints(object, endpoints, problems));
             }
         }
-        let mut known = HashMap::with_capacity(inventory.services.len());
+        let mut known: HashMap<_, HashMap<_, _>> = HashMap::new();
         for object in &inventory.services {
             let Some(service) = decode::document::<Service>(object, problems) else {
                 continue;
@@ -75,8 +120,9 @@ impl Services {
             );
             let key = (Arc::clone(&namespace), Arc::clone(&name));
             let subsets = subsets.remove(&key);
-            known.insert(
-                key,
+            let of_namespace = known.entry(Arc::clone(&namespace)).or_default();
+            of_namespace.insert(
+                Arc::clone(&name),
                 Known {
                     service,
                     subsets,
@@ -86,11 +132,6 @@ impl Services {
             );
         }
         Self { known }
-    }
-
-    /// Whether there is such a Service.
-    pub(crate) fn contains(&self, namespace: &str, name: &str) -> bool {
-        self.get(namespace, name).is_some()
     }
 
     /// How `port` of a Service is reached.
@@ -120,7 +161,7 @@ impl Services {
     /// The addresses of every port of every Service that has any.
     pub(crate) fn table(&self) -> EndpointTable {
         let mut table = EndpointTable::default();
-        for known in self.known.values() {
+        for known in self.known.values().flat_map(HashMap::values) {
             for port in tcp_ports(&known.service) {
                 let addresses = known.addresses(port);
                 if let Some(number) = port.port.filter(|_| !addresses.is_empty()) {
@@ -132,10 +173,7 @@ impl Services {
     }
 
     fn get(&self, namespace: &str, name: &str) -> Option<&Known> {
-        // Two small strings a look-up; only where there are Services at all.
-        (!self.known.is_empty())
-            .then(|| self.known.get(&(namespace.into(), name.into())))
-            .flatten()
+        self.known.get(namespace)?.get(name)
     }
 }
 

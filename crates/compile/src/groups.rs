@@ -2,22 +2,20 @@
 
 mod shares;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use nuncio_crds::MappingSpec;
-use nuncio_model::{Action, Forward, HeaderEdits, Rewrite, Route, RouteMatch, Target};
+use nuncio_model::{Action, Forward, HeaderEdits, Rewrite, Route, RouteMatch, Target, UpstreamIndex};
 
 use crate::Object;
-use crate::mapping::conditions::{Conditions, HostCondition, Rank};
+use crate::mapping::conditions::{Conditions, HostCondition};
+use crate::mapping::reading::Routed;
 use crate::problems::Problems;
 
 /// What makes two Mappings one group.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
-    matches: RouteMatch,
+    matches: Arc<RouteMatch>,
     /// `hostname: "*"` and no hostname at all match alike, but belong to Hosts differently.
     has_host: bool,
     /// Of a Mapping without hostname: the labels by which Hosts select it.
@@ -27,30 +25,13 @@ struct Key {
 /// A Mapping in its group.
 pub(crate) struct Member<'a> {
     pub(crate) object: &'a Object,
-    weight: Option<i64>,
-    /// It has a policy of its own, not the Module's.
-    has_retry_policy: bool,
-    action: Action,
-}
-
-impl<'a> Member<'a> {
-    pub(crate) fn new(object: &'a Object, spec: &MappingSpec, action: Action) -> Self {
-        Self {
-            object,
-            weight: spec.weight,
-            has_retry_policy: spec.retry_policy.is_some(),
-            action,
-        }
-    }
-}
-
-/// A group, still without its conditions.
-struct Body<'a> {
-    host: HostCondition,
-    rank: Rank,
-    /// Of the first member, and so of all (B14).
-    connect_timeout: Duration,
-    members: Vec<Member<'a>>,
+    pub(crate) routed: Arc<Routed>,
+    /// Its position among all Mappings.
+    pub(crate) position: usize,
+    /// Where it leads, if it can be resolved.
+    pub(crate) upstream: UpstreamIndex,
+    /// The route that it had alone in the last compile, if that would come out the same now.
+    pub(crate) route_before: Option<Arc<Route>>,
 }
 
 /// Which group.
@@ -61,15 +42,15 @@ pub(crate) struct GroupIndex(usize);
 #[derive(Default)]
 pub(crate) struct Groups<'a> {
     index: HashMap<Key, usize>,
-    bodies: Vec<Body<'a>>,
+    groups: Vec<Group<'a>>,
     /// Labels that Hosts select by.
     selecting: Vec<BTreeMap<String, String>>,
 }
 
-/// A group with everything.
+/// A group.
 pub(crate) struct Group<'a> {
-    matches: RouteMatch,
-    pub(crate) host: HostCondition,
+    /// The first member, which has what all have in common (B14).
+    lead: Arc<Routed>,
     pub(crate) members: Vec<Member<'a>>,
 }
 
@@ -87,46 +68,44 @@ impl<'a> Groups<'a> {
     pub(crate) fn join(
         &mut self,
         object: &Object,
-        conditions: Conditions,
-        connect_timeout: Duration,
+        routed: &Arc<Routed>,
         problems: &mut Problems,
     ) -> Option<GroupIndex> {
-        let Conditions { matches, host, rank } = conditions;
-        let has_host = host != HostCondition::None;
+        let Conditions { matches, host, .. } = &routed.conditions;
+        let connect_timeout = routed.connect_timeout;
+        let has_host = *host != HostCondition::None;
         let labels = if has_host {
             Vec::new()
         } else {
             self.selected_by(object)
         };
-        let next = self.bodies.len();
+        let next = self.groups.len();
         let index = *self
             .index
             .entry(Key {
-                matches,
+                matches: Arc::clone(matches),
                 has_host,
                 labels,
             })
             .or_insert(next);
-        let Some(body) = self.bodies.get(index) else {
-            self.bodies.push(Body {
-                host,
-                rank,
-                connect_timeout,
+        let Some(group) = self.groups.get(index) else {
+            self.groups.push(Group {
+                lead: Arc::clone(routed),
                 members: Vec::new(),
             });
             return Some(GroupIndex(index));
         };
-        if body.connect_timeout == connect_timeout {
+        if group.lead.connect_timeout == connect_timeout {
             return Some(GroupIndex(index));
         }
-        let first = body
+        let first = group
             .members
             .first()
             .map_or_else(String::new, |member| member.object.reference.to_string());
         let message = format!(
             "`spec.connect_timeout_ms` is {}, but {first} has equal conditions and {}, so this Mapping is not routed; set the same value in both",
             connect_timeout.as_millis(),
-            body.connect_timeout.as_millis(),
+            group.lead.connect_timeout.as_millis(),
         );
         problems.error(object, "mismatched_group", "spec.connect_timeout_ms", message);
         None
@@ -151,47 +130,21 @@ impl<'a> Groups<'a> {
 
     /// One more member of a group.
     pub(crate) fn add(&mut self, group: GroupIndex, member: Member<'a>, problems: &mut Problems) {
-        if let Some(weight) = member.weight.filter(|weight| !(0..=100).contains(weight)) {
+        if let Some(weight) = member.routed.weight.filter(|weight| !(0..=100).contains(weight)) {
             let message = format!(
                 "`spec.weight` is {weight}, so it counts as {}; it must be between 0 and 100",
                 weight.clamp(0, 100)
             );
             problems.error(member.object, "invalid_weight", "spec.weight", message);
         }
-        self.bodies[group.0].members.push(member);
+        self.groups[group.0].members.push(member);
     }
 
     /// All groups in match order: the first whose conditions hold wins (B17).
     pub(crate) fn finish(self, problems: &mut Problems) -> Vec<Group<'a>> {
-        let mut matches: Vec<Option<RouteMatch>> = self.bodies.iter().map(|_| None).collect();
-        for (key, index) in self.index {
-            matches[index] = Some(key.matches);
-        }
-        let mut ranked: Vec<(Reverse<Rank>, Group<'a>)> = self
-            .bodies
-            .into_iter()
-            .zip(matches)
-            .filter_map(
-                |(
-                    Body {
-                        host, rank, members, ..
-                    },
-                    matches,
-                )| {
-                    Some((
-                        Reverse(rank),
-                        Group {
-                            matches: matches?,
-                            host,
-                            members,
-                        },
-                    ))
-                },
-            )
-            .collect();
+        let mut groups = self.groups;
         // Stable: what ranks equal keeps the order of loading.
-        ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let groups: Vec<Group<'a>> = ranked.into_iter().map(|(_, group)| group).collect();
+        groups.sort_by(|a, b| b.lead.conditions.rank.cmp(&a.lead.conditions.rank));
         for group in &groups {
             group.check_weights(problems);
         }
@@ -200,8 +153,13 @@ impl<'a> Groups<'a> {
 }
 
 impl Group<'_> {
+    /// What its Mappings say about the authority.
+    pub(crate) fn host(&self) -> &HostCondition {
+        &self.lead.conditions.host
+    }
+
     fn check_weights(&self, problems: &mut Problems) {
-        let weights: Vec<Option<i64>> = self.members.iter().map(|member| member.weight).collect();
+        let weights: Vec<Option<i64>> = self.members.iter().map(|member| member.routed.weight).collect();
         let total = shares::total(&weights);
         if let [_, _, ..] = self.members.as_slice()
             && total > 100
@@ -211,7 +169,11 @@ impl Group<'_> {
                 .iter()
                 .map(|member| member.object.reference.qualified())
                 .collect();
-            for member in self.members.iter().filter(|member| member.weight.is_some()) {
+            for member in self
+                .members
+                .iter()
+                .filter(|member| member.routed.weight.is_some())
+            {
                 let message = format!(
                     "the weights of {} add up to {total}, so the last of them get less than they ask for; bring the sum down to 100",
                     names.join(", ")
@@ -221,11 +183,19 @@ impl Group<'_> {
         }
     }
 
+    /// The route of a Mapping that has the group for itself.
+    pub(crate) fn route_before(&self) -> Option<&Arc<Route>> {
+        match self.members.as_slice() {
+            [only] => only.route_before.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The route for those of the members whose positions are given.
     pub(crate) fn route(&self, members: &[usize]) -> Route {
         let weights: Vec<Option<i64>> = members
             .iter()
-            .map(|&member| self.members[member].weight)
+            .map(|&member| self.members[member].routed.weight)
             .collect();
         let mut targets: Vec<Target> = shares::shares(&weights)
             .into_iter()
@@ -235,7 +205,7 @@ impl Group<'_> {
             share_edits(&mut targets, members, self);
         }
         Route {
-            matches: self.matches.clone(),
+            matches: RouteMatch::clone(&self.lead.conditions.matches),
             targets,
         }
     }
@@ -247,15 +217,22 @@ impl Member<'_> {
             mapping: self.object.reference.clone(),
             label: self.object.reference.qualified().into(),
             share_end,
-            action: self.action.clone(),
+            action: self.action(),
+        }
+    }
+
+    fn action(&self) -> Action {
+        match &self.routed.action {
+            Ok(wanted) => Action::Forward(Box::new(Forward {
+                upstream: self.upstream,
+                ..wanted.forward.clone()
+            })),
+            Err(unresolved) => Action::Unresolved(unresolved.clone()),
         }
     }
 
     fn forward(&self) -> Option<&Forward> {
-        match &self.action {
-            Action::Forward(forward) => Some(forward),
-            Action::Unresolved(_) => None,
-        }
+        self.routed.action.as_ref().ok().map(|wanted| &wanted.forward)
     }
 }
 
@@ -271,7 +248,7 @@ fn share_edits(targets: &mut [Target], members: &[usize], group: &Group<'_>) {
         let member = &group.members[member];
         Some((member, member.forward()?))
     }) {
-        if member.has_retry_policy {
+        if member.routed.has_retry_policy {
             retry = Some(&forward.retry);
         }
         overlay(&mut request, &forward.request_headers);

@@ -272,7 +272,7 @@ impl<'g, 'a> Association<'g, 'a> {
         let mut exact: HashMap<&str, Vec<usize>> = HashMap::new();
         let mut open = Vec::new();
         for (index, group) in groups.iter().enumerate() {
-            match &group.host {
+            match group.host() {
                 HostCondition::Glob(glob) if !glob.contains('*') => {
                     exact.entry(glob).or_default().push(index);
                 }
@@ -330,7 +330,7 @@ impl<'g, 'a> Association<'g, 'a> {
 
     fn route(&mut self, index: usize, host: &Host<'_>) -> Option<Arc<Route>> {
         let group = &self.groups[index];
-        let by_name = match &group.host {
+        let by_name = match group.host() {
             HostCondition::None => None,
             HostCondition::Regex => Some(true),
             HostCondition::Glob(glob) => Some(names::globs_meet(glob, &host.hostname)),
@@ -369,7 +369,10 @@ impl<'g, 'a> Association<'g, 'a> {
         let route = self.whole[index].get_or_insert_with(|| {
             self.reached[index].fill(true);
             let members: Vec<usize> = (0..group.members.len()).collect();
-            Arc::new(group.route(&members))
+            match group.route_before() {
+                Some(route) => Arc::clone(route),
+                None => Arc::new(group.route(&members)),
+            }
         });
         Arc::clone(route)
     }
@@ -383,6 +386,17 @@ impl<'g, 'a> Association<'g, 'a> {
         }
     }
 
+    /// Routes of Mappings that share theirs with no other, by the positions of the Mappings.
+    pub(crate) fn routes_of_one(&self) -> HashMap<usize, Arc<Route>> {
+        let whole = self.groups.iter().zip(&self.whole);
+        whole
+            .filter_map(|(group, route)| match group.members.as_slice() {
+                [only] => Some((only.position, Arc::clone(route.as_ref()?))),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Tells of Mappings that no Host has.
     pub(crate) fn tell_unreached(&self, problems: &mut Problems) {
         for (group, reached) in self.groups.iter().zip(&self.reached) {
@@ -392,7 +406,7 @@ impl<'g, 'a> Association<'g, 'a> {
                 .zip(reached)
                 .filter(|(_, reached)| !**reached)
             {
-                let cure = match &group.host {
+                let cure = match group.host() {
                     HostCondition::None => "give it a `hostname`, such as \"*\"",
                     _ => "write a Host whose hostname and selector fit it",
                 };

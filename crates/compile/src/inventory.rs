@@ -50,8 +50,12 @@ pub(crate) struct Inventory<'a> {
 
 /// The objects with every `List` replaced by its items, and after them those that annotations hold, in their order of
 /// loading: of two with one name an object of its own counts, and in a cluster no chance decides.
-pub(crate) fn expand<'a>(objects: &'a [Object], problems: &mut Problems) -> Vec<Cow<'a, Object>> {
-    let mut expanded = Vec::with_capacity(objects.len());
+pub(crate) fn expand<'a>(
+    objects: impl IntoIterator<Item = &'a Object>,
+    problems: &mut Problems,
+) -> Vec<Cow<'a, Object>> {
+    let objects = objects.into_iter();
+    let mut expanded = Vec::with_capacity(objects.size_hint().0);
     let mut annotated = Vec::new();
     for object in objects {
         if !object.is_list() {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use nuncio_model::ObjectRef;
 
 use crate::context::{ContextTls, Contexts};
+use crate::endpoints::ReadServices;
+use crate::mapping::reading::Readings;
 use crate::secrets::Known;
 
 /// TLS settings that worked in an earlier compile. They serve on while their TLSContext is broken
@@ -18,6 +20,9 @@ pub struct LastGood {
     pub(crate) mappings: HashMap<ObjectRef, ObjectRef>,
     /// What was read to get there.
     pub(crate) known: Known,
+    pub(crate) services: ReadServices,
+    /// What Mappings were read as.
+    pub(crate) readings: Readings,
 }
 
 impl std::fmt::Debug for LastGood {
@@ -43,6 +48,8 @@ impl LastGood {
             contexts: good,
             mappings,
             known: Known::default(),
+            services: ReadServices::default(),
+            readings: Readings::default(),
         }
     }
 }

@@ -49,7 +49,7 @@ use serde_json::Value;
 use crate::endpoints::Services;
 use crate::expiry::Expiry;
 use crate::groups::Groups;
-use crate::hosts::Association;
+use crate::hosts::{Association, Host};
 use crate::inventory::Inventory;
 use crate::mapping::{Made, Surroundings};
 use crate::problems::Problems;
@@ -86,7 +86,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     let expanded = inventory::expand(&objects.objects, &mut problems);
     let inventory = Inventory::take(&expanded, options, &mut problems);
     let gateway = module::read(&inventory.modules, options, &mut problems);
-    let services = Services::read(&inventory, &mut problems);
+    let services = last_good.services.next(&inventory, &mut problems);
     let resolvers = Resolvers::read(&inventory, &mut problems);
     let mut materials = Materials::new(&inventory.secrets, objects, options, last_good, &mut problems);
     let contexts = context::read(
@@ -99,23 +99,21 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     );
     let hosts = hosts::read(&inventory.hosts, options, &mut materials, &mut problems);
 
-    let around = Surroundings::new(options, &gateway, &contexts, &services, &resolvers);
-    let selecting = hosts
-        .iter()
-        .filter_map(|host| Some(host.selector.as_ref()?.labels.clone()))
-        .collect();
-    let mut made = Made {
-        groups: Groups::new(selecting),
-        ..Made::default()
-    };
-    for object in &inventory.mappings {
-        mapping::compile(object, &around, &mut made, &mut problems);
-    }
+    let around = Surroundings::new(
+        options,
+        &gateway,
+        &contexts,
+        &services.services,
+        &resolvers,
+        &last_good.readings,
+    );
     let Made {
         groups,
         upstreams,
         contexts: used,
-    } = made;
+        kept,
+    } = made(&inventory, &hosts, &around, &mut problems);
+    let upstreams = upstreams.finish();
     contexts.tell_one_sided(
         used.values().cloned().collect::<BTreeSet<_>>().into_iter(),
         &mut problems,
@@ -133,8 +131,13 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     if !listeners.is_empty() {
         association.tell_unreached(&mut problems);
     }
+    let readings = around
+        .readings
+        .next(kept, association.routes_of_one(), &upstreams, &services.services);
 
     let mut last_good = last_good.next(&contexts, used);
+    last_good.readings = readings;
+    last_good.services = services.clone();
     let expiry = Expiry::new(&gateway.settings.certificate_expiry_warnings, options.now);
     expiry.tell(
         &inventory.contexts,
@@ -151,16 +154,35 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
         snapshot: Snapshot {
             revision: options.revision,
             listeners,
-            upstreams: upstreams.finish(),
+            upstreams,
             certificates,
             problems: all.into(),
             settings: gateway.settings.clone(),
             compiled: None,
         },
-        endpoints: services.table(),
+        endpoints: services.table.clone(),
         next_event,
         last_good,
     }
+}
+
+/// What the Mappings make, for Hosts that may select them.
+fn made<'a>(
+    inventory: &Inventory<'a>,
+    hosts: &[Host<'_>],
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Made<'a> {
+    let selectors = hosts.iter().filter_map(|host| host.selector.as_ref());
+    let selecting = selectors.map(|selector| selector.labels.clone()).collect();
+    let mut made = Made {
+        groups: Groups::new(selecting),
+        ..Made::default()
+    };
+    for object in &inventory.mappings {
+        mapping::compile(object, around, &mut made, problems);
+    }
+    made
 }
 
 /// Only the addresses of Services: what Service, Endpoints and EndpointSlice objects say. Problems with
@@ -194,7 +216,8 @@ pub fn referenced_files(objects: &[Object]) -> Vec<PathBuf> {
         "cacert_chain_file",
         "crl_file",
     ];
-    let expanded = inventory::expand(objects, &mut Problems::default());
+    let naming = objects.iter().filter(|object| object.may_hold(&["TLSContext"]));
+    let expanded = inventory::expand(naming, &mut Problems::default());
     let mut files = BTreeSet::new();
     for object in expanded
         .iter()

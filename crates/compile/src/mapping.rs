@@ -5,8 +5,10 @@
 
 pub(crate) mod conditions;
 pub(crate) mod headers;
+pub(crate) mod reading;
 pub(crate) mod retry;
 mod rewrite;
+mod surroundings;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,81 +18,30 @@ use std::time::Duration;
 use http::HeaderValue;
 use nuncio_crds::MappingSpec;
 use nuncio_model::{
-    Action, Alpn, AutoSni, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, RetryPolicy,
-    TlsSettings, Unresolved, UpstreamHost, UpstreamHttp,
+    Alpn, AutoSni, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, RetryPolicy,
+    TlsSettings, Unresolved, UpstreamHost, UpstreamHttp, UpstreamIndex,
 };
 
-use crate::context::{ContextTls, Contexts, Found, ServerName, Sourced};
+use crate::Object;
+use crate::context::{ContextTls, Found, ServerName, Sourced};
 use crate::decode::{self, Decoded};
-use crate::endpoints::{Route, Services};
+use crate::endpoints::Route;
 use crate::groups::{Groups, Member};
-use crate::module::{DEFAULT_TIMEOUT, Gateway};
+use crate::mapping::reading::{
+    Asked, AskedContext, AskedResolver, AskedService, Kept, Known, Reading, Routed, Wanted,
+};
+use crate::module::DEFAULT_TIMEOUT;
 use crate::origination::{self, Wish};
 use crate::problems::Problems;
-use crate::resolvers::{Finds, Resolvers};
+use crate::resolvers::Finds;
 use crate::service::{self, ClusterName, Placed, Scheme, Service};
 use crate::upstreams::{Parts, Upstreams};
-use crate::{Object, Options, names};
+use conditions::Conditions;
 
-/// What Mappings refer to.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) options: &'a Options,
-    pub(crate) gateway: &'a Gateway,
-    pub(crate) contexts: &'a Contexts<'a>,
-    pub(crate) services: &'a Services,
-    pub(crate) resolvers: &'a Resolvers<'a>,
-    /// TLS where no context is named.
-    pub(crate) plain: Arc<ContextTls>,
-    /// `--resolve`, by host and port.
-    pub(crate) resolve: HashMap<(String, u16), SocketAddr>,
-    fields: Fields,
-}
+pub(crate) use surroundings::Surroundings;
 
-/// Fields that settings of upstreams come from. One copy of each serves every Mapping.
-struct Fields {
-    service: Arc<str>,
-    tls: Arc<str>,
-    host_rewrite: Arc<str>,
-    auto_host_rewrite: Arc<str>,
-    grpc: Arc<str>,
-}
-
-impl<'a> Surroundings<'a> {
-    pub(crate) fn new(
-        options: &'a Options,
-        gateway: &'a Gateway,
-        contexts: &'a Contexts<'a>,
-        services: &'a Services,
-        resolvers: &'a Resolvers<'a>,
-    ) -> Self {
-        let fields = Fields {
-            service: "spec.service".into(),
-            tls: "spec.tls".into(),
-            host_rewrite: "spec.host_rewrite".into(),
-            auto_host_rewrite: "spec.auto_host_rewrite".into(),
-            grpc: "spec.grpc".into(),
-        };
-        let mut resolve = HashMap::new();
-        for rule in &options.resolve {
-            let host = match names::dns_name(&rule.host) {
-                Ok(host) => host.trim_end_matches('.').to_owned(),
-                Err(_) => rule.host.clone(),
-            };
-            let address = SocketAddr::new(rule.address, rule.to_port.unwrap_or(rule.port));
-            resolve.entry((host, rule.port)).or_insert(address);
-        }
-        Self {
-            options,
-            gateway,
-            contexts,
-            services,
-            resolvers,
-            plain: Arc::new(ContextTls::plain(gateway)),
-            resolve,
-            fields,
-        }
-    }
-}
+/// The upstream of a Mapping whose upstream is not known, or that has none.
+const NOWHERE: UpstreamIndex = UpstreamIndex(u32::MAX);
 
 /// What Mappings make.
 #[derive(Default)]
@@ -99,6 +50,8 @@ pub(crate) struct Made<'a> {
     pub(crate) upstreams: Upstreams,
     /// The context that each Mapping uses.
     pub(crate) contexts: HashMap<ObjectRef, ObjectRef>,
+    /// What was read, in the order of the Mappings.
+    pub(crate) kept: Vec<Kept<'a>>,
 }
 
 /// Compiles one Mapping into `made`.
@@ -108,38 +61,92 @@ pub(crate) fn compile<'a>(
     made: &mut Made<'a>,
     problems: &mut Problems,
 ) {
+    let before = around.readings.of(object, around);
+    let reading = match before {
+        Some(known) => Arc::clone(&known.reading),
+        None => Arc::new(read(object, around, &made.upstreams)),
+    };
+    problems.extend(&reading.told);
+    let position = made.kept.len();
+    made.kept.push(Kept {
+        object,
+        reading: Arc::clone(&reading),
+        upstream: None,
+    });
+    let Some(routed) = &reading.routed else {
+        return;
+    };
+    let Some(group) = made.groups.join(object, routed, problems) else {
+        return;
+    };
+    problems.extend(&routed.told);
+    let upstream = routed.action.as_ref().ok().map(|wanted| {
+        if let Some(context) = &wanted.context {
+            made.contexts.insert(object.reference.clone(), context.clone());
+        }
+        let upstream = before.and_then(|known| Some(&known.upstream.as_ref()?.1));
+        made.upstreams.add(&wanted.upstream, &object.reference, upstream)
+    });
+    made.kept[position].upstream = upstream;
+    let led_to = |known: &Known| known.upstream.as_ref().map(|(index, _)| *index);
+    let route_before = before
+        .filter(|known| led_to(known) == upstream)
+        .and_then(|known| known.route.clone());
+    let member = Member {
+        object,
+        routed: Arc::clone(routed),
+        position,
+        upstream: upstream.unwrap_or(NOWHERE),
+        route_before,
+    };
+    made.groups.add(group, member, problems);
+}
+
+/// Reads one Mapping; `upstreams` are those so far.
+fn read(object: &Object, around: &Surroundings<'_>, upstreams: &Upstreams) -> Reading {
+    let mut problems = Problems::default();
+    let matched = matched(object, &mut problems);
+    let told = problems.found();
+    let routed = matched.map(|(decoded, conditions, connect_timeout)| {
+        let mut problems = Problems::default();
+        let mut draft = Draft {
+            object,
+            spec: &decoded.spec,
+            around,
+            problems: &mut problems,
+            asked: Asked::default(),
+        };
+        let action = match draft.unreadable(&decoded) {
+            Some(unresolved) => Err(unresolved),
+            None => draft.wanted(&conditions.matches.path, connect_timeout, upstreams),
+        };
+        Arc::new(Routed {
+            connect_timeout,
+            weight: decoded.spec.weight,
+            has_retry_policy: decoded.spec.retry_policy.is_some(),
+            action,
+            asked: draft.asked,
+            told: problems.found(),
+            conditions,
+        })
+    });
+    Reading { told, routed }
+}
+
+/// What decides whether a Mapping has a route; none where it has not.
+fn matched(object: &Object, problems: &mut Problems) -> Option<(Decoded<MappingSpec>, Conditions, Duration)> {
     let decoded = decode::spec::<MappingSpec>(object, problems);
     if decoded.broken(conditions::FIELDS).is_some() {
-        return;
+        return None;
     }
     if decoded.spec.shadow == Some(true) {
         let message = "`spec.shadow` is not supported yet, so the Mapping has no route: its service must not answer in earnest; remove the Mapping or the field";
         problems.error(object, "not_supported_yet", "spec.shadow", message);
-        return;
+        return None;
     }
-    let Some(conditions) = conditions::read(object, &decoded.spec, problems) else {
-        return;
-    };
+    let conditions = conditions::read(object, &decoded.spec, problems)?;
     let connect_timeout = connect_timeout(object, &decoded.spec, problems);
-    let path = conditions.matches.path.clone();
-    let Some(group) = made.groups.join(object, conditions, connect_timeout, problems) else {
-        return;
-    };
-    let mut draft = Draft {
-        object,
-        spec: &decoded.spec,
-        around,
-        problems,
-    };
-    let action = match draft
-        .unreadable(&decoded)
-        .map_or_else(|| draft.forward(&path, connect_timeout, made), Err)
-    {
-        Ok(forward) => Action::Forward(Box::new(forward)),
-        Err(unresolved) => Action::Unresolved(unresolved),
-    };
-    made.groups
-        .add(group, Member::new(object, &decoded.spec, action), problems);
+    Some((decoded, conditions, connect_timeout))
 }
 
 fn connect_timeout(object: &Object, spec: &MappingSpec, problems: &mut Problems) -> Duration {
@@ -162,6 +169,7 @@ struct Draft<'d, 'p> {
     spec: &'d MappingSpec,
     around: &'d Surroundings<'d>,
     problems: &'p mut Problems,
+    asked: Asked,
 }
 
 /// Where requests go: the `service` in its namespace, with port and way there.
@@ -204,12 +212,12 @@ impl<'d> Draft<'d, '_> {
         decoded.any_broken().map(|message| self.invalid(message))
     }
 
-    fn forward(
+    fn wanted(
         &mut self,
         path: &PathMatch,
         connect_timeout: Duration,
-        made: &mut Made<'_>,
-    ) -> Result<Forward, Unresolved> {
+        upstreams: &Upstreams,
+    ) -> Result<Wanted, Unresolved> {
         if self.spec.host_redirect == Some(true) {
             let message = "`spec.host_redirect` is not supported yet, so requests are answered 503 instead of a redirect; remove the Mapping or the field";
             return Err(self.refuse("not_supported_yet", "spec.host_redirect", message));
@@ -220,7 +228,7 @@ impl<'d> Draft<'d, '_> {
             .tls
             .as_deref()
             .filter(|text| !text.is_empty())
-            .map(|text| self.around.contexts.look_up(self.object, text, self.problems));
+            .map(|text| self.context(text));
         let destination = self.destination();
         let host_rewrite = self.host_rewrite();
         let rewrite = rewrite::read(self.object, self.spec, path, self.problems);
@@ -247,11 +255,8 @@ impl<'d> Draft<'d, '_> {
         let context = tls.as_ref().and_then(|(tls, _)| tls.context.clone());
         let parts = self.parts(destination, tls, host_rewrite.as_ref());
         let host_rewrite = host_rewrite.or_else(|| self.endpoint_name(&parts.host, &parts.resolve));
-        if let Some(context) = context {
-            made.contexts.insert(self.object.reference.clone(), context);
-        }
-        Ok(Forward {
-            upstream: made.upstreams.add(parts, &self.object.reference),
+        let forward = Forward {
+            upstream: NOWHERE,
             rewrite,
             host_rewrite,
             retry,
@@ -261,7 +266,39 @@ impl<'d> Draft<'d, '_> {
             response_headers,
             allow_upgrade: self.allow_upgrade(),
             grpc: self.spec.grpc == Some(true),
+        };
+        Ok(Wanted {
+            forward,
+            upstream: upstreams.candidate(parts),
+            context,
         })
+    }
+
+    fn context(&mut self, text: &str) -> Found {
+        let mut told = Problems::default();
+        let found = self.around.contexts.look_up(self.object, text, &mut told);
+        let told = told.found();
+        self.problems.extend(&told);
+        self.asked.context = Some(AskedContext {
+            text: text.to_owned(),
+            found: found.clone(),
+            told,
+        });
+        found
+    }
+
+    fn route(&mut self, cluster: ClusterName<'_>, port: u16) -> Route {
+        let ClusterName {
+            namespace, service, ..
+        } = cluster;
+        let route = self.around.services.route(namespace, service, port);
+        self.asked.service = Some(AskedService {
+            namespace: namespace.to_owned(),
+            name: service.to_owned(),
+            port,
+            route: route.clone(),
+        });
+        route
     }
 
     fn destination(&mut self) -> Result<Destination<'d>, Unresolved> {
@@ -318,6 +355,10 @@ impl<'d> Draft<'d, '_> {
             .around
             .resolvers
             .find(name, own, &self.around.options.namespace);
+        self.asked.resolver = Some(AskedResolver {
+            name: name.to_owned(),
+            found,
+        });
         let (reason, message) = match found {
             Some(Finds::Services) => return Ok(()),
             Some(Finds::Consul) => (
@@ -460,14 +501,12 @@ impl<'d> Draft<'d, '_> {
         self.tell_scheme(speaks_tls, scheme, port);
         let port = port.unwrap_or(if speaks_tls { 443 } else { 80 });
         let cluster = match &host {
-            UpstreamHost::Name(name) => ClusterName::of(name, namespace).filter(|cluster| {
-                cluster.certain
-                    || was_bare
-                    || self.around.services.contains(cluster.namespace, cluster.service)
-            }),
+            UpstreamHost::Name(name) => ClusterName::of(name, namespace),
             UpstreamHost::Ip(_) => None,
         };
-        let resolve = self.resolve(&host, cluster, port);
+        let route = cluster.map_or(Route::UnknownService, |cluster| self.route(cluster, port));
+        let cluster = cluster.filter(|cluster| cluster.certain || was_bare || route != Route::UnknownService);
+        let resolve = self.resolve(&host, route, port);
         let grpc = self.spec.grpc.map(|value| Sourced {
             value,
             origin: self.origin(&self.around.fields.grpc),
@@ -590,7 +629,7 @@ impl<'d> Draft<'d, '_> {
         }
     }
 
-    fn resolve(&mut self, host: &UpstreamHost, cluster: Option<ClusterName<'_>>, port: u16) -> Resolve {
+    fn resolve(&mut self, host: &UpstreamHost, route: Route, port: u16) -> Resolve {
         if let Some(address) = self.resolved_by_flag(host, port) {
             return Resolve::Fixed(Arc::from([address]));
         }
@@ -598,15 +637,10 @@ impl<'d> Draft<'d, '_> {
             UpstreamHost::Ip(ip) => return Resolve::Fixed(Arc::from([SocketAddr::new(*ip, port)])),
             UpstreamHost::Name(name) => name,
         };
-        let route = cluster.map(|cluster| {
-            self.around
-                .services
-                .route(cluster.namespace, cluster.service, port)
-        });
         match route {
-            None | Some(Route::UnknownService) => Resolve::Dns(Arc::clone(name)),
-            Some(Route::Known(resolve)) => resolve,
-            Some(Route::UnknownPort(resolve, others)) => {
+            Route::UnknownService => Resolve::Dns(Arc::clone(name)),
+            Route::Known(resolve) => resolve,
+            Route::UnknownPort(resolve, others) => {
                 let others: Vec<String> = others.iter().map(u16::to_string).collect();
                 let message = format!(
                     "`spec.service` asks for port {port} of Service `{name}`, which only has {}; write one of them",

@@ -22,7 +22,7 @@ const MOST_DAYS: u16 = 3650;
 const MOST_WARNINGS: usize = 8;
 
 /// What the Module says, with defaults in place of what it does not.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Gateway {
     /// For every request.
     pub(crate) settings: Settings,

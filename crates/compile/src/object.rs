@@ -62,6 +62,28 @@ impl Document {
     }
 }
 
+/// What tells whether an object is the same as in an earlier compile.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Version {
+    document: Document,
+    place: Option<Place>,
+    annotation: Option<Box<Annotation>>,
+}
+
+impl Version {
+    pub(crate) fn of(object: &Object) -> Self {
+        Self {
+            document: object.document.clone(),
+            place: object.place.clone(),
+            annotation: object.annotation.clone(),
+        }
+    }
+
+    pub(crate) fn is_of(&self, object: &Object) -> bool {
+        self.document == object.document && self.place == object.place && self.annotation == object.annotation
+    }
+}
+
 impl From<&Value> for Document {
     fn from(value: &Value) -> Self {
         Self(value.to_string().into())
@@ -175,6 +197,11 @@ impl Object {
             Some(annotation) => format!("{}.{}", annotation.holder.qualified(), annotation.document),
             None => format!("{}.1", self.reference.qualified()),
         }
+    }
+
+    /// Whether it is of one of these kinds, or may hold objects that are.
+    pub(crate) fn may_hold(&self, kinds: &[&str]) -> bool {
+        kinds.contains(&self.kind.as_str()) || self.kind.ends_with("List") || !self.annotated.is_empty()
     }
 
     /// Whether this is a `List`, whose `items` are the objects that count.

@@ -88,6 +88,16 @@ impl Problems {
         self.found.push(problem);
     }
 
+    /// Those that were found about one object before, or on their own.
+    pub(crate) fn extend(&mut self, found: &[Problem]) {
+        self.found.extend_from_slice(found);
+    }
+
+    /// All of them in the order in which they were found.
+    pub(crate) fn found(self) -> Vec<Problem> {
+        self.found
+    }
+
     /// One that belongs to no object.
     pub(crate) fn general(&mut self, severity: Severity, reason: &'static str, message: impl Into<String>) {
         self.found.push(Problem {

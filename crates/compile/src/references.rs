@@ -18,7 +18,10 @@ const OF_HOST_TLS: [&str; 3] = ["ca_secret", "caSecret", "crl_secret"];
 /// separates the namespace depends on more than the object, so a name with one stands for both.
 pub fn referenced_secrets(objects: &[Object], options: &Options) -> HashSet<(Arc<str>, Arc<str>)> {
     let mut unheard = Problems::default();
-    let expanded = inventory::expand(objects, &mut unheard);
+    let naming = objects
+        .iter()
+        .filter(|object| object.may_hold(&["TLSContext", "Host"]));
+    let expanded = inventory::expand(naming, &mut unheard);
     let inventory = Inventory::take(&expanded, options, &mut unheard);
     let mut named = HashSet::new();
     for object in inventory.contexts {

@@ -1,6 +1,7 @@
 //! The distinct upstreams of a snapshot, and their names.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use nuncio_model::{
@@ -9,16 +10,16 @@ use nuncio_model::{
 };
 
 /// Collects upstreams; equal ones become one (decision 8).
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Upstreams {
-    list: Vec<Upstream>,
-    by_identity: HashMap<Arc<Identity>, UpstreamIndex>,
+    list: Vec<Arc<Upstream>>,
+    by_identity: HashMap<Hashed<Identity>, UpstreamIndex>,
     names: HashSet<Arc<str>>,
     /// Settings and suites are the same for many upstreams; one copy of each is kept.
-    settings: HashSet<Arc<TlsSettings>>,
+    settings: HashSet<Hashed<TlsSettings>>,
 }
 
-/// What an upstream is made of, before it is known whether there is such a one already.
+/// What an upstream is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) host: UpstreamHost,
@@ -28,9 +29,54 @@ pub(crate) struct Parts {
     pub(crate) http: UpstreamHttp,
 }
 
+/// An upstream, before it is known whether there is such a one already. It serves many compiles.
+pub(crate) struct Candidate {
+    identity: Hashed<Identity>,
+    settings: Option<Hashed<TlsSettings>>,
+    origins: Option<TlsOrigins>,
+    /// Its name where no other upstream has it.
+    name: Arc<str>,
+}
+
+/// A value that is looked up often and costs much to hash: it is hashed once.
+struct Hashed<T> {
+    hash: u64,
+    value: Arc<T>,
+}
+
+impl<T: Hash> Hashed<T> {
+    fn new(value: Arc<T>) -> Self {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&value);
+        Self { hash, value }
+    }
+}
+
+impl<T> Clone for Hashed<T> {
+    fn clone(&self) -> Self {
+        Self {
+            hash: self.hash,
+            value: Arc::clone(&self.value),
+        }
+    }
+}
+
+impl<T> Hash for Hashed<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl<T: Eq> PartialEq for Hashed<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for Hashed<T> {}
+
 impl Upstreams {
-    /// The upstream made of `parts`, now also used by `mapping`.
-    pub(crate) fn add(&mut self, parts: Parts, mapping: &ObjectRef) -> UpstreamIndex {
+    /// What `parts` make, sharing what equal ones have in common.
+    pub(crate) fn candidate(&self, parts: Parts) -> Candidate {
         let Parts {
             host,
             port,
@@ -38,64 +84,78 @@ impl Upstreams {
             tls,
             http,
         } = parts;
-        let (tls, origins) = tls
+        let (settings, origins) = tls
             .map(|(settings, origins)| (self.share(settings), origins))
             .unzip();
-        let identity = Identity {
+        let identity = Hashed::new(Arc::new(Identity {
             host,
             port,
             resolve,
-            tls,
+            tls: settings.as_ref().map(|settings| Arc::clone(&settings.value)),
             http,
-        };
-        if let Some(&index) = self.by_identity.get(&identity) {
-            self.list[index.0 as usize].join(mapping, origins);
+        }));
+        let known = self.by_identity.get_key_value(&identity);
+        let identity = known.map_or(identity, |(known, _)| known.clone());
+        let name = plain_name(&identity.value, origins.as_ref()).into();
+        Candidate {
+            identity,
+            settings,
+            origins,
+            name,
+        }
+    }
+
+    /// The upstream of a candidate, now also used by `mapping`. `before` is the one that the same candidate of the
+    /// same Mapping led to in an earlier compile.
+    pub(crate) fn add(
+        &mut self,
+        candidate: &Candidate,
+        mapping: &ObjectRef,
+        before: Option<&Arc<Upstream>>,
+    ) -> UpstreamIndex {
+        if let Some(&index) = self.by_identity.get(&candidate.identity) {
+            Arc::make_mut(&mut self.list[index.0 as usize]).join(mapping, candidate.origins.clone());
             return index;
         }
         // More than 2^32 upstreams do not fit into memory, so the last index is never reached.
         let index = UpstreamIndex(u32::try_from(self.list.len()).unwrap_or(u32::MAX));
-        let name = self.name(&identity, origins.as_ref());
-        let identity = Arc::new(identity);
-        self.by_identity.insert(Arc::clone(&identity), index);
-        self.list.push(Upstream {
-            name,
-            identity,
-            mappings: vec![mapping.clone()],
-            origins,
-            other_origins: Vec::new(),
+        let name = self.name(candidate);
+        self.by_identity.insert(candidate.identity.clone(), index);
+        self.settings.extend(candidate.settings.clone());
+        let unchanged = before.filter(|before| {
+            before.name == name && before.mappings.len() == 1 && before.mappings.first() == Some(mapping)
+        });
+        self.list.push(match unchanged {
+            Some(before) => Arc::clone(before),
+            None => Arc::new(Upstream {
+                name,
+                identity: Arc::clone(&candidate.identity.value),
+                mappings: vec![mapping.clone()],
+                origins: candidate.origins.clone(),
+                other_origins: Vec::new(),
+            }),
         });
         index
     }
 
     /// All of them, in the order of their indexes.
     pub(crate) fn finish(self) -> Vec<Arc<Upstream>> {
-        self.list.into_iter().map(Arc::new).collect()
+        self.list
     }
 
-    fn share(&mut self, settings: TlsSettings) -> Arc<TlsSettings> {
-        if let Some(shared) = self.settings.get(&settings) {
-            return Arc::clone(shared);
-        }
-        let shared = Arc::new(settings);
-        self.settings.insert(Arc::clone(&shared));
-        shared
+    fn share(&self, settings: TlsSettings) -> Hashed<TlsSettings> {
+        let settings = Hashed::new(Arc::new(settings));
+        self.settings.get(&settings).cloned().unwrap_or(settings)
     }
 
     /// `https://svc:443 (ctx.ns)`. Upstreams that differ in something else get that added, and a number
     /// where even this is not enough. Nothing that rotates is part of a name.
-    fn name(&mut self, identity: &Identity, origins: Option<&TlsOrigins>) -> Arc<str> {
-        let Identity {
-            host,
-            port,
-            tls,
-            http,
-            ..
-        } = identity;
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let mut name = format!("{scheme}://{host}:{port}");
-        if let Some(context) = origins.and_then(|origins| origins.context.as_ref()) {
-            name.push_str(&format!(" ({})", context.qualified()));
+    fn name(&mut self, candidate: &Candidate) -> Arc<str> {
+        if self.names.insert(Arc::clone(&candidate.name)) {
+            return Arc::clone(&candidate.name);
         }
+        let mut name = candidate.name.to_string();
+        let Identity { host, tls, http, .. } = &*candidate.identity.value;
         let sni = tls
             .as_ref()
             .and_then(|tls| tls.sni.as_deref())
@@ -120,5 +180,14 @@ impl Upstreams {
         let name: Arc<str> = name.into();
         self.names.insert(Arc::clone(&name));
         name
+    }
+}
+
+fn plain_name(identity: &Identity, origins: Option<&TlsOrigins>) -> String {
+    let Identity { host, port, tls, .. } = identity;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    match origins.and_then(|origins| origins.context.as_ref()) {
+        Some(context) => format!("{scheme}://{host}:{port} ({})", context.qualified()),
+        None => format!("{scheme}://{host}:{port}"),
     }
 }

@@ -9,12 +9,24 @@ use crate::Object;
 use crate::problems::Problems;
 
 /// What `tls` led to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Found {
     /// The settings, or the sentence that says why there are none.
     pub(crate) tls: Result<Arc<ContextTls>, Arc<str>>,
     /// They are those of an earlier version.
     pub(crate) stale: bool,
+}
+
+impl Found {
+    /// Whether both led to the very same value.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let same = match (&self.tls, &other.tls) {
+            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b),
+            (Err(a), Err(b)) => a == b,
+            _ => false,
+        };
+        same && self.stale == other.stale
+    }
 }
 
 /// The only context that a name can mean, or why there is none.

@@ -45,7 +45,7 @@ pub(crate) struct Rank {
 /// All that decides whether a request is for a Mapping.
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
-    pub(crate) matches: RouteMatch,
+    pub(crate) matches: Arc<RouteMatch>,
     pub(crate) host: HostCondition,
     pub(crate) rank: Rank,
 }
@@ -110,14 +110,14 @@ pub(crate) fn read(object: &Object, spec: &MappingSpec, problems: &mut Problems)
         },
     };
     Some(Conditions {
-        matches: RouteMatch {
+        matches: Arc::new(RouteMatch {
             precedence,
             authority,
             path,
             method,
             headers,
             query,
-        },
+        }),
         host,
         rank,
     })

@@ -15,6 +15,7 @@ mod directory;
 mod expiry;
 mod hosts;
 mod material;
+mod memory;
 mod originate;
 mod origins;
 mod requests;
