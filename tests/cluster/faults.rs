@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::json;
 
 use super::api_server::Fault;
-use super::objects::{mapping, tls_context};
+use super::objects::{mapping, secret, tls_context};
 use super::{Cluster, problem_is_told};
 use crate::support::client::Client;
 use crate::support::peer::Upstream;
@@ -231,10 +231,10 @@ async fn nothing_is_served_while_nothing_may_be_read() {
     program.logged(" ready").await;
 }
 
-/// The memory of a process in KiB.
-fn resident(program: &Running) -> usize {
+/// The memory of a process in KiB: `VmRSS` now, `VmHWM` the most so far.
+fn memory(program: &Running, which: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(which)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -255,8 +255,25 @@ async fn memory_stays_flat_over_thousands_of_edits() {
         }
     };
     edit(1000).await;
-    let before = resident(&gateway.program);
+    let before = memory(&gateway.program, "VmRSS:");
     edit(3000).await;
-    let after = resident(&gateway.program);
+    let after = memory(&gateway.program, "VmRSS:");
     assert!(after < before + 8 * 1024, "{before} KiB have become {after} KiB");
 }
+
+#[tokio::test]
+async fn secrets_that_nobody_names_cost_no_more_than_a_page_at_a_time() {
+    let (cluster, _upstream) = with_mappings(1).await;
+    let large = "x".repeat(750 * 1024);
+    for number in 0..LARGE {
+        let name = format!("large-{number}");
+        cluster.apply(secret(&name, &[("data", &large)])).await;
+    }
+    let gateway = cluster.plan().start().await;
+    serves(&gateway, 0).await;
+    let most = memory(&gateway.program, "VmHWM:");
+    assert!(most < LARGE * 1024, "{most} KiB");
+}
+
+/// Secrets of a mebibyte, as they stand in a list.
+const LARGE: usize = 130;

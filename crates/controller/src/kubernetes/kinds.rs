@@ -36,7 +36,7 @@ pub(crate) const SLICE: &str = "EndpointSlice";
 
 const OURS: &str = "getambassador.io";
 const PAGE: u32 = 500;
-const SECRETS_PAGE: u32 = 50;
+const SECRETS_PAGE: u32 = 20;
 
 const fn ours(kind: &'static str, plural: &'static str) -> Kind {
     Kind {
