@@ -9,6 +9,7 @@ mod faults;
 mod namespaces;
 mod objects;
 mod rights;
+mod scale;
 mod scenarios;
 mod status;
 
