@@ -91,6 +91,7 @@ pub(crate) fn run(
     let source = environment.source(args, in_cluster, &compile);
     compile.open_default_listeners = !in_cluster;
     environment.warn_of_key_log();
+    environment.warn_of_system_roots();
     environment.finish().map(|warnings| {
         let settings = RunSettings {
             source,
@@ -359,6 +360,19 @@ impl<'a> Environment<'a> {
         }
     }
 
+    fn warn_of_system_roots(&mut self) {
+        let Some(path) = self.text("SSL_CERT_FILE") else {
+            return;
+        };
+        let read = std::fs::read(&path).unwrap_or_default();
+        if nuncio_tls::certificates(&read).0.is_empty() {
+            self.warnings.push(format!(
+                "SSL_CERT_FILE={path}: no certificate can be read from it, so `verify.roots: system` trusts nobody; \
+                 correct or unset it"
+            ));
+        }
+    }
+
     fn warn_of_key_log(&mut self) {
         if let Some(path) = self.text("SSLKEYLOGFILE") {
             self.warnings.push(format!(
@@ -499,9 +513,10 @@ mod tests {
         let variables = [
             ("AMBASSADOR_LABEL_SELECTOR", "a=b"),
             ("SSLKEYLOGFILE", "/tmp/keys"),
+            ("SSL_CERT_FILE", "/nowhere/roots.pem"),
         ];
         let (settings, _) = with(served(), &variables).unwrap();
-        assert_eq!(settings.warnings.len(), 2, "{:?}", settings.warnings);
+        assert_eq!(settings.warnings.len(), 3, "{:?}", settings.warnings);
     }
 
     #[test]

@@ -38,9 +38,20 @@ pub(crate) struct AnchorFacts {
 
 static TRUSTS: Interned<(Option<Digest>, bool), Trust> = Interned::new();
 
-/// Loaded once, when first needed; `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
-static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> =
-    LazyLock::new(|| rustls_native_certs::load_native_certs().certs);
+/// The roots of the machine.
+struct System {
+    certificates: Vec<CertificateDer<'static>>,
+    /// `SSL_CERT_FILE` or `SSL_CERT_DIR` says which they are.
+    chosen: bool,
+}
+
+/// Loaded once, when first needed.
+static SYSTEM: LazyLock<System> = LazyLock::new(|| System {
+    certificates: rustls_native_certs::load_native_certs().certs,
+    chosen: ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some()),
+});
 
 impl Trust {
     /// The parsed form of `roots`.
@@ -63,7 +74,7 @@ impl Trust {
             trust.add_bundle(bundle);
         }
         if roots.system {
-            trust.add_system();
+            trust.add_system(&SYSTEM);
         }
         trust
     }
@@ -74,12 +85,13 @@ impl Trust {
         }
     }
 
-    /// The roots of the machine, or Mozilla's as they were when this was built where it has none.
-    fn add_system(&mut self) {
-        for der in SYSTEM.iter() {
+    /// The roots of the machine, or Mozilla's as they were when this was built where it has none. Whoever
+    /// chose roots that cannot be read did not choose Mozilla's: then there are none.
+    fn add_system(&mut self, system: &System) {
+        for der in &system.certificates {
             self.add(der);
         }
-        if SYSTEM.is_empty() {
+        if system.certificates.is_empty() && !system.chosen {
             for anchor in webpki_roots::TLS_SERVER_ROOTS {
                 self.anchors.push(anchor.clone());
                 self.facts.push(AnchorFacts {
@@ -129,5 +141,26 @@ impl Trust {
                     && known.subject_public_key_info == anchor.subject_public_key_info;
                 same.then_some(facts)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_that_were_chosen_and_cannot_be_read_are_no_others() {
+        let anchors_of = |chosen| {
+            let mut trust = Trust {
+                anchors: Vec::new(),
+                facts: Vec::new(),
+                members: HashSet::new(),
+            };
+            let certificates = Vec::new();
+            trust.add_system(&System { certificates, chosen });
+            trust.anchors.len()
+        };
+        assert_eq!(anchors_of(true), 0);
+        assert!(anchors_of(false) > 50, "those that the program brings");
     }
 }
