@@ -25,8 +25,8 @@ async fn with_service(cluster: &Cluster, spec: Value) {
     cluster.apply(to_svc).await;
 }
 
-fn port(name: Option<&str>, target: Value) -> Value {
-    let mut port = json!({"port": 80, "targetPort": target});
+fn port(name: Option<&str>, target: impl Into<Value>) -> Value {
+    let mut port = json!({"port": 80, "targetPort": target.into()});
     if let Some(name) = name {
         port["name"] = name.into();
     }
@@ -69,7 +69,7 @@ async fn only(gateway: &Gateway, all: &[&Upstream], wanted: &[usize]) {
 #[tokio::test]
 async fn ready_pods_get_traffic_and_where_there_is_none_those_that_still_serve() {
     let cluster = Cluster::new().await;
-    with_service(&cluster, port(Some("web"), 8080.into())).await;
+    with_service(&cluster, port(Some("web"), 8080)).await;
     let (one, other) = (Upstream::cleartext().await, Upstream::cleartext().await);
     let pods = [&one, &other];
     let conditions = |ready: bool, serving: bool, terminating: bool| json!({"ready": ready, "serving": serving, "terminating": terminating});
@@ -97,7 +97,7 @@ async fn ready_pods_get_traffic_and_where_there_is_none_those_that_still_serve()
 async fn target_ports_are_found_by_name_by_number_and_alone() {
     let cluster = Cluster::new().await;
     let pod = Upstream::cleartext().await;
-    with_service(&cluster, port(Some("web"), "http-port".into())).await;
+    with_service(&cluster, port(Some("web"), "http-port")).await;
     cluster
         .apply(slice("one", pod.address, Some("web"), &ready()))
         .await;
@@ -108,7 +108,7 @@ async fn target_ports_are_found_by_name_by_number_and_alone() {
     let number = pod.address.port();
     cluster.delete("v1", "Service", "svc").await;
     cluster.apply(slice("one", pod.address, None, &ready())).await;
-    with_service(&cluster, port(None, number.into())).await;
+    with_service(&cluster, port(None, number)).await;
     only(&gateway, &[&pod], &[0]).await;
 }
 
@@ -130,7 +130,7 @@ async fn both_families_of_a_service_get_traffic() {
             let _ = stream.write_all(answer).await;
         }
     });
-    let mut spec = port(Some("web"), 8080.into());
+    let mut spec = port(Some("web"), 8080);
     spec["ipFamilyPolicy"] = "PreferDualStack".into();
     with_service(&cluster, spec).await;
     cluster
@@ -150,7 +150,7 @@ async fn both_families_of_a_service_get_traffic() {
 async fn a_headless_service_and_one_of_a_name_are_reached() {
     let cluster = Cluster::new().await;
     let pod = Upstream::cleartext().await;
-    let mut spec = port(Some("web"), 8080.into());
+    let mut spec = port(Some("web"), 8080);
     spec["clusterIP"] = "None".into();
     with_service(&cluster, spec).await;
     cluster
@@ -191,7 +191,7 @@ async fn endpoints_are_read_where_slices_are_missing_or_forbidden() {
         cluster.server().install("endpointslices", forbidden);
         cluster.server().forbid("endpointslices", forbidden);
         let (one, other) = (Upstream::cleartext().await, Upstream::cleartext().await);
-        with_service(&cluster, port(Some("web"), 8080.into())).await;
+        with_service(&cluster, port(Some("web"), 8080)).await;
         cluster.apply(endpoints(&[one.address])).await;
         let gateway = cluster.plan().start().await;
         gateway.get("/").await.assert_ok();
@@ -220,7 +220,7 @@ async fn a_pod_that_leaves_finishes_what_it_has() {
         }
     });
     let (slow, fresh) = (slow.await, Upstream::cleartext().await);
-    with_service(&cluster, port(Some("web"), 8080.into())).await;
+    with_service(&cluster, port(Some("web"), 8080)).await;
     cluster
         .apply(slice("one", slow.address, Some("web"), &ready()))
         .await;
