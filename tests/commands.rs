@@ -85,7 +85,17 @@ fn the_version_names_commit_and_tls_library() {
 fn bad_usage_exits_with_2_and_says_what_to_do() {
     for (arguments, hint) in [
         (&["run"][..], "--config PATH"),
-        (&["run", "--kubernetes"], "not in this build yet"),
+        (
+            &[
+                "run",
+                "--kubernetes",
+                "--admin",
+                "127.0.0.1:0",
+                "--kubeconfig",
+                "/nonexistent/kubeconfig",
+            ],
+            "/nonexistent/kubeconfig",
+        ),
         (
             &[
                 "run",

@@ -238,7 +238,8 @@ async fn a_pod_that_leaves_finishes_what_it_has() {
     eventually("all go to the pod that is left", async || {
         let before = fresh.requests().len();
         for _ in 0..4 {
-            gateway.get("/").await.assert_ok();
+            // Until it is known, the pod that leaves answers too.
+            assert_eq!(gateway.get("/").await.status, 200);
         }
         (fresh.requests().len() == before + 4).then_some(())
     })

@@ -178,9 +178,12 @@ impl Mode {
                     None => std::future::pending().await,
                 }
             };
+            let unpublished = !self.is_published();
             let compile = tokio::select! {
                 biased;
                 () = wait => hold_off.fire(Instant::now()).is_some(),
+                // The addresses have a task of their own, which may be the last to have heard everything.
+                Ok(()) = self.addresses_complete.changed(), if unpublished => true,
                 _ = look.tick() => {
                     self.tell_what_lacks();
                     self.look().await?
