@@ -116,13 +116,13 @@ fn judge(handshake: &Handshake, failure: &Failure, harmed: Option<Harm>) {
         (None | Some(Harm::Cut), Reason::NotTls) => panic!("nothing was wrong with what came: {failure:?}"),
         (Some(Harm::Noise), Reason::NotTls) => {}
         (Some(Harm::Noise), _) => panic!("noise is no TLS: {failure:?}"),
+        (_, Reason::TlsConfigUnresolved | Reason::HandshakeTimeout) => {
+            panic!("no server can say that: {failure:?}")
+        }
+        // Any other alert may stand in what was spoilt.
         (
-            _,
-            Reason::UpstreamProtocolError
-            | Reason::TlsConfigUnresolved
-            | Reason::HandshakeTimeout
-            | Reason::RenegotiationUnsupported
-            | Reason::ClientCertRejected,
+            None | Some(Harm::Cut),
+            Reason::UpstreamProtocolError | Reason::RenegotiationUnsupported | Reason::ClientCertRejected,
         ) => panic!("no such thing was done: {failure:?}"),
         _ => {}
     }
