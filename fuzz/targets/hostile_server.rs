@@ -63,7 +63,8 @@ fuzz_target!(|data: &[u8]| {
         if let Err(failure) = feed(&mut handshake, &flight, step) {
             return judge(&handshake, &failure, harmed);
         }
-        if flight.is_empty() || matches!(harm, Some(Harm::Cut | Harm::CutAndMore)) {
+        let ends = flight.is_empty() || matches!(harm, Some(Harm::Cut | Harm::CutAndMore));
+        if ends && handshake.is_handshaking() {
             // Nothing more will come.
             let failure = handshake.closed(Closed::Eof, &[]);
             return judge(&handshake, &failure, harmed);
@@ -83,10 +84,10 @@ fn hello(handshake: &mut Handshake) -> Vec<u8> {
     bytes
 }
 
-/// Gives the gateway bytes, so many at once.
+/// Gives the gateway bytes, so many at once, until the session stands: what comes then is read by others.
 fn feed(handshake: &mut Handshake, bytes: &[u8], step: usize) -> Result<(), Failure> {
     for mut piece in bytes.chunks(step) {
-        while !piece.is_empty() {
+        while !piece.is_empty() && handshake.is_handshaking() {
             match handshake.read_tls(&mut piece) {
                 // A peer that has taken its leave is not listened to.
                 Ok(0) => return Err(handshake.closed(Closed::Eof, &[])),
