@@ -177,7 +177,9 @@ fn read_port(port: &str, text: &str) -> Result<Option<u16>, String> {
             .get(..scheme.len() + 1)
             .is_some_and(|head| head.eq_ignore_ascii_case(&format!("{scheme}:")))
         {
-            return Err(format!("has no `//` after `{scheme}:`; write `{scheme}://{port}`"));
+            return Err(format!(
+                "has no `//` after `{scheme}:`; write `{scheme}://{port}`"
+            ));
         }
     }
     Err(format!(
