@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import subprocess
+import time
 
 from processes import BenchError, program
 
@@ -10,7 +11,8 @@ from processes import BenchError, program
 class Load:
     """A running load by h2load, which writes a line for each answer. `clients` connections, each with one request
     at a time, or `streams` where `http2`. With a `rate` each client is a program of its own: the clocks of the
-    clients of one h2load tick together, which would make bursts of what is to be a steady rate."""
+    clients of one h2load tick together, which would make bursts of what is to be a steady rate. They start a tick
+    and a bit after each other, so that their ticks are spread evenly."""
 
     def __init__(self, folder: pathlib.Path, core: int, port: int, paths: list[str], clients: int, *,
                  requests: int = 0, seconds: int = 0, rate: int = 0, http2: bool = False, streams: int = 1):
@@ -24,8 +26,11 @@ class Load:
         self.limit = seconds + 120
         self.logs = [folder / f"h2load-{number}.log" for number in range(programs)]
         self.children = []
-        for log in self.logs:
+        tick = clients / rate if rate else 0
+        for number, log in enumerate(self.logs):
             log.unlink(missing_ok=True)
+            if number:
+                time.sleep(tick * (1 + 1 / clients))
             self.children.append(subprocess.Popen(
                 [*command, "--log-file", str(log)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use nuncio_model::{Action, Identity, Listener, Snapshot, Target, UpstreamIndex};
+use nuncio_model::{Action, Identity, Listener, Snapshot, Target, Upstream, UpstreamIndex};
 
 use crate::counter::Codes;
 use crate::stats::WorkerStats;
@@ -31,44 +31,138 @@ pub(crate) struct LiveTarget {
     pub(crate) expected_timeout: Option<HeaderValue>,
 }
 
+/// What becomes of the pools that were used with another snapshot.
+pub(crate) struct Change<'a> {
+    /// By upstream of the new one: the pool of an upstream that did not change but for its name.
+    kept: Vec<Option<Used<'a>>>,
+    /// Those of upstreams that are not in it.
+    gone: Vec<Used<'a>>,
+}
+
+/// A pool, and what its upstream was called.
+#[derive(Clone, Copy)]
+struct Used<'a> {
+    pool: &'a Rc<Pool>,
+    name: &'a Arc<str>,
+}
+
+impl<'a> Change<'a> {
+    /// From what is served now.
+    pub(crate) fn new(before: Option<&'a Serving>, snapshot: &Snapshot) -> Self {
+        let used = before.into_iter().flat_map(Serving::used);
+        // What compiles to the same is the same object, and no content needs to be compared.
+        let mut known: HashMap<*const Identity, Used<'a>> = used.collect();
+        let upstreams = snapshot.upstreams.iter();
+        let mut kept: Vec<_> = upstreams
+            .map(|upstream| known.remove(&Arc::as_ptr(&upstream.identity)))
+            .collect();
+        let mut others: HashMap<_, Vec<Used<'a>>> = HashMap::new();
+        for used in known.into_values() {
+            let Identity { host, port, .. } = &*used.pool.live.identity;
+            others.entry((host, *port)).or_default().push(used);
+        }
+        if !others.is_empty() {
+            for (kept, upstream) in kept.iter_mut().zip(&snapshot.upstreams) {
+                let identity = &upstream.identity;
+                if kept.is_none()
+                    && let Some(alike) = others.get_mut(&(&identity.host, identity.port))
+                    && let Some(at) = alike.iter().position(|used| used.pool.live.identity == *identity)
+                {
+                    *kept = Some(alike.swap_remove(at));
+                }
+            }
+        }
+        let gone = others.into_values().flatten().collect();
+        Self { kept, gone }
+    }
+
+    /// Connected pools that have a successor: the new pool of an upstream that is called the same, and speaks to
+    /// the same endpoints with other TLS.
+    pub(crate) fn successions(
+        &self,
+        snapshot: &Snapshot,
+        limits: Limits,
+        registry: &Registry,
+        stats: &WorkerStats,
+    ) -> Vec<Succession> {
+        let connected = self.gone.iter().filter(|used| used.pool.is_connected());
+        let of_name: HashMap<&Arc<str>, &Rc<Pool>> = connected.map(|used| (used.name, used.pool)).collect();
+        if of_name.is_empty() {
+            return Vec::new();
+        }
+        let succeeded = snapshot.upstreams.iter().filter_map(|upstream| {
+            let before = *of_name.get(&upstream.name)?;
+            let (old, new) = (&before.live.identity, &upstream.identity);
+            let warms = old.resolve == new.resolve && old.port == new.port && new.tls.is_some();
+            warms.then(|| Succession {
+                before: Rc::clone(before),
+                pool: new_pool(upstream, limits, registry, stats),
+            })
+        });
+        succeeded.collect()
+    }
+}
+
+/// A pool that is about to take the place of another.
+pub(crate) struct Succession {
+    pub(crate) before: Rc<Pool>,
+    pub(crate) pool: Rc<Pool>,
+}
+
+fn new_pool(upstream: &Upstream, limits: Limits, registry: &Registry, stats: &WorkerStats) -> Rc<Pool> {
+    let live = registry.upstream(upstream);
+    Rc::new(Pool::new(live, stats.upstream(&upstream.name), limits).for_upstream())
+}
+
 impl Serving {
-    /// Serves `snapshot`, with the pools of `before` whose upstream did not change but for its name. The
-    /// others retire within the grace of `limits`.
+    /// Serves `snapshot`, with the pools of before whose upstream did not change but for its name, and with those
+    /// of `warmed` that are of its upstreams. The others of before retire within the grace of `limits`.
     pub(crate) fn new(
         snapshot: Arc<Snapshot>,
-        before: Option<&Self>,
+        change: &Change<'_>,
+        warmed: Vec<Rc<Pool>>,
         limits: Limits,
         registry: &Registry,
         stats: &WorkerStats,
     ) -> Self {
-        let mut known: HashMap<&Arc<Identity>, (&Rc<Pool>, &Arc<str>)> = HashMap::new();
-        if let Some(before) = before {
-            let named = before.pools.iter().zip(&before.snapshot.upstreams);
-            let used = named.filter_map(|(pool, upstream)| Some((pool.get()?, &upstream.name)));
-            known.extend(used.map(|(pool, name)| (&pool.live.identity, (pool, name))));
-        }
+        let mut warmed: HashMap<Arc<Identity>, Rc<Pool>> = warmed
+            .into_iter()
+            .map(|pool| (Arc::clone(&pool.live.identity), pool))
+            .collect();
         let pools = snapshot
             .upstreams
             .iter()
-            .map(|upstream| match known.remove(&upstream.identity) {
-                Some((pool, name)) => {
+            .zip(&change.kept)
+            .map(|(upstream, kept)| match kept {
+                Some(Used { pool, name }) => {
                     pool.set_limits(limits);
-                    if *name != upstream.name {
+                    if **name != upstream.name {
                         registry.rename(&pool.live, &upstream.name);
                         pool.rename(&stats.upstream(&upstream.name));
                     }
                     OnceCell::from(Rc::clone(pool))
                 }
-                None => OnceCell::new(),
+                None if warmed.is_empty() => OnceCell::new(),
+                None => warmed
+                    .remove(&upstream.identity)
+                    .map_or_else(OnceCell::new, OnceCell::from),
             })
             .collect();
-        known.values().for_each(|(pool, _)| pool.retire());
+        change.gone.iter().for_each(|used| used.pool.retire());
         Self {
             snapshot,
             pools,
             limits,
             targets: RefCell::default(),
         }
+    }
+
+    fn used(&self) -> impl Iterator<Item = (*const Identity, Used<'_>)> {
+        let named = self.pools.iter().zip(&self.snapshot.upstreams);
+        named.filter_map(|(pool, upstream)| {
+            let (pool, name) = (pool.get()?, &upstream.name);
+            Some((Arc::as_ptr(&upstream.identity), Used { pool, name }))
+        })
     }
 
     /// Pools that were used.
@@ -78,12 +172,8 @@ impl Serving {
 
     /// The pool of an upstream.
     pub(crate) fn pool(&self, index: UpstreamIndex, registry: &Registry, stats: &WorkerStats) -> &Rc<Pool> {
-        self.pools[index.0 as usize].get_or_init(|| {
-            let upstream = self.snapshot.upstream(index);
-            let live = registry.upstream(upstream);
-            let pool = Pool::new(live, stats.upstream(&upstream.name), self.limits);
-            Rc::new(pool.for_upstream())
-        })
+        self.pools[index.0 as usize]
+            .get_or_init(|| new_pool(self.snapshot.upstream(index), self.limits, registry, stats))
     }
 
     /// What belongs to a target of this snapshot.

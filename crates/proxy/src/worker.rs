@@ -4,9 +4,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,11 +21,11 @@ use crate::access_log::{AccessLog, Entry, LogSender};
 use crate::body::Flow;
 use crate::client::connection::{Clients, serve};
 use crate::listening::{listen, take_no_more, taken_over};
-use crate::serving::Serving;
+use crate::serving::{Change, Serving};
 use crate::stats::WorkerStats;
 use crate::upstream::dns::Dns;
 use crate::upstream::live::{MAX_CONNECTIONS, Registry, lock};
-use crate::upstream::pool::{Addresses, Limits};
+use crate::upstream::pool::{Addresses, Limits, Pool, warm};
 
 /// What all workers have in common.
 pub(crate) struct Shared {
@@ -100,6 +101,9 @@ pub(crate) struct Orders {
     pub(crate) served: watch::Sender<Option<u64>>,
 }
 
+/// A snapshot that is served once connections are open for it, with the pools that have them.
+type Warming = Pin<Box<dyn Future<Output = (Arc<Snapshot>, Vec<Rc<Pool>>)>>>;
+
 /// Lines are handed over when this many bytes have come together, or at the end of the turn.
 const LOG_BATCH: usize = 32 * 1024;
 /// A connection without a request is closed this long after it was asked to end.
@@ -144,7 +148,15 @@ impl Worker {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.take_endpoints(&mut orders);
+        let mut warming: Option<Warming> = None;
         loop {
+            let is_warming = warming.is_some();
+            let warmed = async {
+                match &mut warming {
+                    Some(warming) => warming.await,
+                    None => pending().await,
+                }
+            };
             // In this order: addresses are there before the first request that needs them.
             tokio::select! {
                 biased;
@@ -157,9 +169,15 @@ impl Worker {
                     if changed.is_err() { return self.drain().await; }
                     self.take_endpoints(&mut orders);
                 }
-                changed = orders.snapshot.changed() => {
+                (snapshot, warmed) = warmed => {
+                    warming = None;
+                    let before = self.serving();
+                    let change = Change::new(before.as_deref(), &snapshot);
+                    self.serve_from_now_on(snapshot, &change, warmed, &orders);
+                }
+                changed = orders.snapshot.changed(), if !is_warming => {
                     if changed.is_err() { return self.drain().await; }
-                    self.take_snapshot(&mut orders);
+                    warming = self.take_snapshot(&mut orders);
                 }
                 _ = seconds.tick() => self.tick(),
             }
@@ -175,21 +193,44 @@ impl Worker {
         self.addresses.version.set(self.addresses.version.get() + 1);
     }
 
-    fn take_snapshot(self: &Rc<Self>, orders: &mut Orders) {
-        let Some(snapshot) = orders.snapshot.borrow_and_update().clone() else {
-            return;
-        };
-        let revision = snapshot.revision;
+    /// Begins to serve the latest snapshot; at once, unless there are connections to open first.
+    fn take_snapshot(self: &Rc<Self>, orders: &mut Orders) -> Option<Warming> {
+        let snapshot = orders.snapshot.borrow_and_update().clone()?;
         let before = self.serving();
-        let limits = Limits {
+        let limits = self.limits(&snapshot);
+        let change = Change::new(before.as_deref(), &snapshot);
+        let successions = change.successions(&snapshot, limits, &self.shared.registry, &self.stats);
+        if successions.is_empty() {
+            self.serve_from_now_on(snapshot, &change, Vec::new(), orders);
+            return None;
+        }
+        let worker = Rc::clone(self);
+        Some(Box::pin(async move {
+            let warmed = warm(successions, &worker.addresses).await;
+            (snapshot, warmed)
+        }))
+    }
+
+    fn limits(&self, snapshot: &Snapshot) -> Limits {
+        Limits {
             grace: self.shared.drain_time,
             most_idle: (MAX_CONNECTIONS / self.shared.workers).max(1),
             handshakes: snapshot.settings.upstream_max_handshakes,
-        };
+        }
+    }
+
+    fn serve_from_now_on(
+        self: &Rc<Self>,
+        snapshot: Arc<Snapshot>,
+        change: &Change<'_>,
+        warmed: Vec<Rc<Pool>>,
+        orders: &Orders,
+    ) {
+        let revision = snapshot.revision;
+        let limits = self.limits(&snapshot);
         let registry = &self.shared.registry;
-        let serving = Serving::new(snapshot, before.as_deref(), limits, registry, &self.stats);
-        let serving = Rc::new(serving);
-        *self.serving.borrow_mut() = Some(serving);
+        let serving = Serving::new(snapshot, change, warmed, limits, registry, &self.stats);
+        *self.serving.borrow_mut() = Some(Rc::new(serving));
         self.stale.set(true);
         self.open_ports();
         orders.served.send_replace(Some(revision));

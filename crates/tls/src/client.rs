@@ -412,6 +412,11 @@ impl EndpointTls {
         }
     }
 
+    /// Whether the next handshake resumes a session.
+    pub fn has_ticket(&self) -> bool {
+        self.sessions.has_ticket()
+    }
+
     /// Forgets session tickets, so that the next handshake is a full one.
     pub fn forget_sessions(&self) {
         self.sessions.forget();

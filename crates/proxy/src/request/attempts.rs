@@ -204,12 +204,11 @@ impl Hop<'_> {
         let need = Need {
             wanted: trip.wanted,
             fresh: trip.fresh,
-            tried: &trip.tried,
             deadline,
             limit,
             limited_by_try: limit < connect_timeout,
         };
-        let lease = self.pool.lease(&self.worker.addresses, &need).await;
+        let lease = self.pool.lease(&self.worker.addresses, &need, &trip.tried).await;
         lease.map_err(|error| {
             if let Some(entry) = &mut exchange.entry {
                 entry.endpoint = error.endpoint;

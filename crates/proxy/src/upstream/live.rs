@@ -383,6 +383,11 @@ impl LiveEndpoint {
         }
     }
 
+    /// Whether the next handshake resumes a session.
+    pub(super) fn has_ticket(&self) -> bool {
+        self.tls.get().is_some_and(EndpointTls::has_ticket)
+    }
+
     /// Forgets session tickets: the next handshake is a full one.
     pub(crate) fn forget_sessions(&self) {
         for tls in [&self.tls, &self.http1] {

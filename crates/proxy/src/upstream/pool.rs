@@ -9,6 +9,7 @@ mod named;
 mod opening;
 mod tasks;
 mod verdict;
+mod warming;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -29,6 +30,7 @@ use self::named::Named;
 pub(crate) use self::opening::{Need, Tried, refused, speaks_http2};
 use self::tasks::Tasks;
 use self::verdict::Verdict;
+pub(crate) use self::warming::warm;
 use super::dns::Dns;
 use super::gate::Gate;
 use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream};
@@ -82,11 +84,13 @@ pub(crate) struct EndpointPool {
     pub(crate) live: Arc<LiveEndpoint>,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Vec<Rc<Shared>>>,
-    /// Held while a connection is opened that others may be able to share.
-    opening: Semaphore,
+    /// Held while a connection is opened that others may be able to share, or that may do for them, too.
+    opening: Arc<Semaphore>,
+    /// It lets HTTP/1.1 connections live on after an answer, as far as is known.
+    keeps: Cell<bool>,
     /// How often that failed, and why the last time.
     failures: RefCell<(u64, Option<LeaseError>)>,
-    /// A stream of a shared connection came free.
+    /// A connection came free, or a stream of a shared one.
     room: Notify,
     /// What ALPN gave last time.
     protocol: Cell<Option<Alpn>>,
@@ -237,15 +241,17 @@ impl Pool {
     /// gives closes (row R11). Names without connections are left alone.
     fn follow_dns(&self, dns: &Rc<Dns>) {
         if let Resolve::Dns(name) = &self.live.identity.resolve
-            && self
-                .endpoints
-                .borrow()
-                .iter()
-                .any(|endpoint| endpoint.is_connected())
+            && self.is_connected()
             && let Some(Ok(found)) = dns.known(name)
         {
             self.set_endpoints(&sockets(&found, self.live.identity.port));
         }
+    }
+
+    /// Whether a connection is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        let endpoints = self.endpoints.borrow();
+        endpoints.iter().any(|endpoint| endpoint.is_connected())
     }
 
     /// Endpoints that were gone may have been in use until now.
@@ -290,7 +296,8 @@ impl EndpointPool {
             live,
             idle: RefCell::default(),
             shared: RefCell::default(),
-            opening: Semaphore::new(1),
+            opening: Arc::new(Semaphore::new(1)),
+            keeps: Cell::new(true),
             failures: RefCell::default(),
             room: Notify::new(),
             protocol: Cell::new(None),
@@ -444,6 +451,7 @@ impl EndpointPool {
     }
 
     fn keep(&self, sender: http1::SendRequest<RequestBody>, facts: Rc<Facts>) {
+        self.keeps.set(true);
         if !self.retired.get() && self.idle.borrow().len() < self.limits.most_idle {
             self.counts.idle.add(1);
             self.idle.borrow_mut().push(Idle {
@@ -451,6 +459,14 @@ impl EndpointPool {
                 facts,
                 since: Instant::now(),
             });
+            self.room.notify_one();
+        }
+    }
+
+    /// A connection closed after its answer: nobody need wait for one that comes free.
+    fn closed(&self) {
+        if self.keeps.replace(false) {
+            self.room.notify_waiters();
         }
     }
 

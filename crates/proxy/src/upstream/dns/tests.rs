@@ -295,12 +295,11 @@ fn r11_what_is_idle_where_dns_leads_no_more_closes_without_a_request() {
         let need = Need {
             wanted: Wanted::Configured,
             fresh: false,
-            tried: &Tried::default(),
             deadline: Instant::now() + LONG,
             limit: LONG,
             limited_by_try: false,
         };
-        let lease = pool.lease(&addresses, &need).await;
+        let lease = pool.lease(&addresses, &need, &Tried::default()).await;
         let (mut peer, _) = listener.accept().await.unwrap();
         lease
             .unwrap_or_else(|error| panic!("{:?}", error.failure))
@@ -337,7 +336,7 @@ fn r11_what_is_idle_where_dns_leads_no_more_closes_without_a_request() {
 }
 
 /// A pool of the upstream of this name.
-fn pool_of(name: Arc<str>, port: u16) -> Pool {
+fn pool_of(name: Arc<str>, port: u16) -> Rc<Pool> {
     let live = LiveUpstream::new(Arc::new(Identity {
         host: UpstreamHost::Name(Arc::clone(&name)),
         port,
@@ -350,5 +349,5 @@ fn pool_of(name: Arc<str>, port: u16) -> Pool {
         most_idle: 2,
         handshakes: 1,
     };
-    Pool::new(Arc::new(live), Arc::default(), limits)
+    Rc::new(Pool::new(Arc::new(live), Arc::default(), limits))
 }

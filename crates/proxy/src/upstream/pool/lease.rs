@@ -155,11 +155,14 @@ impl Http1Lease {
         let (endpoint, facts) = (Rc::clone(&self.endpoint), Rc::clone(&self.facts));
         if sender.is_ready() {
             endpoint.keep(sender, facts);
-        } else if !sender.is_closed() {
+        } else if sender.is_closed() {
+            endpoint.closed();
+        } else {
             tokio::task::spawn_local(async move {
-                let ready = tokio::time::timeout(READY_TIMEOUT, sender.ready()).await;
-                if matches!(ready, Ok(Ok(()))) {
-                    endpoint.keep(sender, facts);
+                match tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
+                    Ok(Ok(())) => endpoint.keep(sender, facts),
+                    Ok(Err(_)) => endpoint.closed(),
+                    Err(_) => {}
                 }
             });
         }

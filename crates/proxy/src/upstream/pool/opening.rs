@@ -1,34 +1,38 @@
 //! How a request gets a connection: from what waits, else by opening one, at the next endpoint in turn.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nuncio_model::{Alpn, Failure, HandshakeReport, Identity, Outcome, Reason, UpstreamHttp};
 use nuncio_tls::alpn_mismatch;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{sleep_until, timeout_at};
 
 use super::super::connector::{ConnectError, Connected, SmallHello};
 use super::super::gate::Pass;
-use super::super::live::{MAX_CONNECTIONS, Wanted};
+use super::super::live::{ConnectionPermit, MAX_CONNECTIONS, Wanted};
 use super::super::trial::Remembered;
 use super::verdict::Verdict;
 use super::{Addresses, EndpointPool, Facts, Lease, LeaseError, Pool};
 
 /// So long a request waits for a stream of a full HTTP/2 connection before it opens another.
 const ROOM_PATIENCE: Duration = Duration::from_millis(50);
+/// So long a request waits for an HTTP/1.1 connection to come free while another is being opened. Longer than
+/// a handshake within a network takes, for then connections of a new upstream are few and their requests
+/// quick; short beside one across the world, which more than one request may be in need of.
+const FREE_PATIENCE: Duration = Duration::from_millis(10);
 /// Handshakes that may fail for one request.
 const MOST_FAILURES: usize = 3;
 
 /// The connection that a request needs.
 #[derive(Clone, Copy)]
-pub(crate) struct Need<'a> {
+pub(crate) struct Need {
     pub(crate) wanted: Wanted,
     /// One that carried no request before.
     pub(crate) fresh: bool,
-    /// Endpoints that failed the request already: they are asked again only where there is no other.
-    pub(crate) tried: &'a Tried,
     pub(crate) deadline: Instant,
     /// The time that was given in all, for messages.
     pub(crate) limit: Duration,
@@ -36,13 +40,20 @@ pub(crate) struct Need<'a> {
     pub(crate) limited_by_try: bool,
 }
 
-impl Need<'_> {
+impl Need {
     /// A remedy names the field that gives the time.
     fn name_the_limit(&self, remedy: &mut String) {
         if self.limited_by_try {
             *remedy = remedy.replace("connect_timeout_ms", "retry_policy.per_try_timeout");
         }
     }
+}
+
+/// The right to open one more connection.
+struct Admitted<'a> {
+    permit: ConnectionPermit,
+    /// Through the gate of TLS handshakes; none for cleartext.
+    pass: Option<Pass<'a>>,
 }
 
 /// Endpoints that a request has been to.
@@ -62,15 +73,21 @@ impl Tried {
 impl Pool {
     /// A connection for one request. Where an endpoint's handshake fails for a reason that repeats, or is
     /// remembered to fail, nothing of the request was sent, so another endpoint is asked (row F8); the first
-    /// failure is the one told (row F9).
-    pub(crate) async fn lease(&self, addresses: &Addresses, need: &Need<'_>) -> Result<Lease, LeaseError> {
+    /// failure is the one told (row F9). Endpoints that were `tried` are asked again only where there is no
+    /// other.
+    pub(crate) async fn lease(
+        self: &Rc<Self>,
+        addresses: &Addresses,
+        need: &Need,
+        tried: &Tried,
+    ) -> Result<Lease, LeaseError> {
         if self.seen_version.get() != addresses.version.get() {
             self.update_endpoints(addresses, need.deadline).await?;
         }
         let endpoints = Rc::clone(&self.endpoints.borrow());
         let mut first = None;
         let mut handshakes = 0;
-        for endpoint in in_turn(&endpoints, self.next.get(), need.tried) {
+        for endpoint in in_turn(&endpoints, self.next.get(), tried) {
             self.next.set(self.next.get().wrapping_add(1));
             let error = match self.lease_from(Rc::clone(endpoint), need).await {
                 Ok(lease) => {
@@ -93,13 +110,17 @@ impl Pool {
     }
 
     /// A failure that is told is counted by whoever asked.
-    fn count_untold(&self, error: &LeaseError) {
+    pub(super) fn count_untold(&self, error: &LeaseError) {
         if !error.remembered {
             self.live.count_failure(error.failure.reason);
         }
     }
 
-    async fn lease_from(&self, endpoint: Rc<EndpointPool>, need: &Need<'_>) -> Result<Lease, LeaseError> {
+    async fn lease_from(
+        self: &Rc<Self>,
+        endpoint: Rc<EndpointPool>,
+        need: &Need,
+    ) -> Result<Lease, LeaseError> {
         let needs_http1 = need.wanted == Wanted::Http1;
         let pooled = || {
             endpoint
@@ -114,14 +135,90 @@ impl Pool {
         }
         let http1 = needs_http1 || self.live.identity.http == UpstreamHttp::Http1;
         if http1 || endpoint.protocol.get() == Some(Alpn::Http1) {
-            return self.open(endpoint, need).await;
+            return self.free_or_open(endpoint, need).await;
         }
         self.share_or_open(endpoint, need).await
     }
 
+    /// An HTTP/1.1 connection: the first that comes free or is opened for this request. While one is being
+    /// opened, others may do with those that come free in quick succession; so on a new upstream, and after
+    /// each rotation, requests do not outdo each other with handshakes that few of them need.
+    async fn free_or_open(
+        self: &Rc<Self>,
+        endpoint: Rc<EndpointPool>,
+        need: &Need,
+    ) -> Result<Lease, LeaseError> {
+        let free = || (!need.fresh).then(|| endpoint.idle_http1()).flatten();
+        let place = Arc::clone(&endpoint.opening).try_acquire_owned().ok();
+        if place.is_none() && !need.fresh {
+            let failures = endpoint.failures.borrow().0;
+            let mut patience = pin!(sleep_until(
+                need.deadline.min(Instant::now() + FREE_PATIENCE).into()
+            ));
+            while endpoint.keeps.get() && endpoint.failures.borrow().0 == failures {
+                tokio::select! {
+                    biased;
+                    () = endpoint.room.notified() => if let Some(lease) = free() {
+                        return Ok(lease);
+                    },
+                    () = &mut patience => break,
+                }
+            }
+        }
+        let mut opened = self.open_beside(&endpoint, need, place);
+        loop {
+            tokio::select! {
+                biased;
+                opened = &mut opened => return opened.unwrap_or_else(|_| Err(self.not_in_time(&endpoint, need))),
+                () = endpoint.room.notified(), if !need.fresh => if let Some(lease) = free() {
+                    return Ok(lease);
+                }
+            }
+        }
+    }
+
+    /// Opens a connection in a task of its own, which ends by the deadline; whom it was for may find another
+    /// meanwhile, and then it is kept for the next. `place` is free again when it is open.
+    pub(super) fn open_beside(
+        self: &Rc<Self>,
+        endpoint: &Rc<EndpointPool>,
+        need: &Need,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> oneshot::Receiver<Result<Lease, LeaseError>> {
+        let (mut wanted, opened) = oneshot::channel();
+        let (pool, endpoint, need) = (Rc::clone(self), Rc::clone(endpoint), *need);
+        tokio::task::spawn_local(async move {
+            let admitted = tokio::select! {
+                biased;
+                admitted = pool.admit(&endpoint, &need) => admitted,
+                () = wanted.closed() => return,
+            };
+            let kept = Rc::clone(&endpoint);
+            let made = match admitted {
+                Ok(admitted) => pool.begin(endpoint, &need, admitted).await,
+                Err(error) => Err(error),
+            };
+            drop(place);
+            if let Err(error) = &made {
+                kept.note_failure(error);
+                kept.room.notify_waiters();
+            }
+            match wanted.send(made) {
+                Ok(()) => {}
+                Err(Ok(lease)) => lease.finish(),
+                Err(Err(error)) => pool.count_untold(&error),
+            }
+        });
+        opened
+    }
+
     /// A stream of an HTTP/2 connection. Only one connection is opened at a time, since all who wait can
     /// share it; and none while streams of an open one come free in quick succession.
-    async fn share_or_open(&self, endpoint: Rc<EndpointPool>, need: &Need<'_>) -> Result<Lease, LeaseError> {
+    async fn share_or_open(
+        self: &Rc<Self>,
+        endpoint: Rc<EndpointPool>,
+        need: &Need,
+    ) -> Result<Lease, LeaseError> {
         let opening = Rc::clone(&endpoint);
         let failures = endpoint.failures.borrow().0;
         let patience = Instant::now() + ROOM_PATIENCE;
@@ -146,7 +243,7 @@ impl Pool {
                     if endpoint.protocol.get() == Some(Alpn::Http1) {
                         // There is nothing to share after all, so nobody need wait for another.
                         drop(permit);
-                        return self.open(endpoint, need).await;
+                        return self.free_or_open(endpoint, need).await;
                     }
                     let opened = self.open(Rc::clone(&endpoint), need).await;
                     if let Err(error) = &opened {
@@ -164,13 +261,16 @@ impl Pool {
     }
 
     /// The time is over while another request opens the connection.
-    fn waited_too_long(&self, endpoint: &EndpointPool, failures: u64, need: &Need<'_>) -> LeaseError {
-        endpoint.failed_since(failures, need).unwrap_or_else(|| {
-            let tls = self.live.identity.tls.is_some();
-            let mut failure = still_opening(endpoint.live.address, tls, need.limit);
-            need.name_the_limit(&mut failure.remedy);
-            endpoint.failed(failure, None)
-        })
+    fn waited_too_long(&self, endpoint: &EndpointPool, failures: u64, need: &Need) -> LeaseError {
+        let failed = endpoint.failed_since(failures, need);
+        failed.unwrap_or_else(|| self.not_in_time(endpoint, need))
+    }
+
+    fn not_in_time(&self, endpoint: &EndpointPool, need: &Need) -> LeaseError {
+        let tls = self.live.identity.tls.is_some();
+        let mut failure = still_opening(endpoint.live.address, tls, need.limit);
+        need.name_the_limit(&mut failure.remedy);
+        endpoint.failed(failure, None)
     }
 
     fn remembered(&self, endpoint: &EndpointPool, known: &Remembered) -> LeaseError {
@@ -182,19 +282,35 @@ impl Pool {
     }
 
     /// Waits until one more TLS handshake may begin.
-    async fn turn(&self, endpoint: &EndpointPool, need: &Need<'_>) -> Result<Pass<'_>, LeaseError> {
+    async fn turn(&self, endpoint: &EndpointPool, need: &Need) -> Result<Pass<'_>, LeaseError> {
         let most = self.limits.get().handshakes;
         let turn = timeout_at(need.deadline.into(), self.handshakes.enter(most)).await;
         turn.map_err(|_| endpoint.failed(too_many_handshakes(most, need.limit), None))
     }
 
-    async fn open(&self, endpoint: Rc<EndpointPool>, need: &Need<'_>) -> Result<Lease, LeaseError> {
+    async fn open(&self, endpoint: Rc<EndpointPool>, need: &Need) -> Result<Lease, LeaseError> {
+        let admitted = self.admit(&endpoint, need).await?;
+        self.begin(endpoint, need, admitted).await
+    }
+
+    /// Waits until one more connection may be opened.
+    async fn admit(&self, endpoint: &EndpointPool, need: &Need) -> Result<Admitted<'_>, LeaseError> {
         let permit = self.live.connection_permit().ok_or_else(too_many_connections)?;
-        let permit = Rc::new(permit);
         let pass = match &self.live.identity.tls {
-            Some(_) => Some(self.turn(&endpoint, need).await?),
+            Some(_) => Some(self.turn(endpoint, need).await?),
             None => None,
         };
+        Ok(Admitted { permit, pass })
+    }
+
+    async fn begin(
+        &self,
+        endpoint: Rc<EndpointPool>,
+        need: &Need,
+        admitted: Admitted<'_>,
+    ) -> Result<Lease, LeaseError> {
+        let Admitted { permit, pass } = admitted;
+        let permit = Rc::new(permit);
         // While this one waited for its turn, another may have finished with a connection,
         let idle = || endpoint.idle_http1();
         if let Some(lease) = (!need.fresh && pass.is_some()).then(idle).flatten() {
@@ -249,11 +365,7 @@ impl Pool {
     }
 
     /// A connection, and whether HTTP/2 is spoken on it.
-    async fn connect(
-        &self,
-        endpoint: &EndpointPool,
-        need: &Need<'_>,
-    ) -> Result<(Connected, bool), ConnectError> {
+    async fn connect(&self, endpoint: &EndpointPool, need: &Need) -> Result<(Connected, bool), ConnectError> {
         let dialled = self
             .live
             .dial(&endpoint.live, need.wanted, need.deadline, need.limit);
@@ -365,7 +477,7 @@ impl EndpointPool {
 
     /// Why the connection failed that a request has waited for since there were so many failures. One that
     /// took too long is no answer for a request that has the time to try itself.
-    fn failed_since(&self, failures: u64, need: &Need<'_>) -> Option<LeaseError> {
+    fn failed_since(&self, failures: u64, need: &Need) -> Option<LeaseError> {
         let noted = self.failures.borrow();
         let error = noted.1.as_ref().filter(|_| noted.0 != failures)?;
         let timed_out = matches!(

@@ -75,7 +75,7 @@ fn the_limit_counts_what_is_open() {
 }
 
 /// A pool of a Service with these pods.
-fn pool(pods: &[SocketAddr]) -> (Pool, Addresses) {
+fn pool(pods: &[SocketAddr]) -> (Rc<Pool>, Addresses) {
     let key = nuncio_model::ServiceKey {
         namespace: "default".into(),
         name: "svc".into(),
@@ -100,7 +100,7 @@ fn pool(pods: &[SocketAddr]) -> (Pool, Addresses) {
         })),
         version: Cell::new(0),
     };
-    (Pool::new(live, Arc::default(), limits), addresses)
+    (Rc::new(Pool::new(live, Arc::default(), limits)), addresses)
 }
 
 /// A request that began before its upstream was retired may still open a connection: with a pod that came
@@ -117,13 +117,12 @@ fn what_a_retired_pool_opens_is_not_kept() {
         let need = Need {
             wanted: Wanted::Configured,
             fresh: false,
-            tried: &Tried::default(),
             deadline: Instant::now() + limit,
             limit,
             limited_by_try: false,
         };
         let lease = pool
-            .lease(&addresses, &need)
+            .lease(&addresses, &need, &Tried::default())
             .await
             .unwrap_or_else(|error| panic!("{}", error.failure.message));
         let (mut peer, _) = listener.accept().await.expect("a connection");
