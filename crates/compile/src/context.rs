@@ -7,10 +7,11 @@
 mod fields;
 mod lookup;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use nuncio_crds::TlsContextSpec;
 use nuncio_model::{
     AlgorithmName, Alpn, ClientIdentity, CrlSet, ObjectRef, Origin, Pin, TlsVersion, TrustBundle, VerifyMode,
@@ -20,9 +21,12 @@ use nuncio_model::{
 use crate::decode;
 use crate::expiry::Shared;
 use crate::module::Gateway;
+use crate::object::Version;
 use crate::problems::Problems;
-use crate::secrets::Materials;
+use crate::secrets::{Materials, SecretName, Text};
 use crate::{LastGood, Object};
+
+use fields::Sources;
 
 pub(crate) use lookup::Found;
 
@@ -115,9 +119,63 @@ pub(crate) enum State {
     Broken(Arc<str>),
 }
 
+/// A context that was read without a word, for the next compile: most edits are about something else.
+pub(crate) struct ReadContext {
+    version: Version,
+    /// The objects of the Secrets that it named.
+    secrets: Vec<(SecretName, Version)>,
+    texts: Vec<Text>,
+    tls: Arc<ContextTls>,
+    one_sided: Vec<&'static str>,
+}
+
+/// By TLSContext.
+pub(crate) type ReadContexts = HashMap<ObjectRef, Arc<ReadContext>>;
+
+impl ReadContext {
+    /// None where something else than objects decides what it is.
+    fn new(
+        object: &Object,
+        sources: Sources,
+        tls: &Arc<ContextTls>,
+        one_sided: Vec<&'static str>,
+        materials: &Materials<'_>,
+    ) -> Option<Self> {
+        if sources.others || !materials.are_plain() {
+            return None;
+        }
+        let secrets = sources.secrets.into_iter().map(|name| {
+            let secret = materials.secret(&name).filter(|_| materials.is_silent(&name))?;
+            let version = Version::of(secret);
+            Some((name, version))
+        });
+        Some(Self {
+            version: Version::of(object),
+            secrets: secrets.collect::<Option<_>>()?,
+            texts: sources.texts,
+            tls: Arc::clone(tls),
+            one_sided,
+        })
+    }
+
+    /// Whether the context would be read the same, given that the options and the Module are the same.
+    fn holds(&self, object: &Object, materials: &mut Materials<'_>) -> bool {
+        let same = |(name, version): &(SecretName, Version)| {
+            materials.secret(name).is_some_and(|secret| version.is_of(secret))
+        };
+        self.version.is_of(object)
+            && materials.are_plain()
+            && self.secrets.iter().all(same)
+            && self.texts.iter().all(|text| materials.keep(*text))
+    }
+}
+
 /// All TLSContexts.
 pub(crate) struct Contexts<'a> {
     states: HashMap<ObjectRef, (&'a Object, State)>,
+    read: Arc<ReadContexts>,
+    /// Each was read in the last compile, and there is none less.
+    are_as_before: bool,
     /// Namespaces in which there is a context of a name.
     namespaces: HashMap<&'a str, Vec<&'a str>>,
     gateway_namespace: &'a str,
@@ -126,40 +184,58 @@ pub(crate) struct Contexts<'a> {
     one_sided: HashMap<ObjectRef, Vec<&'static str>>,
 }
 
-/// Reads every context.
+/// Reads every context; `before` are those that were read under the same options and the same Module.
 pub(crate) fn read<'a>(
     objects: &[&'a Object],
     gateway: &Gateway,
     gateway_namespace: &'a str,
     materials: &mut Materials<'_>,
     last_good: &'a LastGood,
+    before: Option<&ReadContexts>,
     problems: &mut Problems,
 ) -> Contexts<'a> {
     let mut contexts = Contexts {
         states: HashMap::with_capacity(objects.len()),
+        read: Arc::default(),
+        are_as_before: before.is_some_and(|before| before.len() == objects.len()),
         namespaces: HashMap::new(),
         gateway_namespace,
         last_good,
         one_sided: HashMap::new(),
     };
+    let mut all_read = HashMap::with_capacity(objects.len());
     for &object in objects {
+        let known = before.and_then(|before| before.get(&object.reference));
+        if let Some(known) = known.filter(|known| known.holds(object, materials)) {
+            contexts.keep(object, known);
+            all_read.insert(object.reference.clone(), Arc::clone(known));
+            continue;
+        }
+        contexts.are_as_before = false;
+        let silent = problems.count();
         let decoded = decode::spec::<TlsContextSpec>(object, problems);
         let one_sided = one_sided_fields(&decoded.spec);
         if !one_sided.is_empty() {
-            contexts.one_sided.insert(object.reference.clone(), one_sided);
+            contexts
+                .one_sided
+                .insert(object.reference.clone(), one_sided.clone());
         }
         let read = match decoded.any_broken() {
             Some(message) => Err(message.to_owned()),
             None => fields::read(object, &decoded.spec, gateway, materials, problems),
         };
+        let (sources, read) =
+            read.map_or_else(|why| (None, Err(why)), |(sources, tls)| (Some(sources), Ok(tls)));
         let state = contexts.state_of(object, read, problems);
-        contexts
-            .namespaces
-            .entry(&object.reference.name)
-            .or_default()
-            .push(&object.reference.namespace);
-        contexts.states.insert(object.reference.clone(), (object, state));
+        if let (Some(sources), State::Usable(tls)) = (sources, &state)
+            && problems.count() == silent
+            && let Some(read) = ReadContext::new(object, sources, tls, one_sided, materials)
+        {
+            all_read.insert(object.reference.clone(), Arc::new(read));
+        }
+        contexts.add(object, state);
     }
+    contexts.read = Arc::new(all_read);
     contexts
 }
 
@@ -176,6 +252,31 @@ fn one_sided_fields(spec: &TlsContextSpec) -> Vec<&'static str> {
 }
 
 impl<'a> Contexts<'a> {
+    fn add(&mut self, object: &'a Object, state: State) {
+        let ObjectRef { name, namespace, .. } = &object.reference;
+        self.namespaces.entry(name).or_default().push(namespace);
+        self.states.insert(object.reference.clone(), (object, state));
+    }
+
+    /// Takes over what was read in the last compile.
+    fn keep(&mut self, object: &'a Object, known: &Arc<ReadContext>) {
+        if !known.one_sided.is_empty() {
+            self.one_sided
+                .insert(object.reference.clone(), known.one_sided.clone());
+        }
+        self.add(object, State::Usable(Arc::clone(&known.tls)));
+    }
+
+    /// Whether there is no other than in the last compile, and each is as it was.
+    pub(crate) fn are_as_before(&self) -> bool {
+        self.are_as_before
+    }
+
+    /// What was read, for the next compile.
+    pub(crate) fn read(&self) -> &Arc<ReadContexts> {
+        &self.read
+    }
+
     fn state_of(&self, object: &Object, read: Result<ContextTls, String>, problems: &mut Problems) -> State {
         match read {
             Ok(tls) => State::Usable(self.same_or_new(object, tls)),
@@ -212,11 +313,16 @@ impl<'a> Contexts<'a> {
             })
     }
 
-    /// Tells once for each context in `used` which of its fields mean nothing towards upstreams.
-    pub(crate) fn tell_one_sided(&self, used: impl Iterator<Item = ObjectRef>, problems: &mut Problems) {
-        for reference in used {
+    /// Tells once for each context that is used which of its fields mean nothing towards upstreams.
+    pub(crate) fn tell_one_sided<'u>(
+        &self,
+        used: impl Iterator<Item = &'u ObjectRef>,
+        problems: &mut Problems,
+    ) {
+        let told: BTreeSet<_> = used.filter(|used| self.one_sided.contains_key(*used)).collect();
+        for reference in told {
             let (Some((object, _)), Some(fields)) =
-                (self.states.get(&reference), self.one_sided.get(&reference))
+                (self.states.get(reference), self.one_sided.get(reference))
             else {
                 continue;
             };

@@ -3,10 +3,10 @@
 //! A port of a Service leads to endpoint ports of its name, else of its target port. EndpointSlices
 //! win over Endpoints (decision 15). A Service without endpoint objects is reached by its `clusterIP`.
 
-use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nuncio_crds::{
     EndpointPort, EndpointSlice, Endpoints, SERVICE_NAME_LABEL, Service, ServicePort, SliceEndpoint,
     TargetPort,
@@ -289,6 +289,24 @@ fn from_slices(objects: &[&Object], problems: &mut Problems) -> SubsetsByService
         .into_iter()
         .map(|(key, slices)| (key, subsets_of(slices, problems)))
         .collect()
+}
+
+/// Whether a change of an EndpointSlice is one of addresses alone, which have a way of their own: no route and no
+/// problem depends on them. False where that is not certain.
+pub fn tells_other_addresses_only(before: &Object, after: &Object) -> bool {
+    let service = |object: &Object| object.labels.get(SERVICE_NAME_LABEL).cloned();
+    let is_silent = |object: &Object| {
+        let mut problems = Problems::default();
+        let slice = decode::document::<EndpointSlice>(object, &mut problems);
+        let subsets = slice.map(|slice| subsets_of(vec![(object, slice)], &mut problems));
+        subsets.is_some() && problems.count() == 0
+    };
+    before.kind == "EndpointSlice"
+        && after.reference == before.reference
+        && service(before).is_some()
+        && service(after) == service(before)
+        && is_silent(before)
+        && is_silent(after)
 }
 
 /// Ready endpoints; where a Service has none, those that end but still serve, as kube-proxy does.

@@ -6,10 +6,10 @@
 //! share a bundle of 150 certificates are 2,000 problems then, not 300,000. That a certificate has ended is told
 //! on its Secret besides, where it was found when it was read.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nuncio_model::{
     CERTIFICATE_EXPIRED, CERTIFICATE_EXPIRES, CertificateRole, ExpiryWarnings, LoadedCertificate, ObjectRef,
     Origin, Severity, Stage,
@@ -63,7 +63,7 @@ impl<'a> Expiry<'a> {
         }
         let mut for_mappings = HashMap::new();
         for object in mappings {
-            let Some(context) = good.mappings.get(&object.reference) else {
+            let Some(context) = good.readings.context_of(object) else {
                 continue;
             };
             let said = for_mappings

@@ -2,12 +2,14 @@
 
 mod shares;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use nuncio_model::{Action, Forward, HeaderEdits, Rewrite, Route, RouteMatch, Target, UpstreamIndex};
 
 use crate::Object;
+use crate::hashed::Hashed;
 use crate::mapping::conditions::{Conditions, HostCondition};
 use crate::mapping::reading::Routed;
 use crate::problems::Problems;
@@ -15,7 +17,7 @@ use crate::problems::Problems;
 /// What makes two Mappings one group.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
-    matches: Arc<RouteMatch>,
+    matches: Hashed<RouteMatch>,
     /// `hostname: "*"` and no hostname at all match alike, but belong to Hosts differently.
     has_host: bool,
     /// Of a Mapping without hostname: the labels by which Hosts select it.
@@ -39,7 +41,6 @@ pub(crate) struct Member<'a> {
 pub(crate) struct GroupIndex(usize);
 
 /// Collects Mappings in the order in which they are loaded.
-#[derive(Default)]
 pub(crate) struct Groups<'a> {
     index: HashMap<Key, usize>,
     groups: Vec<Group<'a>>,
@@ -55,11 +56,12 @@ pub(crate) struct Group<'a> {
 }
 
 impl<'a> Groups<'a> {
-    /// For Mappings that Hosts select by these labels.
-    pub(crate) fn new(selecting: Vec<BTreeMap<String, String>>) -> Self {
+    /// For so many Mappings, which Hosts select by these labels.
+    pub(crate) fn new(selecting: Vec<BTreeMap<String, String>>, mappings: usize) -> Self {
         Self {
+            index: HashMap::with_capacity(mappings),
+            groups: Vec::with_capacity(mappings),
             selecting,
-            ..Self::default()
         }
     }
 
@@ -83,7 +85,7 @@ impl<'a> Groups<'a> {
         let index = *self
             .index
             .entry(Key {
-                matches: Arc::clone(matches),
+                matches: matches.clone(),
                 has_host,
                 labels,
             })
@@ -205,7 +207,7 @@ impl Group<'_> {
             share_edits(&mut targets, members, self);
         }
         Route {
-            matches: RouteMatch::clone(&self.lead.conditions.matches),
+            matches: RouteMatch::clone(&self.lead.conditions.matches.value),
             targets,
         }
     }

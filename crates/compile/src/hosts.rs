@@ -1,9 +1,10 @@
 //! Hosts, and which Mappings belong to them (E18, E19).
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt};
 use nuncio_crds::{HostSpec, LabelSelector};
 use nuncio_model::{InsecureAction, Route, RouteTable, Severity, VirtualHost};
 

@@ -4,17 +4,36 @@
 //! decides every "first wins" from here on.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
+use foldhash::{HashMap, HashSet, HashSetExt};
 use nuncio_model::Problem;
 use serde_json::Value;
 
 use crate::conversion::{self, Age, STORED_AS_V2};
+use crate::object::Gateways;
 use crate::problems::Problems;
 use crate::{Object, Options};
 
 /// A document of an annotation.
 type Annotated = Result<Object, Box<Problem>>;
+
+/// An object as it was given, or one that was found inside of another.
+pub(crate) enum Expanded<'a> {
+    Given(&'a Object),
+    Found(Box<Object>),
+}
+
+impl Deref for Expanded<'_> {
+    type Target = Object;
+
+    fn deref(&self) -> &Object {
+        match self {
+            Self::Given(object) => object,
+            Self::Found(object) => object,
+        }
+    }
+}
 
 /// What nuncio reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,13 +72,13 @@ pub(crate) struct Inventory<'a> {
 pub(crate) fn expand<'a>(
     objects: impl IntoIterator<Item = &'a Object>,
     problems: &mut Problems,
-) -> Vec<Cow<'a, Object>> {
+) -> Vec<Expanded<'a>> {
     let objects = objects.into_iter();
     let mut expanded = Vec::with_capacity(objects.size_hint().0);
     let mut annotated = Vec::new();
     for object in objects {
         if !object.is_list() {
-            expanded.push(Cow::Borrowed(object));
+            expanded.push(Expanded::Given(object));
             annotated.extend(object.annotated.iter().map(Cow::Borrowed));
             continue;
         }
@@ -70,7 +89,7 @@ pub(crate) fn expand<'a>(
             match Object::from_document(item, object.place.clone()) {
                 Ok(mut item) => {
                     annotated.extend(std::mem::take(&mut item.annotated).into_iter().map(Cow::Owned));
-                    expanded.push(Cow::Owned(item));
+                    expanded.push(Expanded::Found(Box::new(item)));
                 }
                 Err(problem) => problems.add(*problem),
             }
@@ -80,24 +99,24 @@ pub(crate) fn expand<'a>(
     expanded
 }
 
-fn in_order<'a>(annotated: Vec<Cow<'a, Annotated>>, problems: &mut Problems) -> Vec<Cow<'a, Object>> {
+fn in_order<'a>(annotated: Vec<Cow<'a, Annotated>>, problems: &mut Problems) -> Vec<Expanded<'a>> {
     let mut objects = Vec::with_capacity(annotated.len());
     for one in annotated {
         match one {
-            Cow::Borrowed(Ok(object)) => objects.push(Cow::Borrowed(object)),
-            Cow::Owned(Ok(object)) => objects.push(Cow::Owned(object)),
+            Cow::Borrowed(Ok(object)) => objects.push(Expanded::Given(object)),
+            Cow::Owned(Ok(object)) => objects.push(Expanded::Found(Box::new(object))),
             Cow::Borrowed(Err(problem)) => problems.add((**problem).clone()),
             Cow::Owned(Err(problem)) => problems.add(*problem),
         }
     }
-    objects.sort_by_cached_key(|object| object.order());
+    objects.sort_by(|a, b| a.order().cmp(b.order()));
     objects
 }
 
 impl<'a> Inventory<'a> {
     /// Takes stock. Unread kinds get a notice, duplicates an error; objects for another gateway are
     /// left out without a word.
-    pub(crate) fn take(objects: &'a [Cow<'_, Object>], options: &Options, problems: &mut Problems) -> Self {
+    pub(crate) fn take(objects: &'a [Expanded<'_>], options: &Options, problems: &mut Problems) -> Self {
         let mut inventory = Self::default();
         let mut seen = HashSet::with_capacity(objects.len());
         for object in objects.iter().map(|object| &**object) {
@@ -132,7 +151,7 @@ impl<'a> Inventory<'a> {
             &mut inventory.modules,
             &mut inventory.resolvers,
         ] {
-            list.sort_by_cached_key(|object| object.order());
+            list.sort_by(|a, b| a.order().cmp(b.order()));
         }
         inventory
     }
@@ -262,26 +281,16 @@ pub fn is_for_gateway(object: &Object, id: &str) -> bool {
 /// Whether `ambassador_id` lets this gateway have the object (A16, A17). An explicit empty list is for
 /// nobody (A18).
 fn is_for(object: &Object, id: &str, problems: &mut Problems) -> bool {
-    if !object.document.mentions("ambassador") {
-        return id == "default";
-    }
-    let document = object.document.value();
-    let spec = document.get("spec");
-    let field = |name| {
-        spec.and_then(|spec| spec.get(name))
-            .filter(|value| !value.is_null())
-    };
     let accepts = |text: &str| text == id || text == "_automatic_";
-    if object.document.mentions(STORED_AS_V2) {
-        tell_stored_as_v2(object, problems);
-    }
-    match field("ambassador_id").or_else(|| field("ambassadorId")) {
-        None => id == "default",
-        Some(Value::String(text)) => accepts(text),
-        Some(Value::Array(texts)) if texts.iter().all(Value::is_string) => {
-            texts.iter().filter_map(Value::as_str).any(accepts)
+    match object.gateways() {
+        Gateways::Unsaid => id == "default",
+        Gateways::Of(texts) => {
+            if texts.iter().any(|text| text.starts_with(STORED_AS_V2)) {
+                tell_stored_as_v2(object, problems);
+            }
+            texts.iter().any(|text| accepts(text))
         }
-        Some(_) => {
+        Gateways::Unreadable => {
             let message = "`spec.ambassador_id` is neither a text nor a list of texts, so the object is for no gateway; correct it";
             problems.error(object, "wrong_type", "spec.ambassador_id", message);
             false

@@ -1,11 +1,11 @@
 //! What worked before, so that a mistake made while the gateway runs breaks nothing (decision 1).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use nuncio_model::ObjectRef;
 
-use crate::context::{ContextTls, Contexts};
+use crate::context::{ContextTls, Contexts, ReadContexts};
 use crate::endpoints::ReadServices;
 use crate::mapping::reading::Readings;
 use crate::secrets::Known;
@@ -16,12 +16,12 @@ use crate::secrets::Known;
 pub struct LastGood {
     /// By TLSContext.
     pub(crate) contexts: HashMap<ObjectRef, Arc<ContextTls>>,
-    /// The TLSContext that each Mapping used.
-    pub(crate) mappings: HashMap<ObjectRef, ObjectRef>,
     /// What was read to get there.
     pub(crate) known: Known,
     pub(crate) services: ReadServices,
-    /// What Mappings were read as.
+    /// What TLSContexts were read as, under the options and the Module of `readings`.
+    pub(crate) read_contexts: Arc<ReadContexts>,
+    /// What Mappings were read as, and which TLSContext each of them used.
     pub(crate) readings: Readings,
 }
 
@@ -33,22 +33,28 @@ impl std::fmt::Debug for LastGood {
 
 impl LastGood {
     /// What is worth keeping of this compile: every context that works or is kept alive, and those that
-    /// are gone but still used. `mappings` says which Mapping uses which context now.
-    pub(crate) fn next(&self, contexts: &Contexts<'_>, mappings: HashMap<ObjectRef, ObjectRef>) -> Self {
+    /// are gone but still used. `used` are those that Mappings use now.
+    pub(crate) fn next<'u>(
+        &self,
+        contexts: &Contexts<'_>,
+        used: impl Iterator<Item = &'u ObjectRef>,
+    ) -> Self {
         let mut good: HashMap<ObjectRef, Arc<ContextTls>> = contexts
             .good()
             .map(|(context, tls)| (context.clone(), Arc::clone(tls)))
             .collect();
-        for context in mappings.values() {
-            if let Some(tls) = self.contexts.get(context) {
-                good.entry(context.clone()).or_insert_with(|| Arc::clone(tls));
+        for context in used {
+            if !good.contains_key(context)
+                && let Some(tls) = self.contexts.get(context)
+            {
+                good.insert(context.clone(), Arc::clone(tls));
             }
         }
         Self {
             contexts: good,
-            mappings,
             known: Known::default(),
             services: ReadServices::default(),
+            read_contexts: Arc::clone(contexts.read()),
             readings: Readings::default(),
         }
     }

@@ -19,6 +19,7 @@ mod decode;
 mod endpoints;
 mod expiry;
 mod groups;
+mod hashed;
 mod hosts;
 mod inventory;
 mod last_good;
@@ -38,29 +39,30 @@ mod tellable;
 mod upstreams;
 pub mod yaml;
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use foldhash::{HashSet, HashSetExt};
 use nuncio_model::{EndpointTable, LoadedCertificate, Snapshot};
-use serde_json::Value;
 
 use crate::endpoints::Services;
 use crate::expiry::Expiry;
 use crate::groups::Groups;
 use crate::hosts::{Association, Host};
-use crate::inventory::Inventory;
+use crate::inventory::{Expanded, Inventory};
+use crate::mapping::reading::Kept;
 use crate::mapping::{Made, Surroundings};
 use crate::problems::Problems;
 use crate::resolvers::Resolvers;
 use crate::secrets::Materials;
+use crate::upstreams::Upstreams;
 
+pub use endpoints::tells_other_addresses_only;
 pub use inventory::is_for_gateway;
 pub use last_good::LastGood;
 pub use object::{Document, Object, Objects};
 pub use options::{Options, ResolveRule, ResolveRuleError};
-pub use references::referenced_secrets;
+pub use references::{referenced_files, referenced_secrets};
 
 /// What a compile gives.
 #[derive(Clone, Debug)]
@@ -89,12 +91,14 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     let services = last_good.services.next(&inventory, &mut problems);
     let resolvers = Resolvers::read(&inventory, &mut problems);
     let mut materials = Materials::new(&inventory.secrets, objects, options, last_good, &mut problems);
+    let readings = last_good.readings.under(options, &gateway);
     let contexts = context::read(
         &inventory.contexts,
         &gateway,
         &options.namespace,
         &mut materials,
         last_good,
+        readings.go_on().then_some(&*last_good.read_contexts),
         &mut problems,
     );
     let hosts = hosts::read(&inventory.hosts, options, &mut materials, &mut problems);
@@ -105,19 +109,17 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
         &contexts,
         &services.services,
         &resolvers,
-        &last_good.readings,
+        readings,
     );
     let Made {
         groups,
         upstreams,
-        contexts: used,
         kept,
+        ..
     } = made(&inventory, &hosts, &around, &mut problems);
     let upstreams = upstreams.finish();
-    contexts.tell_one_sided(
-        used.values().cloned().collect::<BTreeSet<_>>().into_iter(),
-        &mut problems,
-    );
+    let used = || kept.iter().filter_map(Kept::context);
+    contexts.tell_one_sided(used(), &mut problems);
 
     let groups = groups.finish(&mut problems);
     let mut association = Association::new(&groups, options.loose_label_selectors);
@@ -131,12 +133,11 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     if !listeners.is_empty() {
         association.tell_unreached(&mut problems);
     }
-    let readings = around
-        .readings
-        .next(kept, association.routes_of_one(), &upstreams, &services.services);
-
-    let mut last_good = last_good.next(&contexts, used);
-    last_good.readings = readings;
+    let mut last_good = last_good.next(&contexts, used());
+    last_good.readings =
+        around
+            .readings
+            .next(kept, association.routes_of_one(), &upstreams, &services.services);
     last_good.services = services.clone();
     let expiry = Expiry::new(&gateway.settings.certificate_expiry_warnings, options.now);
     expiry.tell(
@@ -170,14 +171,17 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
 fn made<'a>(
     inventory: &Inventory<'a>,
     hosts: &[Host<'_>],
-    around: &Surroundings<'_>,
+    around: &'a Surroundings<'_>,
     problems: &mut Problems,
 ) -> Made<'a> {
     let selectors = hosts.iter().filter_map(|host| host.selector.as_ref());
     let selecting = selectors.map(|selector| selector.labels.clone()).collect();
+    let count = inventory.mappings.len();
     let mut made = Made {
-        groups: Groups::new(selecting),
-        ..Made::default()
+        groups: Groups::new(selecting, count),
+        upstreams: Upstreams::with_capacity(count),
+        kept: Vec::with_capacity(count),
+        before: around.readings.in_order(),
     };
     for object in &inventory.mappings {
         mapping::compile(object, around, &mut made, problems);
@@ -197,7 +201,7 @@ pub fn endpoints(objects: &Objects, options: &Options) -> EndpointTable {
 /// The same for one Service: its own object and those of its endpoints.
 pub fn endpoints_of(objects: &[&Object], options: &Options) -> EndpointTable {
     let mut unheard = Problems::default();
-    let objects: Vec<_> = objects.iter().map(|object| Cow::Borrowed(*object)).collect();
+    let objects: Vec<_> = objects.iter().map(|object| Expanded::Given(object)).collect();
     let inventory = Inventory::take(&objects, options, &mut unheard);
     Services::read(&inventory, &mut unheard).table()
 }
@@ -206,32 +210,6 @@ pub fn endpoints_of(objects: &[&Object], options: &Options) -> EndpointTable {
 /// [`Objects::files`].
 pub fn istio_files(directory: &Path) -> impl Iterator<Item = PathBuf> {
     secrets::directory_files(directory)
-}
-
-/// Files that TLSContexts name; whoever calls [`compile`] reads them into [`Objects::files`].
-pub fn referenced_files(objects: &[Object]) -> Vec<PathBuf> {
-    const FIELDS: [&str; 4] = [
-        "cert_chain_file",
-        "private_key_file",
-        "cacert_chain_file",
-        "crl_file",
-    ];
-    let naming = objects.iter().filter(|object| object.may_hold(&["TLSContext"]));
-    let expanded = inventory::expand(naming, &mut Problems::default());
-    let mut files = BTreeSet::new();
-    for object in expanded
-        .iter()
-        .map(Cow::as_ref)
-        .filter(|object| object.kind == "TLSContext")
-    {
-        let document = object.document.value();
-        let spec = document.get("spec");
-        let texts = FIELDS
-            .iter()
-            .filter_map(|field| spec?.get(field).and_then(Value::as_str));
-        files.extend(texts.filter(|text| !text.is_empty()).map(PathBuf::from));
-    }
-    files.into_iter().collect()
 }
 
 /// Every certificate of every context that works, and of Hosts, each once.

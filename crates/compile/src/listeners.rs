@@ -1,8 +1,9 @@
 //! Listeners, and which Hosts are on them (E1 to E7).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nuncio_crds::{HostBinding, ListenerSpec};
 use nuncio_model::{HostTable, Listener, SecurityModel, Severity, VirtualHost};
 

@@ -10,7 +10,6 @@ pub(crate) mod retry;
 mod rewrite;
 mod surroundings;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +17,8 @@ use std::time::Duration;
 use http::HeaderValue;
 use nuncio_crds::MappingSpec;
 use nuncio_model::{
-    Alpn, AutoSni, Forward, HeaderEdits, ObjectRef, Origin, PathMatch, Reason, Resolve, RetryPolicy,
-    TlsSettings, Unresolved, UpstreamHost, UpstreamHttp, UpstreamIndex,
+    Alpn, AutoSni, Forward, HeaderEdits, Origin, PathMatch, Reason, Resolve, RetryPolicy, TlsSettings,
+    Unresolved, UpstreamHost, UpstreamHttp, UpstreamIndex,
 };
 
 use crate::Object;
@@ -28,7 +27,7 @@ use crate::decode::{self, Decoded};
 use crate::endpoints::Route;
 use crate::groups::{Groups, Member};
 use crate::mapping::reading::{
-    Asked, AskedContext, AskedResolver, AskedService, Kept, Known, Reading, Routed, Wanted,
+    Asked, AskedContext, AskedResolver, AskedService, InOrder, Kept, Known, Reading, Routed, Wanted,
 };
 use crate::module::DEFAULT_TIMEOUT;
 use crate::origination::{self, Wish};
@@ -44,14 +43,13 @@ pub(crate) use surroundings::Surroundings;
 const NOWHERE: UpstreamIndex = UpstreamIndex(u32::MAX);
 
 /// What Mappings make.
-#[derive(Default)]
 pub(crate) struct Made<'a> {
     pub(crate) groups: Groups<'a>,
     pub(crate) upstreams: Upstreams,
-    /// The context that each Mapping uses.
-    pub(crate) contexts: HashMap<ObjectRef, ObjectRef>,
     /// What was read, in the order of the Mappings.
     pub(crate) kept: Vec<Kept<'a>>,
+    /// What was read in the last compile, in the same order.
+    pub(crate) before: InOrder<'a>,
 }
 
 /// Compiles one Mapping into `made`.
@@ -61,7 +59,8 @@ pub(crate) fn compile<'a>(
     made: &mut Made<'a>,
     problems: &mut Problems,
 ) {
-    let before = around.readings.of(object, around);
+    let before = made.before.next(object);
+    let before = before.filter(|known| known.holds(object, around));
     let reading = match before {
         Some(known) => Arc::clone(&known.reading),
         None => Arc::new(read(object, around, &made.upstreams)),
@@ -72,6 +71,7 @@ pub(crate) fn compile<'a>(
         object,
         reading: Arc::clone(&reading),
         upstream: None,
+        before,
     });
     let Some(routed) = &reading.routed else {
         return;
@@ -81,9 +81,6 @@ pub(crate) fn compile<'a>(
     };
     problems.extend(&routed.told);
     let upstream = routed.action.as_ref().ok().map(|wanted| {
-        if let Some(context) = &wanted.context {
-            made.contexts.insert(object.reference.clone(), context.clone());
-        }
         let upstream = before.and_then(|known| Some(&known.upstream.as_ref()?.1));
         made.upstreams.add(&wanted.upstream, &object.reference, upstream)
     });
@@ -118,7 +115,7 @@ fn read(object: &Object, around: &Surroundings<'_>, upstreams: &Upstreams) -> Re
         };
         let action = match draft.unreadable(&decoded) {
             Some(unresolved) => Err(unresolved),
-            None => draft.wanted(&conditions.matches.path, connect_timeout, upstreams),
+            None => draft.wanted(&conditions.matches.value.path, connect_timeout, upstreams),
         };
         Arc::new(Routed {
             connect_timeout,

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nuncio_model::{ObjectRef, Place, Problem, Severity};
 use serde_json::Value;
 
 use crate::annotation::{self, Annotation};
 use crate::conversion::{self, Age};
+use crate::references::References;
 
 /// A Kubernetes object as a manifest or the API server gave it.
 ///
@@ -35,6 +36,40 @@ pub struct Object {
     pub(crate) annotated: Vec<Result<Object, Box<Problem>>>,
     /// The annotation that it stands in.
     pub(crate) annotation: Option<Box<Annotation>>,
+    /// See [`Self::order`].
+    order: Derived<Box<str>>,
+    /// See [`Self::gateways`].
+    gateways: Derived<Gateways>,
+    /// See [`Self::references`].
+    references: Derived<References>,
+}
+
+/// The gateways that an object is for (A16 to A18).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gateways {
+    /// It does not say.
+    Unsaid,
+    /// Those of these ids; of none where there is none.
+    Of(Box<[Box<str>]>),
+    /// What it says has the wrong type.
+    Unreadable,
+}
+
+/// What follows from the rest of an object, found out when it is first asked for: every compile asks again.
+#[derive(Clone)]
+struct Derived<T>(OnceLock<T>);
+
+impl<T> Default for Derived<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+/// Whether it was asked for makes no difference.
+impl<T> PartialEq for Derived<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A document as compact JSON text.
@@ -186,17 +221,54 @@ impl Object {
             place,
             annotated: Vec::new(),
             annotation: None,
+            order: Derived::default(),
+            gateways: Derived::default(),
+            references: Derived::default(),
         };
         object.annotated = annotation::read(&object);
         Ok(object)
     }
 
     /// What the order of loading goes by (A24, A26).
-    pub(crate) fn order(&self) -> String {
-        match &self.annotation {
-            Some(annotation) => format!("{}.{}", annotation.holder.qualified(), annotation.document),
-            None => format!("{}.1", self.reference.qualified()),
-        }
+    pub(crate) fn order(&self) -> &str {
+        self.order.0.get_or_init(|| {
+            let order = match &self.annotation {
+                Some(annotation) => format!("{}.{}", annotation.holder.qualified(), annotation.document),
+                None => format!("{}.1", self.reference.qualified()),
+            };
+            order.into()
+        })
+    }
+
+    /// What its `ambassador_id` says.
+    pub(crate) fn gateways(&self) -> &Gateways {
+        self.gateways.0.get_or_init(|| {
+            if !self.document.mentions("\"ambassador") {
+                return Gateways::Unsaid;
+            }
+            let document = self.document.value();
+            let spec = document.get("spec");
+            let field = |name| {
+                let value = spec.and_then(|spec| spec.get(name));
+                value.filter(|value| !value.is_null())
+            };
+            match field("ambassador_id").or_else(|| field("ambassadorId")) {
+                None => Gateways::Unsaid,
+                Some(Value::String(text)) => Gateways::Of([text.as_str().into()].into()),
+                Some(Value::Array(texts)) => {
+                    let texts = texts.iter().map(|text| text.as_str().map(Box::from));
+                    texts
+                        .collect::<Option<_>>()
+                        .map_or(Gateways::Unreadable, Gateways::Of)
+                }
+                Some(_) => Gateways::Unreadable,
+            }
+        })
+    }
+
+    /// The Secrets and files that it names.
+    pub(crate) fn references(&self) -> &References {
+        self.references.0.get_or_init(|| References::of(self))
     }
 
     /// Whether it is of one of these kinds, or may hold objects that are.

@@ -1,13 +1,14 @@
 //! Collects what is wrong with the objects.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
+use foldhash::{HashMap, HashMapExt};
 use nuncio_model::{ObjectRef, Problem, Severity};
 use nuncio_tls::Finding;
 
 use crate::Object;
 use crate::annotation;
+use crate::inventory::Expanded;
 
 /// Problems in the order they are found.
 #[derive(Debug, Default)]
@@ -93,6 +94,11 @@ impl Problems {
         self.found.extend_from_slice(found);
     }
 
+    /// How many there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// All of them in the order in which they were found.
     pub(crate) fn found(self) -> Vec<Problem> {
         self.found
@@ -111,7 +117,7 @@ impl Problems {
     }
 
     /// All of them in the order of the objects they are about; those about none come first.
-    pub(crate) fn in_order_of(self, objects: &[Cow<'_, Object>]) -> Vec<Problem> {
+    pub(crate) fn in_order_of(self, objects: &[Expanded<'_>]) -> Vec<Problem> {
         let mut found = self.found;
         if found.len() > 1 {
             let mut position = HashMap::<&ObjectRef, usize>::with_capacity(objects.len());

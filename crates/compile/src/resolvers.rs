@@ -4,8 +4,7 @@
 //! says, whichever of Kubernetes' resolvers is named: they differ only in whether kube-proxy chooses the endpoint. What
 //! Consul knows, nuncio does not.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use nuncio_crds::{KubernetesEndpointResolverSpec, KubernetesServiceResolverSpec};
 
 use crate::inventory::Inventory;

@@ -9,11 +9,12 @@ mod known;
 mod revocations;
 mod shown;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nuncio_model::{ClientIdentity, CrlSet, Digest, LoadedCertificate, TrustBundle};
 use nuncio_tls::{Finding, MaterialError};
 
@@ -27,7 +28,7 @@ use contents::Contents;
 use directory::Directory;
 
 pub(crate) use directory::files as directory_files;
-pub(crate) use known::Known;
+pub(crate) use known::{Known, Text};
 
 /// Which Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +67,8 @@ impl std::fmt::Display for SecretName {
 /// Material that can be used, and the certificates in it.
 #[derive(Debug)]
 pub(crate) struct Loaded<T> {
+    /// What it was read from.
+    pub(crate) text: Text,
     pub(crate) value: Arc<T>,
     pub(crate) certificates: Arc<[LoadedCertificate]>,
 }
@@ -73,6 +76,7 @@ pub(crate) struct Loaded<T> {
 impl<T> Clone for Loaded<T> {
     fn clone(&self) -> Self {
         Self {
+            text: self.text,
             value: Arc::clone(&self.value),
             certificates: Arc::clone(&self.certificates),
         }
@@ -126,6 +130,10 @@ pub(crate) struct Materials<'a> {
     crls: HashMap<CrlKey, Result<Revocations, Unusable>>,
     /// What has been told of a Secret: it may be read for several purposes.
     told: HashSet<(SecretName, String)>,
+    /// Secrets of which something was told: only who asks first hears it.
+    noisy: HashSet<SecretName>,
+    /// Every Secret is looked through.
+    inspects: bool,
 }
 
 impl<'a> Materials<'a> {
@@ -156,12 +164,43 @@ impl<'a> Materials<'a> {
             roots: HashMap::new(),
             crls: HashMap::new(),
             told: HashSet::new(),
+            noisy: HashSet::new(),
+            inspects: options.force_secret_validation,
         };
         materials.place_directory(problems);
         if options.force_secret_validation {
             materials.inspect_all(secrets, problems);
         }
         materials
+    }
+
+    /// The object of a Secret as it is now.
+    pub(crate) fn secret(&self, name: &SecretName) -> Option<&'a Object> {
+        let key = (name.namespace.as_str(), name.name.as_str());
+        self.secrets.get(&key).copied()
+    }
+
+    /// Whether what was made of a text in the last compile would come out the same; it is in use then.
+    pub(crate) fn keep(&mut self, text: Text) -> bool {
+        self.known.keep(text, self.now)
+    }
+
+    /// Whether nothing was told of a Secret.
+    pub(crate) fn is_silent(&self, name: &SecretName) -> bool {
+        !self.noisy.contains(name)
+    }
+
+    /// Something was told of a Secret if there are more problems than before.
+    fn note_noise(&mut self, name: &SecretName, before: usize, problems: &Problems) {
+        if problems.count() > before {
+            self.noisy.insert(name.clone());
+        }
+    }
+
+    /// Whether Secrets are what their objects say: not where each is looked through whoever uses it, and not where
+    /// one is a directory.
+    pub(crate) fn are_plain(&self) -> bool {
+        self.directory.is_none() && !self.inspects
     }
 
     /// What was read, for the next compile.

@@ -1,16 +1,16 @@
 //! The distinct upstreams of a snapshot, and their names.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nuncio_model::{
     Identity, ObjectRef, Resolve, TlsOrigins, TlsSettings, Upstream, UpstreamHost, UpstreamHttp,
     UpstreamIndex,
 };
 
+use crate::hashed::Hashed;
+
 /// Collects upstreams; equal ones become one (decision 8).
-#[derive(Default)]
 pub(crate) struct Upstreams {
     list: Vec<Arc<Upstream>>,
     by_identity: HashMap<Hashed<Identity>, UpstreamIndex>,
@@ -38,43 +38,17 @@ pub(crate) struct Candidate {
     name: Arc<str>,
 }
 
-/// A value that is looked up often and costs much to hash: it is hashed once.
-struct Hashed<T> {
-    hash: u64,
-    value: Arc<T>,
-}
-
-impl<T: Hash> Hashed<T> {
-    fn new(value: Arc<T>) -> Self {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&value);
-        Self { hash, value }
-    }
-}
-
-impl<T> Clone for Hashed<T> {
-    fn clone(&self) -> Self {
+impl Upstreams {
+    /// For as many as there are Mappings, at most.
+    pub(crate) fn with_capacity(mappings: usize) -> Self {
         Self {
-            hash: self.hash,
-            value: Arc::clone(&self.value),
+            list: Vec::with_capacity(mappings),
+            by_identity: HashMap::with_capacity(mappings),
+            names: HashSet::with_capacity(mappings),
+            settings: HashSet::new(),
         }
     }
-}
 
-impl<T> Hash for Hashed<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl<T: Eq> PartialEq for Hashed<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.hash == other.hash && self.value == other.value
-    }
-}
-
-impl<T: Eq> Eq for Hashed<T> {}
-
-impl Upstreams {
     /// What `parts` make, sharing what equal ones have in common.
     pub(crate) fn candidate(&self, parts: Parts) -> Candidate {
         let Parts {

@@ -16,7 +16,7 @@ use crate::expiry::Shared;
 use crate::module::{self, Gateway};
 use crate::names;
 use crate::problems::Problems;
-use crate::secrets::{Loaded, Materials, SecretName, Unusable};
+use crate::secrets::{Loaded, Materials, SecretName, Text, Unusable};
 use crate::{Object, decode};
 
 /// Reads a context.
@@ -29,7 +29,7 @@ pub(crate) fn read(
     gateway: &Gateway,
     materials: &mut Materials<'_>,
     problems: &mut Problems,
-) -> Result<ContextTls, String> {
+) -> Result<(Sources, ContextTls), String> {
     let namespacing = spec.secret_namespacing.unwrap_or(gateway.secret_namespacing);
     let mut reader = Reader {
         object,
@@ -38,6 +38,7 @@ pub(crate) fn read(
         problems,
         flaw: None,
         certificates: Vec::new(),
+        sources: Sources::default(),
     };
     reader.tell_hosts(spec);
     let client = reader.client(spec);
@@ -46,6 +47,12 @@ pub(crate) fn read(
     let verify_mode = reader.verify_mode(&verify, bundle.is_some(), gateway);
     let system_roots = reader.system_roots(&verify, bundle.is_some(), verify_mode.value);
     let crls = reader.crls(spec, &verify, bundle.as_ref(), &verify_mode);
+    let files = [
+        &spec.cert_chain_file,
+        &spec.private_key_file,
+        &spec.cacert_chain_file,
+    ];
+    reader.sources.others = crls.is_some() || files.into_iter().any(Option::is_some);
     let pins = reader.pins(&verify, &verify_mode);
     let verify_names = reader.verify_names(&verify);
     let (mut min_version, max_version) = reader.versions(spec);
@@ -56,25 +63,39 @@ pub(crate) fn read(
     let auto_sni = reader.auto_sni(spec, sni.is_some());
     match reader.flaw {
         Some(flaw) => Err(flaw),
-        None => Ok(ContextTls {
-            context: Some(object.reference.clone()),
-            sni,
-            auto_sni,
-            client,
-            bundle,
-            verify_mode,
-            verify_names,
-            system_roots,
-            crls,
-            pins,
-            min_version,
-            max_version,
-            cipher_suites,
-            groups,
-            alpn,
-            certificates: reader.certificates,
-        }),
+        None => Ok((
+            reader.sources,
+            ContextTls {
+                context: Some(object.reference.clone()),
+                sni,
+                auto_sni,
+                client,
+                bundle,
+                verify_mode,
+                verify_names,
+                system_roots,
+                crls,
+                pins,
+                min_version,
+                max_version,
+                cipher_suites,
+                groups,
+                alpn,
+                certificates: reader.certificates,
+            },
+        )),
     }
+}
+
+/// What a context was made of besides its own object.
+#[derive(Default)]
+pub(super) struct Sources {
+    /// Secrets that it named.
+    pub(super) secrets: Vec<SecretName>,
+    /// What was taken from them.
+    pub(super) texts: Vec<Text>,
+    /// It named files or revocation lists, too.
+    pub(super) others: bool,
 }
 
 struct Reader<'r, 'm> {
@@ -85,6 +106,7 @@ struct Reader<'r, 'm> {
     /// The first thing that makes the context unusable.
     flaw: Option<String>,
     certificates: Vec<Shared>,
+    sources: Sources,
 }
 
 /// `spec.verify`, each value with the field or annotation it stands in.
@@ -123,6 +145,7 @@ impl Reader<'_, '_> {
 
     fn take<T>(&mut self, loaded: Loaded<T>, field: &str) -> Sourced<Arc<T>> {
         self.certificates.push(loaded.certificates);
+        self.sources.texts.push(loaded.text);
         self.sourced(loaded.value, field)
     }
 
@@ -162,8 +185,10 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn secret_name(&self, text: &str) -> SecretName {
-        SecretName::read(text, &self.object.reference.namespace, self.namespacing)
+    fn secret_name(&mut self, text: &str) -> SecretName {
+        let name = SecretName::read(text, &self.object.reference.namespace, self.namespacing);
+        self.sources.secrets.push(name.clone());
+        name
     }
 
     fn client_from_secret(&mut self, secret: &str) -> Option<Sourced<Arc<ClientIdentity>>> {

@@ -138,7 +138,7 @@ impl Contexts<'_> {
 
     /// The settings that this Mapping had from a context of this name in the last compile.
     fn last_used(&self, mapping: &Object, text: &str) -> Option<Arc<ContextTls>> {
-        let context = self.last_good.mappings.get(&mapping.reference)?;
+        let context = self.last_good.readings.context_of(mapping)?;
         if *context.name != *text && context.qualified() != text {
             return None;
         }

@@ -11,6 +11,7 @@ use nuncio_model::{
 };
 
 use crate::Object;
+use crate::hashed::Hashed;
 use crate::names::Glob;
 use crate::problems::Problems;
 
@@ -45,7 +46,7 @@ pub(crate) struct Rank {
 /// All that decides whether a request is for a Mapping.
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
-    pub(crate) matches: Arc<RouteMatch>,
+    pub(crate) matches: Hashed<RouteMatch>,
     pub(crate) host: HostCondition,
     pub(crate) rank: Rank,
 }
@@ -110,14 +111,14 @@ pub(crate) fn read(object: &Object, spec: &MappingSpec, problems: &mut Problems)
         },
     };
     Some(Conditions {
-        matches: Arc::new(RouteMatch {
+        matches: Hashed::new(Arc::new(RouteMatch {
             precedence,
             authority,
             path,
             method,
             headers,
             query,
-        }),
+        })),
         host,
         rank,
     })

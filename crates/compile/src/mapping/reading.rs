@@ -5,10 +5,11 @@
 //! asked of TLSContexts and Services is answered as before, which is asked again each time. Each compile hands what
 //! it used to the next, and no more.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use foldhash::HashMap;
 use nuncio_model::{Forward, ObjectRef, Problem, Route, Unresolved, Upstream, UpstreamIndex};
 
 use super::Surroundings;
@@ -85,6 +86,11 @@ impl Asked {
             same_services || around.services.route(&asked.namespace, &asked.name, asked.port) == asked.route
         });
         let context = self.context.as_ref().is_none_or(|asked| {
+            // Those that were usable without a word are so again where no context is another.
+            let was_plain = asked.found.tls.is_ok() && !asked.found.stale && asked.told.is_empty();
+            if was_plain && around.contexts.are_as_before() {
+                return true;
+            }
             let mut told = Problems::default();
             let found = around.contexts.look_up(object, &asked.text, &mut told);
             found.is(&asked.found) && told.found() == asked.told
@@ -105,7 +111,10 @@ pub(crate) struct Readings {
     epoch: Option<Arc<Epoch>>,
     /// What questions about Services were answered from.
     services: Arc<Services>,
-    known: Arc<HashMap<ObjectRef, Known>>,
+    /// In the order of loading.
+    known: Arc<[Arc<Known>]>,
+    /// Nothing was compiled under these options and this Module so far.
+    is_first: bool,
 }
 
 /// What every Mapping depends on.
@@ -118,6 +127,9 @@ struct Epoch {
 
 /// A reading, and what became of it.
 pub(crate) struct Known {
+    mapping: ObjectRef,
+    /// [`Object::order`]
+    order: Box<str>,
     version: Version,
     pub(super) reading: Arc<Reading>,
     /// The upstream that it led to, and its position.
@@ -131,6 +143,74 @@ pub(crate) struct Kept<'a> {
     pub(super) object: &'a Object,
     pub(super) reading: Arc<Reading>,
     pub(super) upstream: Option<UpstreamIndex>,
+    /// What it comes from, where it was read in an earlier compile.
+    pub(super) before: Option<&'a Arc<Known>>,
+}
+
+impl Kept<'_> {
+    /// The TLSContext that it uses.
+    pub(crate) fn context(&self) -> Option<&ObjectRef> {
+        let routed = self.reading.routed.as_ref().filter(|_| self.upstream.is_some())?;
+        routed.context()
+    }
+}
+
+impl Routed {
+    fn context(&self) -> Option<&ObjectRef> {
+        self.action.as_ref().ok()?.context.as_ref()
+    }
+}
+
+/// The readings of the last compile, one after the other. Mappings come in the order in which they were read then, so
+/// none is looked up.
+#[derive(Default)]
+pub(crate) struct InOrder<'a>(&'a [Arc<Known>]);
+
+impl<'a> InOrder<'a> {
+    /// The reading of a Mapping. Each is asked for once, in the order of loading.
+    pub(super) fn next(&mut self, object: &Object) -> Option<&'a Arc<Known>> {
+        while let Some((first, rest)) = self.0.split_first() {
+            match (*first.order).cmp(object.order()) {
+                Ordering::Less => self.0 = rest,
+                Ordering::Equal => {
+                    self.0 = rest;
+                    if first.mapping == object.reference {
+                        return Some(first);
+                    }
+                }
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+}
+
+impl Known {
+    /// Whether the Mapping says and means the same as then.
+    pub(super) fn holds(&self, object: &Object, around: &Surroundings<'_>) -> bool {
+        let asked = self.reading.routed.as_ref().map(|routed| &routed.asked);
+        self.version.is_of(object) && asked.is_none_or(|asked| asked.is_answered_the_same(object, around))
+    }
+
+    /// The TLSContext that it used.
+    fn context(&self) -> Option<&ObjectRef> {
+        let routed = self.reading.routed.as_ref().filter(|_| self.upstream.is_some())?;
+        routed.context()
+    }
+
+    fn is(&self, upstream: Option<&(UpstreamIndex, Arc<Upstream>)>, route: Option<&Arc<Route>>) -> bool {
+        let same_upstream = match (&self.upstream, upstream) {
+            (Some((a, known)), Some((b, now))) => a == b && Arc::ptr_eq(known, now),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_route = match (&self.route, route) {
+            (Some(known), Some(now)) => Arc::ptr_eq(known, now),
+            (None, None) => true,
+            _ => false,
+        };
+        same_upstream && same_route
+    }
 }
 
 impl Epoch {
@@ -156,17 +236,29 @@ impl Readings {
                 epoch: Some(Arc::new(epoch)),
                 services: Arc::default(),
                 known: Arc::default(),
+                is_first: true,
             },
         }
     }
 
-    /// The reading of a Mapping that says and means the same as then.
-    pub(super) fn of(&self, object: &Object, around: &Surroundings<'_>) -> Option<&Known> {
-        let known = self.known.get(&object.reference)?;
-        let same = known.version.is_of(object);
-        let asked = known.reading.routed.as_ref().map(|routed| &routed.asked);
-        let holds = same && asked.is_none_or(|asked| asked.is_answered_the_same(object, around));
-        holds.then_some(known)
+    /// Whether there are any, of the same options and the same Module.
+    pub(crate) fn go_on(&self) -> bool {
+        !self.is_first
+    }
+
+    /// All of them.
+    pub(crate) fn in_order(&self) -> InOrder<'_> {
+        InOrder(&self.known)
+    }
+
+    /// The TLSContext that a Mapping used.
+    pub(crate) fn context_of(&self, mapping: &Object) -> Option<&ObjectRef> {
+        let at = self
+            .known
+            .partition_point(|known| *known.order < *mapping.order());
+        let alike = self.known.get(at..)?.iter();
+        let mut alike = alike.take_while(|known| *known.order == *mapping.order());
+        alike.find(|known| known.mapping == mapping.reference)?.context()
     }
 
     /// For the next compile. `routes` are by the position of the Mapping in `kept`.
@@ -181,18 +273,24 @@ impl Readings {
             let upstream = kept
                 .upstream
                 .and_then(|index| Some((index, Arc::clone(upstreams.get(index.0 as usize)?))));
-            let known = Known {
-                version: Version::of(kept.object),
-                reading: kept.reading,
-                upstream,
-                route: routes.remove(&position),
-            };
-            (kept.object.reference.clone(), known)
+            let route = routes.remove(&position);
+            match kept.before {
+                Some(before) if before.is(upstream.as_ref(), route.as_ref()) => Arc::clone(before),
+                _ => Arc::new(Known {
+                    mapping: kept.object.reference.clone(),
+                    order: kept.object.order().into(),
+                    version: Version::of(kept.object),
+                    reading: kept.reading,
+                    upstream,
+                    route,
+                }),
+            }
         });
         Self {
             epoch: self.epoch.clone(),
             services: Arc::clone(services),
-            known: Arc::new(known.collect()),
+            known: known.collect(),
+            is_first: false,
         }
     }
 }

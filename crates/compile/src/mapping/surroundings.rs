@@ -1,8 +1,9 @@
 //! What Mappings refer to, and what is the same for all of them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::reading::Readings;
 use crate::context::{ContextTls, Contexts};
@@ -43,7 +44,7 @@ impl<'a> Surroundings<'a> {
         contexts: &'a Contexts<'a>,
         services: &'a Arc<Services>,
         resolvers: &'a Resolvers<'a>,
-        readings: &Readings,
+        readings: Readings,
     ) -> Self {
         let fields = Fields {
             service: "spec.service".into(),
@@ -67,7 +68,7 @@ impl<'a> Surroundings<'a> {
             contexts,
             services,
             resolvers,
-            readings: readings.under(options, gateway),
+            readings,
             plain: Arc::new(ContextTls::plain(gateway)),
             resolve,
             fields,

@@ -21,7 +21,9 @@ impl Materials<'_> {
         if let Some(outcome) = self.authorities.get(name) {
             return outcome.clone();
         }
+        let before = problems.count();
         let outcome = self.load_authority(name, problems);
+        self.note_noise(name, before, problems);
         self.authorities.insert(name.clone(), outcome.clone());
         outcome
     }
@@ -58,6 +60,7 @@ impl Materials<'_> {
         if let Some(outcome) = self.roots.get(name) {
             return outcome.clone();
         }
+        let before = problems.count();
         let contents = self.contents(name, problems).ok()?;
         if self.is_directory(name) {
             return None;
@@ -65,6 +68,7 @@ impl Materials<'_> {
         let outcome = contents
             .get("root-cert.pem")
             .map(|pem| self.bundle(name, "root-cert.pem", pem, problems));
+        self.note_noise(name, before, problems);
         self.roots.insert(name.clone(), outcome.clone());
         outcome
     }
@@ -77,9 +81,10 @@ impl Materials<'_> {
         problems: &mut Problems,
     ) -> Outcome<TrustBundle> {
         let read = self.known.bundle(pem, self.now);
-        let read = read.map_err(|error| unusable(name, &error))?;
+        let (text, read) = read.map_err(|error| unusable(name, &error))?;
         self.report(name, key, read.findings.clone(), problems);
         Ok(Loaded {
+            text,
             value: Arc::clone(&read.value),
             certificates: of_secret(&read.certificates, CertificateRole::Ca, name, key),
         })
@@ -92,8 +97,9 @@ impl Materials<'_> {
     ) -> Result<(Loaded<TrustBundle>, Vec<Finding>), Unusable> {
         let pem = self.file(path)?;
         let read = self.known.bundle(pem, self.now);
-        let read = read.map_err(|error| in_file(path, &error))?;
+        let (text, read) = read.map_err(|error| in_file(path, &error))?;
         let loaded = Loaded {
+            text,
             value: Arc::clone(&read.value),
             certificates: of_file(&read.certificates, CertificateRole::Ca, path),
         };

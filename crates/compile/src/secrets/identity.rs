@@ -23,7 +23,9 @@ impl Materials<'_> {
         if let Some(outcome) = self.clients.get(name) {
             return outcome.clone();
         }
+        let before = problems.count();
         let outcome = self.load_client(name, problems);
+        self.note_noise(name, before, problems);
         self.clients.insert(name.clone(), outcome.clone());
         outcome
     }
@@ -32,9 +34,10 @@ impl Materials<'_> {
         let contents = self.contents(name, problems)?;
         let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
         let read = self.known.identity(chain, key, self.now);
-        let read = read.map_err(|error| unusable(name, &error))?;
+        let (text, read) = read.map_err(|error| unusable(name, &error))?;
         self.report(name, chain_key, read.findings.clone(), problems);
         Ok(Loaded {
+            text,
             value: Arc::clone(&read.value),
             certificates: of_secret(&read.certificates, CertificateRole::Client, name, chain_key),
         })
@@ -45,7 +48,9 @@ impl Materials<'_> {
         if let Some(outcome) = self.servers.get(name) {
             return outcome.clone().map(drop);
         }
+        let before = problems.count();
         let outcome = self.load_server(name, problems);
+        self.note_noise(name, before, problems);
         self.servers.insert(name.clone(), outcome.clone());
         outcome.map(drop)
     }
@@ -59,7 +64,7 @@ impl Materials<'_> {
         let contents = self.contents(name, problems)?;
         let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
         let read = self.known.identity(chain, key, self.now);
-        let read = read.map_err(|error| unusable(name, &error))?;
+        let (_, read) = read.map_err(|error| unusable(name, &error))?;
         let mut findings = read.findings.clone();
         findings.retain(|finding| finding.reason != "not_for_clients");
         self.report(name, chain_key, findings, problems);
@@ -83,8 +88,9 @@ impl Materials<'_> {
         let chain_pem = self.file(chain).map_err(|error| (true, error))?;
         let key_pem = self.file(key).map_err(|error| (false, error))?;
         let read = self.known.identity(chain_pem, key_pem, self.now);
-        let read = read.map_err(|error| (true, in_file(chain, &error)))?;
+        let (text, read) = read.map_err(|error| (true, in_file(chain, &error)))?;
         let loaded = Loaded {
+            text,
             value: Arc::clone(&read.value),
             certificates: of_file(&read.certificates, CertificateRole::Client, chain),
         };

@@ -142,7 +142,7 @@ impl Materials<'_> {
             };
             return Some(Flaw::of(key, &error, what));
         }
-        if let Ok(read) = self.known.bundle(pem, self.now) {
+        if let Ok((_, read)) = self.known.bundle(pem, self.now) {
             let mut findings = read.findings.clone();
             findings.retain(|finding| {
                 finding.severity == Severity::Warning || finding.reason == "certificate_expired"

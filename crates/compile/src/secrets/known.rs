@@ -5,11 +5,11 @@
 //! Each compile hands what it used to the next, and no more, so this never holds more than the configuration
 //! does. A text that cannot be used is read again each time.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use foldhash::{HashMap, HashMapExt};
 use nuncio_model::{CertificateInfo, ClientIdentity, CrlSet, Digest, Roots, TrustBundle};
 use nuncio_tls::{
     Finding, MaterialError, client_identity, content_digest, crl_set, describe, trust_bundle, unix_seconds,
@@ -40,6 +40,15 @@ pub(crate) struct Known {
     lists: Table<ListsKey, CrlSet>,
 }
 
+/// A text that something was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// Certificate and key.
+    Identity(Digest),
+    /// A CA.
+    Bundle(Digest),
+}
+
 /// What is known from before, and what of it is in use.
 struct Table<K, T> {
     before: Arc<HashMap<K, Arc<Read<T>>>>,
@@ -56,18 +65,28 @@ impl Known {
         }
     }
 
+    /// Whether a text is known and would be read the same; it is in use then.
+    pub(super) fn keep(&mut self, text: Text, now: SystemTime) -> bool {
+        match text {
+            Text::Identity(digest) => self.identities.keep(&digest, now),
+            Text::Bundle(digest) => self.bundles.keep(&digest, now),
+        }
+    }
+
     /// As [`client_identity`] reads them.
     pub(super) fn identity(
         &mut self,
         chain: &[u8],
         key: &[u8],
         now: SystemTime,
-    ) -> Result<Arc<Read<ClientIdentity>>, MaterialError> {
-        self.identities.get(content_digest(&[chain, key]), now, || {
+    ) -> Result<(Text, Arc<Read<ClientIdentity>>), MaterialError> {
+        let digest = content_digest(&[chain, key]);
+        let read = self.identities.get(digest, now, || {
             let (identity, findings) = client_identity(chain, key, now)?;
             let (certificates, moments) = in_words(&identity.chain);
             Ok((identity, findings, certificates, moments))
-        })
+        })?;
+        Ok((Text::Identity(digest), read))
     }
 
     /// As [`trust_bundle`] reads it.
@@ -75,12 +94,14 @@ impl Known {
         &mut self,
         pem: &[u8],
         now: SystemTime,
-    ) -> Result<Arc<Read<TrustBundle>>, MaterialError> {
-        self.bundles.get(content_digest(&[pem]), now, || {
+    ) -> Result<(Text, Arc<Read<TrustBundle>>), MaterialError> {
+        let digest = content_digest(&[pem]);
+        let read = self.bundles.get(digest, now, || {
             let (bundle, findings) = trust_bundle(pem, now)?;
             let (certificates, moments) = in_words(&bundle.anchors);
             Ok((bundle, findings, certificates, moments))
-        })
+        })?;
+        Ok((Text::Bundle(digest), read))
     }
 
     /// As [`crl_set`] reads them.
@@ -102,7 +123,19 @@ impl Known {
 
 type Parts<T> = (T, Vec<Finding>, Vec<Arc<CertificateInfo>>, Vec<i64>);
 
-impl<K: Hash + Eq, T> Table<K, T> {
+impl<K: Hash + Eq + Copy, T> Table<K, T> {
+    fn keep(&mut self, key: &K, now: SystemTime) -> bool {
+        if self.used.contains_key(key) {
+            return true;
+        }
+        let now = unix_seconds(now);
+        let known = self.before.get(key).filter(|known| known.holds_at(now));
+        known.is_some_and(|known| {
+            self.used.insert(*key, Arc::clone(known));
+            true
+        })
+    }
+
     fn next(self) -> Self {
         Self {
             before: Arc::new(self.used),
