@@ -262,13 +262,13 @@ impl Mode {
 
     async fn compile(&mut self) -> Result<(), ControllerError> {
         let begun = Instant::now();
-        self.read_named_secrets().await;
+        let names_changed = self.read_named_secrets().await;
         let revision = self.publishing.revision() + 1;
         let desk = Arc::clone(&self.desk);
         let now = SystemTime::now();
         let compiled = spawn_blocking(move || {
             let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
-            let (snapshot, next) = desk.compile(revision, now);
+            let (snapshot, next) = desk.compile(revision, now, names_changed);
             (snapshot, next, desk.store.objects.objects.len())
         });
         let (snapshot, next, objects) = compiled.await?;
@@ -278,10 +278,13 @@ impl Mode {
         Ok(())
     }
 
-    /// Reads Secrets that are named now and were not before.
-    async fn read_named_secrets(&mut self) {
+    /// Reads Secrets that are named now and were not before; says whether others may be.
+    async fn read_named_secrets(&mut self) -> bool {
         let missing = {
             let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+            if !desk.store.take_names_changed() {
+                return false;
+            }
             let named = named_secrets(&desk.store.objects.objects, &desk.options);
             let missing = desk.store.name_secrets(named);
             self.followers.follow_named(&mut desk.store);
@@ -292,21 +295,28 @@ impl Mode {
             .map(|key| self.followers.read(number, key))
             .buffer_unordered(READS);
         while let Some(heard) = reads.next().await {
-            if let Some(heard) = heard {
-                let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
-                desk.store.hear(number, heard);
+            let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
+            match heard {
+                Some(heard) => drop(desk.store.hear(number, heard)),
+                None => desk.store.note_names(),
             }
         }
+        true
     }
 }
 
 impl Desk {
     /// The snapshot, and when time alone gives the same objects another meaning.
-    fn compile(&mut self, revision: u64, now: SystemTime) -> (Snapshot, Option<SystemTime>) {
+    fn compile(
+        &mut self,
+        revision: u64,
+        now: SystemTime,
+        names_changed: bool,
+    ) -> (Snapshot, Option<SystemTime>) {
         self.options.revision = revision;
         self.options.now = now;
         self.material
-            .refresh(&mut self.store.objects, true, now, &|_| false);
+            .refresh(&mut self.store.objects, names_changed, now, &|_| false);
         let begun = Instant::now();
         let output = nuncio_compile::compile(&self.store.objects, &self.options, &self.last_good);
         self.last_good = output.last_good;

@@ -39,6 +39,9 @@ const BUSY_LEAST: Duration = Duration::from_secs(1);
 const BUSY_MOST: Duration = Duration::from_secs(30);
 /// Watches in a row that may fail before the version they go on from is not trusted any more.
 const WATCH_FAILURES: u32 = 5;
+/// Watches in a row that may end without a word before that: a server that was restored from a backup knows nothing of
+/// our version, and tells nothing until its own has come that far.
+const SILENT_WATCHES: u32 = 8;
 
 /// What is heard of one kind.
 #[derive(Clone, Debug)]
@@ -126,8 +129,10 @@ impl Follower {
         let mut version = None;
         // Watches that failed since the last one that went well, or the last list.
         let mut failures = 0;
+        let mut silent = 0;
         loop {
-            let step = match version.take() {
+            let from = version.take();
+            let step = match from.clone() {
                 None => self.list().await,
                 Some(from) => self.watch(from, &mut version).await,
             };
@@ -135,7 +140,12 @@ impl Follower {
                 Ok(next) => {
                     backoff.reset();
                     failures = 0;
-                    version = Some(next);
+                    silent = if from.as_ref() == Some(&next) {
+                        silent + 1
+                    } else {
+                        0
+                    };
+                    version = Some(next).filter(|_| silent < SILENT_WATCHES);
                     continue;
                 }
                 Err(stop) => stop,

@@ -44,6 +44,8 @@ const LIVE_PAUSE: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(5);
 /// How long a kind is left alone whose status must not or cannot be written, and Events alike.
 const CLOSED: Duration = Duration::from_mins(1);
+/// Writes in a row that fail before the API server is left alone: one may fail for what it is about.
+const FAILURES: u32 = 3;
 /// Status that is written at once, and then each second.
 const STATUS: (u32, u32) = (100, 50);
 /// The same of Events.
@@ -177,8 +179,10 @@ enum Answer {
     Closed(String),
     /// This will never be taken; why.
     Rejected(String),
-    /// It may go well next time; why not now.
+    /// It may go well next time, and others may now; why not this one.
     Failed(String),
+    /// The API server takes nothing at the moment; why.
+    Away(String),
 }
 
 impl Reporter {
@@ -298,6 +302,7 @@ impl Reporter {
 
     /// Writes as much as its pace allows; says whether the API server takes it.
     async fn write_statuses(&mut self) -> bool {
+        let mut failures = 0;
         while !self.work.drafts.as_slice().is_empty() {
             let now = Instant::now();
             if !self.work.status_pace.take(now) {
@@ -313,6 +318,7 @@ impl Reporter {
                 continue;
             }
             let answer = self.apply(&draft).await;
+            let mut is_away = false;
             let effect = match answer {
                 Answer::Done => {
                     self.work.ledger.note(&draft, now);
@@ -332,15 +338,26 @@ impl Reporter {
                     Effect::Refused
                 }
                 Answer::Failed(words) => {
-                    self.pause(&words, now);
+                    failures += 1;
+                    is_away = failures == FAILURES;
+                    self.postpone(&draft, &words, now);
+                    Effect::Failed
+                }
+                Answer::Away(words) => {
+                    is_away = true;
+                    self.postpone(&draft, &words, now);
                     Effect::Failed
                 }
             };
             self.health.writes.count(What::Status, effect);
-            if effect == Effect::Failed {
+            if is_away {
+                self.pause(now);
                 return false;
             }
-            self.work.backoff.reset();
+            if effect != Effect::Failed {
+                failures = 0;
+                self.work.backoff.reset();
+            }
         }
         true
     }
@@ -353,8 +370,7 @@ impl Reporter {
         let object = &draft.object;
         let document = json!({
             "apiVersion": resource.api_version, "kind": resource.kind,
-            // Another object of that name has another status.
-            "metadata": {"name": object.name, "namespace": object.namespace, "uid": draft.uid},
+            "metadata": {"name": object.name, "namespace": object.namespace},
             "status": draft.status,
         });
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &object.namespace, &resource);
@@ -389,8 +405,9 @@ impl Reporter {
                     self.close(EVENT, &words, now);
                     Effect::Refused
                 }
-                Answer::Failed(words) => {
-                    self.pause(&words, now);
+                Answer::Failed(words) | Answer::Away(words) => {
+                    tracing::debug!("an Event about {} is written later: {words}", matter.object);
+                    self.pause(now);
                     Effect::Failed
                 }
             };
@@ -458,9 +475,20 @@ impl Reporter {
         }
     }
 
+    /// Leaves the status of one object alone for a while.
+    fn postpone(&mut self, draft: &Draft, words: &str, now: Instant) {
+        let first = self.work.ledger.postpone(draft, now);
+        if first {
+            tracing::warn!(
+                "the status of {} cannot be written and is tried again: {words}",
+                draft.object
+            );
+        }
+        self.work.unsure = true;
+    }
+
     /// Leaves the API server alone for a while; what was not written is found again.
-    fn pause(&mut self, words: &str, now: Instant) {
-        tracing::debug!("a write to the API server failed and is tried again: {words}");
+    fn pause(&mut self, now: Instant) {
         self.work.not_before = Some(now + self.work.backoff.next(fastrand::f64()));
         self.work.unsure = true;
     }
@@ -472,8 +500,8 @@ fn answer<T, E>(result: Result<Result<T, kube::Error>, E>) -> Answer {
         Ok(Err(kube::Error::Api(status))) => status,
         // It was taken; how it was told of matters to nobody.
         Ok(Err(kube::Error::SerdeError(_))) => return Answer::Done,
-        Ok(Err(error)) => return Answer::Failed(in_words(&error)),
-        Err(_) => return Answer::Failed("it got no answer in time".to_owned()),
+        Ok(Err(error)) => return Answer::Away(in_words(&error)),
+        Err(_) => return Answer::Away("it got no answer in time".to_owned()),
     };
     let words = || format!("status {}: {}", status.code, status.message);
     let message = &status.message;
@@ -482,13 +510,16 @@ fn answer<T, E>(result: Result<Result<T, kube::Error>, E>) -> Answer {
         400 | 500 if message.contains("field not declared in schema") => {
             Answer::Closed("their definition has no such field".to_owned())
         }
+        // What is stored does not fit its definition, such as a document of an older version.
+        400 | 500 if message.contains("failed to create typed") => Answer::Rejected(words()),
         403 if message.contains("being terminated") => Answer::Moved,
         403 => Answer::Closed(format!("it is forbidden ({message})")),
         404 if message.contains("\" not found") => Answer::Moved,
         404 => Answer::Closed("their definition has no status that can be written".to_owned()),
         409 if status.reason == "AlreadyExists" => Answer::Exists,
         409 => Answer::Moved,
-        401 | 408 | 429 | 500.. => Answer::Failed(words()),
+        401 | 408 | 429 | 502..=504 => Answer::Away(words()),
+        500.. => Answer::Failed(words()),
         _ => Answer::Rejected(words()),
     }
 }
@@ -525,11 +556,17 @@ mod tests {
             answered(403, "Forbidden", "User cannot"),
             Answer::Closed(_)
         ));
-        assert_eq!(answered(409, "Conflict", "uid mismatch"), Answer::Moved);
+        assert_eq!(
+            answered(409, "Conflict", "the object has been modified"),
+            Answer::Moved
+        );
         assert_eq!(answered(409, "AlreadyExists", ""), Answer::Exists);
-        assert!(matches!(answered(429, "", ""), Answer::Failed(_)));
+        assert!(matches!(answered(429, "", ""), Answer::Away(_)));
         assert!(matches!(answered(422, "Invalid", ""), Answer::Rejected(_)));
+        let message = "failed to create typed live object: .spec.tls: expected string, got true";
+        assert!(matches!(answered(500, "", message), Answer::Rejected(_)));
+        assert!(matches!(answered(503, "", ""), Answer::Away(_)));
         let late = answer(Err::<Result<(), kube::Error>, _>(()));
-        assert!(matches!(late, Answer::Failed(_)));
+        assert!(matches!(late, Answer::Away(_)));
     }
 }

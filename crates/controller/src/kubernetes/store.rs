@@ -71,6 +71,8 @@ pub(crate) struct Store {
     unnamed: HashSet<Key>,
     /// Secrets that somebody names.
     named: HashSet<Key>,
+    /// Objects that may name Secrets or files have changed.
+    names_changed: bool,
 }
 
 impl Default for Store {
@@ -83,6 +85,7 @@ impl Default for Store {
             namespaces: BTreeMap::new(),
             unnamed: HashSet::new(),
             named: HashSet::new(),
+            names_changed: true,
         }
     }
 }
@@ -90,7 +93,11 @@ impl Default for Store {
 impl Store {
     /// Takes in what was heard of a kind.
     pub(crate) fn hear(&mut self, kind: usize, heard: Heard) -> Change {
+        let was_blind = self.is_blind();
         let any = self.hear_of(kind, None, heard);
+        if was_blind && !self.is_blind() {
+            self.doubt();
+        }
         if any {
             self.collect_problems();
         }
@@ -139,6 +146,16 @@ impl Store {
         ["Mapping", "Listener"]
             .into_iter()
             .all(|kind| self.is_absent(number_of(kind)))
+    }
+
+    /// An API server that begins, or an account whose rights come late, refuses everything for a while: a refusal
+    /// from then counts for nothing.
+    fn doubt(&mut self) {
+        for shelf in self.shelves.iter_mut().chain(self.namespaces.values_mut()) {
+            if shelf.trouble.as_ref().is_some_and(Trouble::lasts) {
+                shelf.answered = false;
+            }
+        }
     }
 
     /// Whether Secrets must not be read in all namespaces at once.
@@ -203,6 +220,16 @@ impl Store {
         self.objects.objects.iter().zip(&mut self.versions)
     }
 
+    /// Whether other Secrets or files may be named than when this was asked last.
+    pub(crate) fn take_names_changed(&mut self) -> bool {
+        std::mem::take(&mut self.names_changed)
+    }
+
+    /// They are to be looked for again.
+    pub(crate) fn note_names(&mut self) {
+        self.names_changed = true;
+    }
+
     /// What is held now is what was compiled.
     pub(crate) fn note_compiled(&mut self) {
         for version in &mut self.versions {
@@ -232,8 +259,10 @@ impl Store {
             ours: None,
             status,
         };
+        self.names_changed |= KINDS[kind].is_referrer();
         if let Some(&position) = self.positions.get(&(kind, key.clone())) {
-            let changed = self.objects.objects[position] != object;
+            let before = &self.objects.objects[position];
+            let changed = *before != object && !nuncio_compile::tells_other_addresses_only(before, &object);
             let before = &mut self.versions[position];
             let is_another = before.uid != version.uid;
             if !is_another {
@@ -308,6 +337,7 @@ impl Store {
             return false;
         };
         self.objects.objects.swap_remove(position);
+        self.names_changed |= KINDS[kind].is_referrer();
         self.versions.swap_remove(position);
         if let Some(moved) = self.objects.objects.get(position) {
             let key = Key {

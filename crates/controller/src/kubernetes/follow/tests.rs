@@ -194,6 +194,20 @@ async fn a_watch_that_falls_silent_is_begun_again_without_a_word() {
     assert!(waited >= SILENCE && waited < SILENCE * 2, "{waited:?}");
 }
 
+/// A server that was restored from a backup takes our version for one that is yet to come, and tells nothing.
+#[tokio::test(start_paused = true)]
+async fn watches_that_stay_silent_lead_to_a_list() {
+    let silent = || Answer::Chunks(Vec::new(), After::Silence);
+    let mut answers = vec![page("5", "", &["m"])];
+    answers.extend((0..SILENT_WATCHES).map(|_| silent()));
+    answers.push(page("3", "", &["m"]));
+    let mut played = play(answers);
+    let watches = SILENT_WATCHES as usize;
+    played.asks_to_watch(watches, "5").await;
+    played.asks_to_list(watches + 1).await;
+    played.asks_to_watch(watches + 2, "3").await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_version_that_is_no_good_any_more_leads_to_a_list() {
     let future = |details: &Value| status(504, "Timeout: Too large resource version: 9, current: 3", details);

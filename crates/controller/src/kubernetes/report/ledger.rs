@@ -17,6 +17,10 @@ use crate::kubernetes::store::Store;
 const DRAFTS: usize = 1024;
 /// The status of one object is written this often at most, however fast it changes.
 const REST: Duration = Duration::from_secs(5);
+/// The status of one object that could not be written is tried again after this,
+const RETRY: Duration = Duration::from_secs(1);
+/// and each time after twice as long, up to this.
+const RETRY_MOST: Duration = Duration::from_mins(5);
 
 /// A status to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +43,15 @@ pub(super) struct Look {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     written: HashMap<ObjectRef, Written>,
+    postponed: HashMap<ObjectRef, Postponed>,
     pub(super) told: Told,
+}
+
+/// A status that could not be written.
+#[derive(Debug)]
+struct Postponed {
+    until: Instant,
+    pause: Duration,
 }
 
 #[derive(Debug)]
@@ -82,6 +94,7 @@ impl Ledger {
                 .version(object)
                 .is_some_and(|version| version.uid == written.uid)
         });
+        self.postponed.retain(|object, _| store.version(object).is_some());
         for (object, version) in store.versions_mut() {
             let kind = object.kind.as_str();
             if !status::has_status(kind, sight.mappings) || sight.closed.contains(&kind) {
@@ -109,6 +122,11 @@ impl Ledger {
             let Some(status) = status::wanted(&subject, handshakes, sight.stamp) else {
                 continue;
             };
+            let postponed = self.postponed.get(&object.reference);
+            if postponed.is_some_and(|postponed| sight.now < postponed.until) {
+                look.more = true;
+                continue;
+            }
             match self.written.get(&object.reference) {
                 Some(written) if written.fingerprint == status::fingerprint(&status) => {}
                 Some(written) if sight.now.saturating_duration_since(written.at) < REST => look.more = true,
@@ -136,12 +154,24 @@ impl Ledger {
 
     /// A status was written, or will never be taken.
     pub(super) fn note(&mut self, draft: &Draft, now: Instant) {
+        self.postponed.remove(&draft.object);
         let written = Written {
             uid: Arc::clone(&draft.uid),
             fingerprint: status::fingerprint(&draft.status),
             at: now,
         };
         self.written.insert(draft.object.clone(), written);
+    }
+
+    /// A status could not be written, for the first time in a row or once more. The others need not wait for it.
+    pub(super) fn postpone(&mut self, draft: &Draft, now: Instant) -> bool {
+        let before = self.postponed.get(&draft.object);
+        let pause = before.map_or(RETRY, |before| (before.pause * 2).min(RETRY_MOST));
+        let until = now + pause;
+        let first = self
+            .postponed
+            .insert(draft.object.clone(), Postponed { until, pause });
+        first.is_none()
     }
 }
 

@@ -217,3 +217,79 @@ fn an_account_without_any_right_has_no_configuration() {
     told.list("Mapping", &[]);
     assert!(!told.store.is_blind());
 }
+
+fn slice(address: &str, service: &str) -> Heard {
+    let document = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "svc-1", "labels": {"kubernetes.io/service-name": service}},
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": 8443}],
+    });
+    Heard::Object(Arc::new(Found {
+        key: key("svc-1"),
+        object: Object::from_document(document, None).unwrap(),
+        uid: "uid".into(),
+        generation: 1,
+        status: None,
+    }))
+}
+
+#[test]
+fn other_addresses_are_nothing_to_compile() {
+    let mut told = Told::new();
+    assert!(told.hear("EndpointSlice", slice("10.0.0.1", "svc")));
+    assert!(!told.hear("EndpointSlice", slice("10.0.0.2", "svc")));
+    let kept = &told.store.objects.objects[0];
+    let Heard::Object(wanted) = slice("10.0.0.2", "svc") else {
+        panic!("it can be read");
+    };
+    assert_eq!(*kept, wanted.object, "the next compile has them all the same");
+    assert!(
+        told.hear("EndpointSlice", slice("10.0.0.2", "other")),
+        "another Service"
+    );
+    assert!(
+        told.hear("EndpointSlice", slice("nowhere", "other")),
+        "a problem to tell"
+    );
+    assert!(
+        told.hear("EndpointSlice", slice("10.0.0.3", "other")),
+        "and its end"
+    );
+}
+
+/// An API server that begins, or a binding that comes after the pod, refuses everything for a while.
+#[test]
+fn what_was_refused_while_everything_was_is_asked_once_more() {
+    let forbidden = || Heard::Trouble(Trouble::Forbidden("not yet".into()));
+    let mut told = Told::new();
+    for kind in ["Mapping", "TLSContext", "Listener"] {
+        told.hear(kind, forbidden());
+    }
+    let matter = [
+        number_of("Mapping"),
+        number_of("TLSContext"),
+        number_of("Listener"),
+    ];
+    let is_complete = |told: &Told| told.store.is_complete(|kind| matter.contains(&kind));
+    assert!(is_complete(&told) && told.store.is_blind());
+    told.list("Mapping", &["m"]);
+    told.list("Listener", &["l"]);
+    assert!(!told.store.is_blind());
+    assert!(!is_complete(&told), "the refusal of TLSContexts is from then");
+    told.hear("TLSContext", forbidden());
+    assert!(is_complete(&told), "it stands");
+}
+
+#[test]
+fn names_are_looked_for_again_when_something_that_names_changes() {
+    let mut told = Told::new();
+    assert!(told.store.take_names_changed(), "at first");
+    told.hear("Mapping", object("Mapping", "m", "/"));
+    assert!(!told.store.take_names_changed());
+    told.hear("TLSContext", object("TLSContext", "c", "/"));
+    assert!(told.store.take_names_changed());
+    assert!(!told.store.take_names_changed());
+    told.hear("TLSContext", Heard::Gone(key("c")));
+    assert!(told.store.take_names_changed());
+}

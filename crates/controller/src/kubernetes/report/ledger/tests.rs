@@ -178,3 +178,25 @@ fn problems_of_objects_that_are_there_are_matters() {
     assert_eq!(&*look.matters[0].uid, "1");
     assert_eq!(look.matters[0].api_version, "getambassador.io/v3alpha1");
 }
+
+#[test]
+fn one_that_cannot_be_written_waits_longer_each_time_and_holds_up_no_other() {
+    let mut world = World::new();
+    world.show("Mapping", "bad", "blue", "1", &Value::Null);
+    world.show("Mapping", "good", "blue", "2", &Value::Null);
+    world.compile();
+    let bad = world.look().drafts.remove(0);
+    assert_eq!(&*bad.object.name, "bad");
+    assert!(world.ledger.postpone(&bad, world.now), "for the first time");
+    let look = world.look();
+    assert!(look.more, "it is not forgotten");
+    assert_eq!(world.write(), ["Mapping good.default"]);
+    world.now += RETRY;
+    assert_eq!(world.look().drafts.len(), 1);
+    assert!(!world.ledger.postpone(&bad, world.now), "again");
+    world.now += RETRY;
+    assert_eq!(world.look().drafts.len(), 0, "twice as long");
+    world.now += RETRY;
+    assert_eq!(world.write(), ["Mapping bad.default"]);
+    assert!(!world.look().more);
+}
