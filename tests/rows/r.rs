@@ -447,3 +447,38 @@ async fn r8_an_upstream_that_changes_its_certificate_to_a_trusted_ca_costs_no_re
         load.end(&gateway).await;
     }
 }
+
+/// The first connection of a new certificate is there, and its ticket, before any request needs it.
+#[tokio::test]
+async fn a_rotation_opens_its_connection_before_it_takes_effect() {
+    let ca = Certificates::new();
+    let (old, new) = (ca.client("old"), ca.client("new"));
+    let upstream = Tls::with(&ca.server(&["a.test"]))
+        .client_ca(&ca.pem(), true)
+        .start()
+        .await;
+    let manifests =
+        tls_context("ctx", &["secret: client"]) + &mapping("m", "/", "https://a.test", &["tls: ctx"]);
+    let plan = Gateway::with(manifests).args(&["--workers", "1"]);
+    let plan = plan.file("client.yaml", &old.secret("client"));
+    let gateway = plan.resolve("a.test:443", upstream.address).start().await;
+    gateway.get("/").await.assert_ok();
+    gateway.write("client.yaml", &new.secret("client"));
+    let shown = |connection: &Connection| {
+        let session = connection.session.as_ref();
+        session.and_then(|session| session.client.clone())
+    };
+    let warm = upstream.saw("a session with the new certificate", |connection| {
+        shown(connection).is_some_and(|client| client == new.chain_der()[0].as_ref())
+    });
+    assert_eq!(warm.await.requests.len(), 0);
+    // Until the new configuration is in force the old connection answers; then this one, and no third.
+    eventually("the new connection answers", async || {
+        gateway.get("/").await.assert_ok();
+        upstream.connections()[1].requests.first().map(drop)
+    })
+    .await;
+    assert_eq!(upstream.connections().len(), 2);
+    let old = upstream.saw("the old connection closes", |connection| connection.closed);
+    assert!(!old.await.requests.is_empty());
+}

@@ -388,7 +388,10 @@ async fn a_busy_connection_of_an_old_identity_finishes_and_closes() {
         gateway
             .get_until("/told/", |answer| answer.header("x-mark") == "other")
             .await;
-        let idle_closed = async || upstream.connections()[1..].iter().all(|c| c.closed).then_some(());
+        let idle_closed = async || {
+            let connections = upstream.connections();
+            connections[1..old].iter().all(|c| c.closed).then_some(())
+        };
         eventually("what is idle closes although a request is in flight", idle_closed).await;
 
         let mut second = Client::http1(gateway.address).await;
