@@ -1,25 +1,26 @@
 //! The gateway in a cluster: what it reads from the API server, and what it makes of the server's faults.
 //!
-//! The server is [`api_server::ApiServer`], or a real one where `NUNCIO_TEST_KUBECONFIG` names a kubeconfig; scenarios
-//! that need faults on demand are left to the first.
+//! The server is [`api_server::ApiServer`], or a real one where `NUNCIO_TEST_KUBECONFIG` names a kubeconfig of somebody
+//! who may do everything; scenarios that need faults on demand are left to the first. Pods of a real cluster are not on
+//! loopback: upstreams are then reached at `NUNCIO_TEST_POD_ADDRESS`, or at the address of this machine's own.
 
 mod api_server;
 mod endpoints;
 mod faults;
 mod namespaces;
 mod objects;
+mod real;
 mod rights;
 mod scale;
 mod scenarios;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -32,6 +33,7 @@ struct Cluster {
     /// None where the cluster is a real one.
     server: Option<ApiServer>,
     client: Client,
+    /// The gateway's.
     kubeconfig: PathBuf,
     /// Every object of this test is here, and is for the gateway of this id.
     namespace: String,
@@ -42,8 +44,8 @@ struct Cluster {
 impl Cluster {
     /// The cluster that tests are to run against.
     async fn new() -> Self {
-        match std::env::var_os("NUNCIO_TEST_KUBECONFIG") {
-            Some(path) => Self::at(None, path.into()).await,
+        match real::kubeconfig() {
+            Some(path) => Self::real(&path).await,
             None => Self::fake().await,
         }
     }
@@ -60,31 +62,35 @@ impl Cluster {
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         });
         std::fs::write(&path, config.to_string()).unwrap();
-        let mut cluster = Self::at(Some(server), path).await;
-        cluster._folder = folder;
+        let client = real::client(Kubeconfig::read_from(&path).unwrap()).await;
+        let cluster = Self::of(Some(server), client, path, folder);
+        cluster.apply(objects::listener(cluster.port.number)).await;
         cluster
     }
 
-    async fn at(server: Option<ApiServer>, kubeconfig: PathBuf) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let read = Kubeconfig::read_from(&kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-        let cluster = Self {
-            server,
-            client: Client::try_from(config.unwrap()).unwrap(),
-            kubeconfig,
-            namespace: format!("nuncio-test-{}-{number}", std::process::id()),
-            port: KeptPort::new(),
-            _folder: tempfile::tempdir().unwrap(),
-        };
-        if cluster.server.is_none() {
-            let namespace =
-                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": cluster.namespace}});
-            cluster.apply(namespace).await;
-        }
+    /// A namespace of its own in a real cluster, whose gateway may do what `deploy/` lets it.
+    async fn real(admin: &Path) -> Self {
+        let admin = Kubeconfig::read_from(admin).unwrap();
+        let client = real::client(admin.clone()).await;
+        real::install_definitions(&client).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = Self::of(None, client, PathBuf::new(), folder);
+        real::prepare(&cluster.client, &cluster.namespace).await;
+        cluster.kubeconfig = real::as_gateway(&admin, &cluster.namespace, cluster._folder.path());
         cluster.apply(objects::listener(cluster.port.number)).await;
         cluster
+    }
+
+    fn of(server: Option<ApiServer>, client: Client, kubeconfig: PathBuf, folder: TempDir) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self {
+            server,
+            client,
+            kubeconfig,
+            namespace: real::new_namespace(NEXT.fetch_add(1, Ordering::Relaxed)),
+            port: KeptPort::new(),
+            _folder: folder,
+        }
     }
 
     fn server(&self) -> &ApiServer {
@@ -101,10 +107,7 @@ impl Cluster {
 
     /// Creates or changes an object in the test's namespace, for the test's gateway.
     async fn apply(&self, mut object: Value) {
-        let is_namespace = object["kind"] == "Namespace";
-        if !is_namespace {
-            object["metadata"]["namespace"] = self.namespace.clone().into();
-        }
+        object["metadata"]["namespace"] = self.namespace.clone().into();
         if object["apiVersion"]
             .as_str()
             .unwrap()
@@ -137,12 +140,29 @@ impl Cluster {
     }
 
     fn api(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        match kind {
-            "Namespace" => Api::all_with(self.client.clone(), &resource),
-            _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+        real::api(&self.client, api_version, kind, Some(&self.namespace))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.server.is_some() {
+            return;
         }
+        // The runtime of the test may end with it.
+        let namespace = self.namespace.clone();
+        let cleaned = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(clean_up(&namespace)))
+        });
+        let _ = cleaned.join();
+    }
+}
+
+/// With a client of its own, for those of other runtimes end with them.
+async fn clean_up(namespace: &str) {
+    if let Some(admin) = real::kubeconfig().and_then(|path| Kubeconfig::read_from(path).ok()) {
+        real::clean(&real::client(admin).await, namespace).await;
     }
 }
 

@@ -89,6 +89,8 @@ struct State {
     sent: usize,
     /// Writes of a status that fail from now on.
     failing_statuses: usize,
+    /// Names of objects whose status can never be written.
+    spoilt: BTreeSet<String>,
     /// Resources whose definition has no `status.conditions`.
     without_conditions: BTreeSet<String>,
     /// The status that each field manager applied last, by resource, key and manager.
@@ -197,6 +199,11 @@ impl ApiServer {
     /// Lets the next writes of a status fail.
     pub fn fail_statuses(&self, count: usize) {
         self.shared.lock().failing_statuses = count;
+    }
+
+    /// Lets each write of the status of this object fail, as for an object that does not fit its definition.
+    pub fn spoil(&self, name: &str) {
+        self.shared.lock().spoilt.insert(name.to_owned());
     }
 
     /// Has a definition of a resource that knows no `status.conditions`.

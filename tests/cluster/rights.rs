@@ -13,7 +13,7 @@ use crate::support::program::repository;
 use crate::support::waiting::eventually;
 
 /// The documents of a file in deploy/.
-fn documents(file: &str) -> Vec<Value> {
+pub fn documents(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(repository().join("deploy").join(file)).unwrap();
     let pieces = yaml::pieces(&text);
     let nodes = pieces.into_iter().flat_map(|piece| yaml::parse(piece).0);

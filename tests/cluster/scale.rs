@@ -113,7 +113,7 @@ impl Large {
             cluster
                 .apply(slice(&format!("{name}-x"), &name, &[address]))
                 .await;
-            cluster.apply(Self::mapping(number, "")).await;
+            cluster.apply(Self::mapping(number, 0)).await;
         }
         Self {
             cluster,
@@ -123,12 +123,13 @@ impl Large {
         }
     }
 
-    fn mapping(number: usize, edit: &str) -> Value {
-        let tls = json!({"tls": format!("context-{}", number / 10)});
-        let prefix = format!("/{number}/{edit}");
+    /// An edit changes what it says, not how much.
+    fn mapping(number: usize, edit: usize) -> Value {
+        let rewrite = format!("/{edit:06}/");
+        let tls = json!({"tls": format!("context-{}", number / 10), "rewrite": rewrite});
         mapping(
             &format!("mapping-{number:05}"),
-            &prefix,
+            &format!("/{number}/"),
             &format!("https://svc-{number}"),
             &tls,
         )
@@ -351,10 +352,7 @@ async fn a_hundred_edits_a_second() {
     for edit in 0..edits {
         ticks.tick().await;
         let number = 1 + (edit * 7919) % (large.mappings - 1);
-        large
-            .cluster
-            .apply(Large::mapping(number, &format!("{edit}/")))
-            .await;
+        large.cluster.apply(Large::mapping(number, edit)).await;
         if edit == edits / 5 {
             settled = Cost::of(&gateway);
         }

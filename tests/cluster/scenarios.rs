@@ -164,7 +164,7 @@ async fn one_object_that_cannot_be_used_takes_no_other_down() {
         .apply(mapping("bad", "/bad/", "https://svc:99999", &json!({})))
         .await;
     cluster
-        .apply(tls_context("bad", &json!({"min_tls_version": "1.3"})))
+        .apply(tls_context("bad", &json!({"sni": "not a name"})))
         .await;
     cluster
         .apply(mapping(

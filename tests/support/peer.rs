@@ -107,6 +107,34 @@ pub struct Upstream {
     _tasks: JoinSet<()>,
 }
 
+/// Where upstreams are reached: on loopback, unless they stand for pods of a real cluster, whose API server lets no pod
+/// be there.
+fn pod_address() -> Ipv4Addr {
+    if std::env::var_os("NUNCIO_TEST_KUBECONFIG").is_none() {
+        return Ipv4Addr::LOCALHOST;
+    }
+    if let Ok(given) = std::env::var("NUNCIO_TEST_POD_ADDRESS") {
+        return given.parse().expect("NUNCIO_TEST_POD_ADDRESS is an IPv4 address");
+    }
+    // No packet is sent for this; the kernel says which address it would come from.
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let own = socket
+        .connect((Ipv4Addr::new(192, 0, 2, 1), 9))
+        .and_then(|()| socket.local_addr());
+    match own.map(|own| own.ip()) {
+        Ok(std::net::IpAddr::V4(own)) if !own.is_loopback() => own,
+        other => panic!("no address of this machine for pods ({other:?}); set NUNCIO_TEST_POD_ADDRESS"),
+    }
+}
+
+/// Names of loopback lead to upstreams as well.
+fn bind_address() -> Ipv4Addr {
+    match pod_address() {
+        Ipv4Addr::LOCALHOST => Ipv4Addr::LOCALHOST,
+        _ => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
 impl Upstream {
     /// HTTP over TLS with this certificate: TLS 1.2 and 1.3, `h2` and `http/1.1`, every answer 200 `ok`.
     pub async fn tls(identity: &Identity) -> Self {
@@ -153,8 +181,8 @@ impl Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind((bind_address(), 0)).await.unwrap();
+        let address = SocketAddr::new(pod_address().into(), listener.local_addr().unwrap().port());
         let records = Records::default();
         let mut tasks = JoinSet::new();
         let shared = Arc::clone(&records);

@@ -21,15 +21,14 @@ impl State {
             let message = "etcd is not well";
             return status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message);
         }
+        if self.spoilt.contains(&place.name) {
+            let message = "Internal error occurred: failed calling webhook";
+            return status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message);
+        }
         let Some(manager) = parameter(query, "fieldManager") else {
             let message = "metadata.managedFields must be set: a field manager is required";
             return status(StatusCode::BAD_REQUEST, "BadRequest", message);
         };
-        let uid = &body["metadata"]["uid"];
-        if uid.is_string() && *uid != current["metadata"]["uid"] {
-            let message = "Precondition failed: UID in precondition and UID in object meta differ";
-            return status(StatusCode::CONFLICT, "Conflict", message);
-        }
         let new = &body["status"];
         if new.get("conditions").is_some() && self.without_conditions.contains(&place.plural) {
             let message =
