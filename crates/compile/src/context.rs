@@ -129,8 +129,14 @@ pub(crate) struct ReadContext {
     one_sided: Vec<&'static str>,
 }
 
-/// By TLSContext.
-pub(crate) type ReadContexts = HashMap<ObjectRef, Arc<ReadContext>>;
+/// The contexts of one compile, for the next.
+#[derive(Default)]
+pub(crate) struct ReadContexts {
+    /// Those that were read without a word.
+    silent: HashMap<ObjectRef, Arc<ReadContext>>,
+    /// How many there were, with those.
+    all: usize,
+}
 
 impl ReadContext {
     /// None where something else than objects decides what it is.
@@ -174,7 +180,7 @@ impl ReadContext {
 pub(crate) struct Contexts<'a> {
     states: HashMap<ObjectRef, (&'a Object, State)>,
     read: Arc<ReadContexts>,
-    /// Each was read in the last compile, and there is none less.
+    /// Each was read without a word in the last compile, and there was no other.
     are_as_before: bool,
     /// Namespaces in which there is a context of a name.
     namespaces: HashMap<&'a str, Vec<&'a str>>,
@@ -197,22 +203,22 @@ pub(crate) fn read<'a>(
     let mut contexts = Contexts {
         states: HashMap::with_capacity(objects.len()),
         read: Arc::default(),
-        are_as_before: before.is_some_and(|before| before.len() == objects.len()),
+        are_as_before: before.is_some_and(|before| before.all == objects.len()),
         namespaces: HashMap::new(),
         gateway_namespace,
         last_good,
         one_sided: HashMap::new(),
     };
-    let mut all_read = HashMap::with_capacity(objects.len());
+    let mut silent = HashMap::with_capacity(objects.len());
     for &object in objects {
-        let known = before.and_then(|before| before.get(&object.reference));
+        let known = before.and_then(|before| before.silent.get(&object.reference));
         if let Some(known) = known.filter(|known| known.holds(object, materials)) {
             contexts.keep(object, known);
-            all_read.insert(object.reference.clone(), Arc::clone(known));
+            silent.insert(object.reference.clone(), Arc::clone(known));
             continue;
         }
         contexts.are_as_before = false;
-        let silent = problems.count();
+        let problems_before = problems.count();
         let decoded = decode::spec::<TlsContextSpec>(object, problems);
         let one_sided = one_sided_fields(&decoded.spec);
         if !one_sided.is_empty() {
@@ -228,14 +234,15 @@ pub(crate) fn read<'a>(
             read.map_or_else(|why| (None, Err(why)), |(sources, tls)| (Some(sources), Ok(tls)));
         let state = contexts.state_of(object, read, problems);
         if let (Some(sources), State::Usable(tls)) = (sources, &state)
-            && problems.count() == silent
+            && problems.count() == problems_before
             && let Some(read) = ReadContext::new(object, sources, tls, one_sided, materials)
         {
-            all_read.insert(object.reference.clone(), Arc::new(read));
+            silent.insert(object.reference.clone(), Arc::new(read));
         }
         contexts.add(object, state);
     }
-    contexts.read = Arc::new(all_read);
+    let all = objects.len();
+    contexts.read = Arc::new(ReadContexts { silent, all });
     contexts
 }
 

@@ -213,12 +213,14 @@ impl<'a> Materials<'a> {
         if let Some(contents) = self.contents.get(name) {
             return contents.clone();
         }
+        let before = problems.count();
         let contents = match self.secrets.get(&(name.namespace.as_str(), name.name.as_str())) {
             Some(object) => contents::read(object, problems)
                 .map(Arc::new)
                 .map_err(|why| Unusable::new("bad_secret", format!("names {name}, {why}"))),
             None => Err(self.missing_secret(name)),
         };
+        self.note_noise(name, before, problems);
         self.contents.insert(name.clone(), contents.clone());
         contents
     }

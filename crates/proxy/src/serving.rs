@@ -90,8 +90,9 @@ impl<'a> Change<'a> {
         if of_name.is_empty() {
             return Vec::new();
         }
-        let succeeded = snapshot.upstreams.iter().filter_map(|upstream| {
-            let before = *of_name.get(&upstream.name)?;
+        let all = snapshot.upstreams.iter().zip(&self.kept);
+        let succeeded = all.filter_map(|(upstream, kept)| {
+            let before = *of_name.get(&upstream.name).filter(|_| kept.is_none())?;
             let (old, new) = (&before.live.identity, &upstream.identity);
             let warms = old.resolve == new.resolve && old.port == new.port && new.tls.is_some();
             warms.then(|| Succession {
@@ -149,6 +150,8 @@ impl Serving {
             })
             .collect();
         change.gone.iter().for_each(|used| used.pool.retire());
+        // A request may have made another of the same upstream meanwhile.
+        warmed.values().for_each(|pool| pool.retire());
         Self {
             snapshot,
             pools,

@@ -228,6 +228,9 @@ impl Worker {
     ) {
         let revision = snapshot.revision;
         let limits = self.limits(&snapshot);
+        // Addresses may have changed while they were warmed.
+        let table = Arc::clone(&self.addresses.table.borrow());
+        warmed.iter().for_each(|pool| pool.follow(&table));
         let registry = &self.shared.registry;
         let serving = Serving::new(snapshot, change, warmed, limits, registry, &self.stats);
         *self.serving.borrow_mut() = Some(Rc::new(serving));

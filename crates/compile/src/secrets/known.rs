@@ -65,7 +65,7 @@ impl Known {
         }
     }
 
-    /// Whether a text is known and would be read the same; it is in use then.
+    /// Whether a text is known, and nothing is to be told of it now as then; it is in use then.
     pub(super) fn keep(&mut self, text: Text, now: SystemTime) -> bool {
         match text {
             Text::Identity(digest) => self.identities.keep(&digest, now),
@@ -125,15 +125,14 @@ type Parts<T> = (T, Vec<Finding>, Vec<Arc<CertificateInfo>>, Vec<i64>);
 
 impl<K: Hash + Eq + Copy, T> Table<K, T> {
     fn keep(&mut self, key: &K, now: SystemTime) -> bool {
-        if self.used.contains_key(key) {
-            return true;
-        }
+        let known = self.used.get(key).or_else(|| self.before.get(key));
         let now = unix_seconds(now);
-        let known = self.before.get(key).filter(|known| known.holds_at(now));
-        known.is_some_and(|known| {
-            self.used.insert(*key, Arc::clone(known));
-            true
-        })
+        let silent = known.filter(|known| known.holds_at(now) && known.findings.is_empty());
+        let Some(known) = silent.map(Arc::clone) else {
+            return false;
+        };
+        self.used.insert(*key, known);
+        true
     }
 
     fn next(self) -> Self {

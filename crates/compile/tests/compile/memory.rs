@@ -1,10 +1,11 @@
 //! What a compile keeps for the next changes nothing about what the next gives (row G3).
 
-use nuncio_compile::{LastGood, Objects, compile};
+use nuncio_compile::{LastGood, Object, Objects, compile};
 use nuncio_model::{EndpointTable, Snapshot};
 use serde_json::{Value, json};
 
-use crate::world::options;
+use crate::material::{authority, authority_until, tls_secret};
+use crate::world::{objects, options};
 
 const EDITS: usize = 10_000;
 /// A compile from scratch after every so many; the others build on one another.
@@ -67,13 +68,36 @@ fn mapping(dice: &mut Dice) -> Value {
     ours("Mapping", &format!("m{}", dice.below(30)), &spec)
 }
 
-/// Contexts are never broken and never go: what served before would serve on then, as it should.
+/// Contexts and their Secrets are never broken and never go: what served before would serve on then, as it should.
 fn context(dice: &mut Dice, name: &str) -> Value {
-    let spec = json!({
+    let mut spec = json!({
         "sni": dice.one_of(&["a.example", "b.example"]), "min_tls_version": dice.one_of(&["v1.2", "v1.3"]),
         "verify": {"mode": dice.one_of(&["none", "report"])},
     });
+    if dice.below(2) == 0 {
+        spec["secret"] = dice.one_of(&["one", "other"]).into();
+    }
+    if dice.below(3) == 0 {
+        // Something to be told of it.
+        spec["hosts"] = json!(["a.example"]);
+    }
     ours("TLSContext", name, &spec)
+}
+
+/// Secrets that hold the same or something else, something to be told of among it.
+fn secrets() -> Vec<Object> {
+    let pairs = [
+        authority("a").leaf("a.example"),
+        authority("b").leaf("b.example"),
+        authority_until("old", (2026, 1, 2)).leaf("old.example"),
+    ];
+    let names = ["one", "other"];
+    let manifests = names
+        .iter()
+        .flat_map(|name| pairs.iter().map(|pair| tls_secret(name, "default", pair)));
+    manifests
+        .flat_map(|manifest| objects(&manifest).objects)
+        .collect()
 }
 
 fn others(dice: &mut Dice) -> Value {
@@ -110,24 +134,27 @@ fn others(dice: &mut Dice) -> Value {
 }
 
 /// Puts an object there, changes it or takes it away.
-fn edit(objects: &mut Objects, dice: &mut Dice) {
-    let document = if dice.below(4) == 0 {
-        others(dice)
-    } else {
-        mapping(dice)
+fn edit(objects: &mut Objects, secrets: &[Object], dice: &mut Dice) {
+    let object = match dice.below(16) {
+        0 => secrets[dice.below(secrets.len())].clone(),
+        1..=4 => read(others(dice)),
+        _ => read(mapping(dice)),
     };
-    let object = nuncio_compile::Object::from_document(document, None).expect("it has a head");
     let at = objects
         .objects
         .iter()
         .position(|known| known.reference == object.reference);
     match at {
-        Some(at) if dice.below(3) == 0 && object.kind != "TLSContext" => {
+        Some(at) if dice.below(3) == 0 && !["TLSContext", "Secret"].contains(&&*object.kind) => {
             objects.objects.swap_remove(at);
         }
         Some(at) => objects.objects[at] = object,
         None => objects.objects.push(object),
     }
+}
+
+fn read(document: Value) -> Object {
+    Object::from_document(document, None).expect("it has a head")
 }
 
 fn said((snapshot, endpoints): (&Snapshot, &EndpointTable)) -> String {
@@ -147,16 +174,15 @@ fn said((snapshot, endpoints): (&Snapshot, &EndpointTable)) -> String {
 #[test]
 fn g3_what_is_kept_between_ten_thousand_compiles_changes_none_of_them() {
     let mut dice = Dice(0x6e75_6e63_696f);
+    let secrets = secrets();
     let mut objects = Objects::default();
+    objects.objects.extend([secrets[0].clone(), secrets[3].clone()]);
     for name in ["plain", "strict"] {
-        let document = context(&mut dice, name);
-        objects
-            .objects
-            .push(nuncio_compile::Object::from_document(document, None).expect("it is well made"));
+        objects.objects.push(read(context(&mut dice, name)));
     }
     let mut kept = LastGood::default();
     for count in 0..EDITS {
-        edit(&mut objects, &mut dice);
+        edit(&mut objects, &secrets, &mut dice);
         let with = compile(&objects, &options(), &kept);
         if count % STRIDE == 0 {
             let without = compile(&objects, &options(), &LastGood::default());
@@ -177,7 +203,7 @@ fn g2_what_did_not_change_is_the_same_object_after_an_edit() {
     let document = |name: &str, rewrite: &str| {
         let spec =
             json!({"hostname": "*", "prefix": format!("/{name}/"), "service": name, "rewrite": rewrite});
-        nuncio_compile::Object::from_document(ours("Mapping", name, &spec), None).expect("it is well made")
+        read(ours("Mapping", name, &spec))
     };
     objects
         .objects

@@ -138,3 +138,37 @@ fn what_is_told_of_known_material_follows_the_clock() {
         last_good = known.output.last_good;
     }
 }
+
+/// Whoever holds a certificate that ends is told, also where another context has its text as well.
+#[test]
+fn a_text_of_two_secrets_that_expires_is_told_of_both() {
+    let pair = authority("ca.test").leaf("client.test");
+    let manifests = tls_secret("s", "default", &pair)
+        + &tls_secret("t", "default", &pair)
+        + &context("a", "secret: s")
+        + &context("b", "secret: t")
+        + &mapping("m", "service: https://a.test; tls: a")
+        + &mapping("n", "service: https://b.test; tls: b; prefix: /n/");
+    let at = |days: u64, last_good: &LastGood| {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + days * 86_400);
+        World::new(&manifests, &Options { now, ..options() }, last_good)
+    };
+    let mut last_good = LastGood::default();
+    for days in [10, 20, 400, 401, 20] {
+        let known = at(days, &last_good);
+        let fresh = at(days, &LastGood::default());
+        assert_eq!(known.problems(), fresh.problems(), "day {days}");
+        last_good = known.output.last_good;
+    }
+}
+
+/// One of which something is to be told is not kept; that it goes is seen all the same.
+#[test]
+fn a_context_with_a_notice_that_goes_is_missed() {
+    let noisy = context("ctx", "sni: a.test; hosts: [a.test]");
+    let to_it = mapping("m", "service: https://a.test; tls: ctx");
+    let before = world(&(noisy.clone() + &to_it));
+    let again = before.then(&(noisy + &to_it));
+    let gone = again.then(&to_it);
+    gone.tells(Severity::Error, "Mapping m", "`ctx`, which does not exist");
+}

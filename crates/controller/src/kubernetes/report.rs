@@ -345,7 +345,8 @@ impl Reporter {
                 }
                 Answer::Away(words) => {
                     is_away = true;
-                    self.postpone(&draft, &words, now);
+                    self.work.unsure = true;
+                    tracing::debug!("the status of {} is written later: {words}", draft.object);
                     Effect::Failed
                 }
             };

@@ -262,7 +262,9 @@ impl Store {
         self.names_changed |= KINDS[kind].is_referrer();
         if let Some(&position) = self.positions.get(&(kind, key.clone())) {
             let before = &self.objects.objects[position];
-            let changed = *before != object && !nuncio_compile::tells_other_addresses_only(before, &object);
+            // What is equal stays the very object, of which the last compile knows.
+            let is_other = *before != object;
+            let changed = is_other && !nuncio_compile::tells_other_addresses_only(before, &object);
             let before = &mut self.versions[position];
             let is_another = before.uid != version.uid;
             if !is_another {
@@ -270,7 +272,9 @@ impl Store {
                 version.ours = before.ours.filter(|_| !changed);
             }
             *before = version;
-            self.objects.objects[position] = object;
+            if is_other {
+                self.objects.objects[position] = object;
+            }
             return changed || mended || is_another;
         }
         self.positions.insert((kind, key), self.objects.objects.len());

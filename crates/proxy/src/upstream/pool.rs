@@ -88,7 +88,7 @@ pub(crate) struct EndpointPool {
     opening: Arc<Semaphore>,
     /// It lets HTTP/1.1 connections live on after an answer, as far as is known.
     keeps: Cell<bool>,
-    /// How often that failed, and why the last time.
+    /// How often a connection could not be opened that others might have waited for, and why the last time.
     failures: RefCell<(u64, Option<LeaseError>)>,
     /// A connection came free, or a stream of a shared one.
     room: Notify,

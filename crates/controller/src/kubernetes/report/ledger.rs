@@ -50,6 +50,8 @@ pub(super) struct Ledger {
 /// A status that could not be written.
 #[derive(Debug)]
 struct Postponed {
+    uid: Arc<str>,
+    fingerprint: u64,
     until: Instant,
     pause: Duration,
 }
@@ -122,7 +124,10 @@ impl Ledger {
             let Some(status) = status::wanted(&subject, handshakes, sight.stamp) else {
                 continue;
             };
-            let postponed = self.postponed.get(&object.reference);
+            // Another status, or one of another object, may be taken.
+            let postponed = self.postponed.get(&object.reference).filter(|postponed| {
+                postponed.uid == version.uid && postponed.fingerprint == status::fingerprint(&status)
+            });
             if postponed.is_some_and(|postponed| sight.now < postponed.until) {
                 look.more = true;
                 continue;
@@ -165,13 +170,19 @@ impl Ledger {
 
     /// A status could not be written, for the first time in a row or once more. The others need not wait for it.
     pub(super) fn postpone(&mut self, draft: &Draft, now: Instant) -> bool {
+        let fingerprint = status::fingerprint(&draft.status);
         let before = self.postponed.get(&draft.object);
+        let before = before.filter(|before| before.uid == draft.uid && before.fingerprint == fingerprint);
+        let first = before.is_none();
         let pause = before.map_or(RETRY, |before| (before.pause * 2).min(RETRY_MOST));
-        let until = now + pause;
-        let first = self
-            .postponed
-            .insert(draft.object.clone(), Postponed { until, pause });
-        first.is_none()
+        let postponed = Postponed {
+            uid: Arc::clone(&draft.uid),
+            fingerprint,
+            until: now + pause,
+            pause,
+        };
+        self.postponed.insert(draft.object.clone(), postponed);
+        first
     }
 }
 

@@ -138,6 +138,14 @@ impl Lease {
         answer.map_err(SendError::from)
     }
 
+    /// Nobody needs it any more, and it carried no request. The peer may have refused us on it meanwhile.
+    pub(super) fn give_back(self) {
+        if let Some(cause) = self.cause() {
+            self.note_refusal(cause);
+        }
+        self.finish();
+    }
+
     /// The response is complete: the connection may serve again.
     pub(crate) fn finish(self) {
         match self {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nuncio_model::{Alpn, Failure, HandshakeReport, Identity, Outcome, Reason, UpstreamHttp};
 use nuncio_tls::alpn_mismatch;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::super::connector::{ConnectError, Connected, SmallHello};
 use super::super::gate::Pass;
@@ -24,6 +24,9 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(50);
 /// a handshake within a network takes, for then connections of a new upstream are few and their requests
 /// quick; short beside one across the world, which more than one request may be in need of.
 const FREE_PATIENCE: Duration = Duration::from_millis(10);
+/// So long a connection goes on being opened that nobody waits for any more: it is of use to the next request, but a
+/// handshake that stalls would keep others from theirs.
+const UNWANTED: Duration = Duration::from_secs(1);
 /// Handshakes that may fail for one request.
 const MOST_FAILURES: usize = 3;
 
@@ -149,13 +152,18 @@ impl Pool {
         need: &Need,
     ) -> Result<Lease, LeaseError> {
         let free = || (!need.fresh).then(|| endpoint.idle_http1()).flatten();
-        let place = Arc::clone(&endpoint.opening).try_acquire_owned().ok();
-        if place.is_none() && !need.fresh {
+        let shares = self.shares_openings(need);
+        let place = shares.then(|| Arc::clone(&endpoint.opening).try_acquire_owned().ok());
+        let place = place.flatten();
+        // In cleartext there is no handshake to save.
+        let may_wait = shares && !need.fresh && self.live.identity.tls.is_some();
+        if place.is_none() && may_wait {
             let failures = endpoint.failures.borrow().0;
             let mut patience = pin!(sleep_until(
                 need.deadline.min(Instant::now() + FREE_PATIENCE).into()
             ));
-            while endpoint.keeps.get() && endpoint.failures.borrow().0 == failures {
+            let may_come_free = || endpoint.keeps.get() && !endpoint.retired.get();
+            while may_come_free() && endpoint.failures.borrow().0 == failures {
                 tokio::select! {
                     biased;
                     () = endpoint.room.notified() => if let Some(lease) = free() {
@@ -177,6 +185,12 @@ impl Pool {
         }
     }
 
+    /// Whether what is opened for a request, or cannot be, is of any matter to the others: an upgrade beside HTTP/2 needs
+    /// a connection that nobody else has a use for.
+    fn shares_openings(&self, need: &Need) -> bool {
+        need.wanted == Wanted::Configured || self.live.identity.http == UpstreamHttp::Http1
+    }
+
     /// Opens a connection in a task of its own, which ends by the deadline; whom it was for may find another
     /// meanwhile, and then it is kept for the next. `place` is free again when it is open.
     pub(super) fn open_beside(
@@ -190,22 +204,30 @@ impl Pool {
         tokio::task::spawn_local(async move {
             let admitted = tokio::select! {
                 biased;
-                admitted = pool.admit(&endpoint, &need) => admitted,
                 () = wanted.closed() => return,
+                admitted = pool.admit(&endpoint, &need) => admitted,
             };
             let kept = Rc::clone(&endpoint);
             let made = match admitted {
-                Ok(admitted) => pool.begin(endpoint, &need, admitted).await,
+                Ok(admitted) => {
+                    let begun = pool.begin(endpoint, &need, admitted);
+                    match unless_unwanted(begun, wanted.closed()).await {
+                        Some(made) => made,
+                        None => return,
+                    }
+                }
                 Err(error) => Err(error),
             };
             drop(place);
-            if let Err(error) = &made {
+            if let Err(error) = &made
+                && pool.shares_openings(&need)
+            {
                 kept.note_failure(error);
                 kept.room.notify_waiters();
             }
             match wanted.send(made) {
                 Ok(()) => {}
-                Err(Ok(lease)) => lease.finish(),
+                Err(Ok(lease)) => lease.give_back(),
                 Err(Err(error)) => pool.count_untold(&error),
             }
         });
@@ -241,7 +263,7 @@ impl Pool {
                         return settled;
                     }
                     if endpoint.protocol.get() == Some(Alpn::Http1) {
-                        // There is nothing to share after all, so nobody need wait for another.
+                        // There is nothing to share after all.
                         drop(permit);
                         return self.free_or_open(endpoint, need).await;
                     }
@@ -380,6 +402,22 @@ impl Pool {
                 })
             }
         }
+    }
+}
+
+/// What is opened; none where that takes long after nobody wants it any more.
+async fn unless_unwanted<T>(
+    opening: impl Future<Output = T>,
+    unwanted: impl Future<Output = ()>,
+) -> Option<T> {
+    let too_late = async {
+        unwanted.await;
+        sleep(UNWANTED).await;
+    };
+    tokio::select! {
+        biased;
+        opened = opening => Some(opened),
+        () = too_late => None,
     }
 }
 

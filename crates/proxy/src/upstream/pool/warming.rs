@@ -75,8 +75,13 @@ impl Pool {
         let place = Arc::clone(&endpoint.opening).try_acquire_owned().ok();
         match self.open_beside(endpoint, need, place).await {
             Ok(Ok(lease)) => {
-                settle(endpoint).await;
-                lease.finish();
+                // It is kept also where nobody waits any more.
+                let endpoint = Rc::clone(endpoint);
+                let settled = tokio::task::spawn_local(async move {
+                    settle(&endpoint).await;
+                    lease.give_back();
+                });
+                let _ = settled.await;
             }
             Ok(Err(error)) => self.count_untold(&error),
             Err(_) => {}
