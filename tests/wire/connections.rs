@@ -286,7 +286,12 @@ async fn a_changed_certificate_takes_a_new_connection_and_closes_the_idle_one() 
     // The same bytes again are no change.
     gateway.write("secret.yaml", &format!("# touched\n{}", one.secret("mine")));
     gateway.write("secret.yaml", &other.secret("mine"));
-    gateway.get_until("/", |_| upstream.connections().len() > 1).await;
+    gateway
+        .get_until("/", |_| {
+            let connections = upstream.connections();
+            connections.get(1).is_some_and(|new| !new.requests.is_empty())
+        })
+        .await;
     let shown: Vec<_> = upstream
         .connections()
         .into_iter()

@@ -15,6 +15,9 @@ pub enum ControllerError {
     /// No way to an API server is known, or the one that is given cannot be used.
     #[error("{0}")]
     NoCluster(String),
+    /// The thread that compiles could not be started.
+    #[error("no thread could be started to compile on: {0}; see how many this user may have (ulimit -u)")]
+    NoThread(#[from] std::io::Error),
     /// The work on a blocking thread ended early.
     #[error("the thread that compiles ended early: {0}")]
     Thread(#[from] tokio::task::JoinError),

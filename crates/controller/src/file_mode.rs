@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nuncio_compile::{LastGood, Options, Output};
 use nuncio_model::{Compiled, EndpointTable};
-use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use crate::agenda::{Agenda, Clock};
+use crate::compiler::Compiler;
 use crate::error::ControllerError;
 use crate::hold_off::HoldOff;
 use crate::loaded::{Changes, Loaded};
@@ -46,7 +46,7 @@ async fn run_by(
 ) -> Result<(), ControllerError> {
     check_paths(&paths)?;
     let (watch, mut ear) = folder_watch::start();
-    let mut mode = FileMode::new(&paths, watch, clock, options, publisher);
+    let mut mode = FileMode::new(&paths, watch, clock, options, publisher)?;
     let mut hold_off = HoldOff::default();
     mode.update(HashSet::new(), Cause::Event).await?;
     let mut poll = every(poll);
@@ -113,6 +113,7 @@ enum Cause {
 struct FileMode {
     /// Worked on by one blocking thread at a time.
     desk: Arc<Mutex<Desk>>,
+    compiler: Compiler,
     publishing: Publishing,
     clock: Arc<Clock>,
     /// Of the latest compile.
@@ -134,19 +135,20 @@ impl FileMode {
         clock: Arc<Clock>,
         options: Options,
         publisher: Publisher,
-    ) -> Self {
+    ) -> Result<Self, ControllerError> {
         let desk = Desk {
             loaded: Loaded::of(paths, &options),
             watch,
             options,
             last_good: LastGood::default(),
         };
-        Self {
+        Ok(Self {
             desk: Arc::new(Mutex::new(desk)),
+            compiler: Compiler::new()?,
             publishing: Publishing::new(publisher),
             clock,
             agenda: None,
-        }
+        })
     }
 
     /// Reads what changed and publishes what comes of it. Addresses alone do not wait for the compile.
@@ -185,7 +187,8 @@ impl FileMode {
         work: impl FnOnce(&mut Desk) -> T + Send + 'static,
     ) -> Result<T, ControllerError> {
         let desk = Arc::clone(&self.desk);
-        let done = spawn_blocking(move || work(&mut desk.lock().unwrap_or_else(PoisonError::into_inner)));
+        let work = move || work(&mut desk.lock().unwrap_or_else(PoisonError::into_inner));
+        let done = self.compiler.run(work);
         Ok(done.await?)
     }
 }

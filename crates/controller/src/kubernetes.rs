@@ -35,7 +35,7 @@ use nuncio_compile::{LastGood, Options};
 use nuncio_model::{ClusterState, Compiled, Live, Problem, Snapshot};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, sleep_until, timeout};
 
 use self::follow::{Follower, Heard};
@@ -44,6 +44,7 @@ use self::kinds::{After, KINDS, SECRET, number_of};
 use self::report::Reporting;
 use self::store::Store;
 use crate::agenda::Agenda;
+use crate::compiler::Compiler;
 use crate::error::ControllerError;
 use crate::hold_off::{HoldOff, Sign};
 use crate::material::Material;
@@ -100,6 +101,7 @@ pub async fn run_kubernetes(
             problems: Arc::default(),
             compiled: Arc::default(),
         })),
+        compiler: Compiler::new()?,
         publishing: Publishing::new(publisher),
         followers: Followers {
             cluster,
@@ -128,6 +130,7 @@ pub async fn run_kubernetes(
 struct Mode {
     /// Worked on by one blocking thread at a time.
     desk: Arc<Mutex<Desk>>,
+    compiler: Compiler,
     publishing: Publishing,
     followers: Followers,
     addresses_complete: watch::Receiver<bool>,
@@ -222,7 +225,7 @@ impl Mode {
     async fn look(&self) -> Result<bool, ControllerError> {
         let now = SystemTime::now();
         let desk = Arc::clone(&self.desk);
-        let changed = spawn_blocking(move || {
+        let changed = self.compiler.run(move || {
             let desk = &mut *desk.lock().unwrap_or_else(PoisonError::into_inner);
             desk.material
                 .refresh(&mut desk.store.objects, false, now, &|_| false)
@@ -266,7 +269,7 @@ impl Mode {
         let revision = self.publishing.revision() + 1;
         let desk = Arc::clone(&self.desk);
         let now = SystemTime::now();
-        let compiled = spawn_blocking(move || {
+        let compiled = self.compiler.run(move || {
             let mut desk = desk.lock().unwrap_or_else(PoisonError::into_inner);
             let (snapshot, next) = desk.compile(revision, now, names_changed);
             (snapshot, next, desk.store.objects.objects.len())

@@ -10,6 +10,7 @@
 //! Time alone may call for a compile, too, since certificates end: that is kept in `agenda`.
 
 mod agenda;
+mod compiler;
 mod error;
 mod file_mode;
 mod fingerprint;
