@@ -13,6 +13,7 @@ mod real;
 mod rights;
 mod scale;
 mod scenarios;
+mod secure;
 mod status;
 
 use std::path::{Path, PathBuf};

@@ -308,7 +308,12 @@ fn stop(error: &kube::Error) -> Stop {
             Stop::Trouble(Trouble::Failed(message))
         }
         error => {
-            let message = format!("the API server cannot be reached: {}", in_words(error));
+            let words = in_words(error);
+            let cure = match words.contains("invalid peer certificate") {
+                true => "; check the certificate authority in the kubeconfig",
+                false => "",
+            };
+            let message = format!("the API server cannot be reached: {words}{cure}");
             Stop::Trouble(Trouble::Failed(message))
         }
     }
