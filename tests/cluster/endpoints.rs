@@ -26,7 +26,7 @@ async fn with_service(cluster: &Cluster, spec: Value) {
 }
 
 fn port(name: Option<&str>, target: impl Into<Value>) -> Value {
-    let mut port = json!({"port": 80, "targetPort": target.into()});
+    let mut port = json!({"port": 80, "protocol": "TCP", "targetPort": target.into()});
     if let Some(name) = name {
         port["name"] = name.into();
     }

@@ -49,7 +49,7 @@ pub fn tls_secret(name: &str, identity: &Identity) -> Value {
 pub fn service(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-        "spec": {"ports": [{"name": "https", "port": 443, "targetPort": 8443}]},
+        "spec": {"ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 8443}]},
     })
 }
 

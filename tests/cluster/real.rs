@@ -87,7 +87,8 @@ pub async fn prepare(client: &Client, namespace: &str) {
         if kind == "ClusterRoleBinding" {
             document["roleRef"]["name"] = namespace.into();
         }
-        for subject in document["subjects"].as_array_mut().into_iter().flatten() {
+        let subjects = document.get_mut("subjects").and_then(Value::as_array_mut);
+        for subject in subjects.into_iter().flatten() {
             subject["namespace"] = namespace.into();
         }
         let version = document["apiVersion"].as_str().unwrap().to_owned();
