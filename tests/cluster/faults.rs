@@ -68,7 +68,7 @@ async fn g1_nothing_is_served_before_every_list_is_complete() {
 #[tokio::test]
 async fn g4_an_api_server_that_is_away_costs_nothing_and_is_caught_up_with() {
     let (mut cluster, upstream) = with_mappings(3).await;
-    let gateway = cluster.plan().start().await;
+    let mut gateway = cluster.plan().start().await;
     cluster.server.as_mut().unwrap().go_away().await;
     eventually("the loss is told", async || {
         let metrics = gateway.admin("/metrics").await;
@@ -94,6 +94,11 @@ async fn g4_an_api_server_that_is_away_costs_nothing_and_is_caught_up_with() {
             .text()
             .contains("nuncio_kubernetes_watch_up{kind=\"mappings\"} 1\n")
     );
+    // The log has it once, not once a kind and try.
+    gateway.program.logged("the API server answers again").await;
+    let log = gateway.program.stderr();
+    let told = log.iter().filter(|line| line.contains("cannot be reached"));
+    assert_eq!(told.count(), 1, "{log:#?}");
 }
 
 #[tokio::test]

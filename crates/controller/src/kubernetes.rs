@@ -238,9 +238,7 @@ impl Mode {
         let mut desk = self.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let mut any = false;
         for (kind, heard) in batch.drain(..) {
-            if let Some(words) = self.health.note(kind, &heard) {
-                tracing::warn!("{words}");
-            }
+            self.health.note(kind, &heard);
             any |= desk.store.hear(kind, heard).any;
         }
         let knows_referrers = desk.store.is_complete(|kind| KINDS[kind].is_referrer());

@@ -71,6 +71,8 @@ pub(crate) enum Trouble {
     NotInstalled,
     /// RBAC forbids it; the server's words.
     Forbidden(String),
+    /// There is no connection to the API server; why.
+    Away(String),
     /// Anything else, in words that say what the API server did.
     Failed(String),
 }
@@ -80,6 +82,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::NotInstalled => f.write_str("the cluster does not know the kind"),
             Self::Forbidden(words) => write!(f, "it is forbidden: {words}"),
+            Self::Away(words) => write!(f, "the API server cannot be reached: {words}; it is tried again"),
             Self::Failed(words) => write!(f, "{words}; it is tried again"),
         }
     }
@@ -88,7 +91,7 @@ impl fmt::Display for Trouble {
 impl Trouble {
     /// Whether asking again soon will hardly change it.
     pub(crate) fn lasts(&self) -> bool {
-        !matches!(self, Self::Failed(_))
+        matches!(self, Self::NotInstalled | Self::Forbidden(_))
     }
 }
 
@@ -307,16 +310,21 @@ fn stop(error: &kube::Error) -> Stop {
             let message = "the API server's answer cannot be read".to_owned();
             Stop::Trouble(Trouble::Failed(message))
         }
-        error => {
-            let words = in_words(error);
-            let cure = match words.contains("invalid peer certificate") {
-                true => "; check the certificate authority in the kubeconfig",
-                false => "",
-            };
-            let message = format!("the API server cannot be reached: {words}{cure}");
-            Stop::Trouble(Trouble::Failed(message))
-        }
+        error => Stop::Trouble(Trouble::Away(unreached(error))),
     }
+}
+
+/// Why there is no connection, and what to do about it where that is known.
+pub(super) fn unreached(error: &kube::Error) -> String {
+    let words = in_words(error);
+    // What the layers of the client call themselves helps nobody.
+    let words = words.trim_start_matches("ServiceError: ");
+    let words = words.trim_start_matches("client error (Connect): ");
+    let cure = match words.contains("invalid peer certificate") {
+        true => "; check the certificate authority in the kubeconfig",
+        false => "",
+    };
+    format!("{words}{cure}")
 }
 
 fn refused(status: &Status) -> Stop {

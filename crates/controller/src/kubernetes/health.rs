@@ -1,20 +1,31 @@
 //! How well the cluster is heard, for metrics, for the log and for who asks why nothing is served yet.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use nuncio_model::{ClusterState, ClusterWrites, WatchState};
 
-use super::follow::Heard;
+use super::follow::{Heard, Trouble};
 use super::kinds::KINDS;
 use super::writes::Writes;
+
+/// An API server that comes and goes is told of so often at most.
+const TELL_AWAY: Duration = Duration::from_secs(10);
 
 /// The state of every watch; read by the metrics, written by the controller.
 #[derive(Debug, Default)]
 pub struct ClusterHealth {
-    watches: Mutex<[Known; KINDS.len()]>,
+    all: Mutex<All>,
     /// What was written.
     pub(super) writes: Writes,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    watches: [Known; KINDS.len()],
+    /// That there is no connection is in the log: once, not once a kind.
+    told_away: bool,
+    told_away_at: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -33,21 +44,29 @@ struct Known {
 }
 
 impl ClusterHealth {
-    /// Takes in what was heard; a sentence for the log where the state of a watch changes.
-    pub(super) fn note(&self, kind: usize, heard: &Heard) -> Option<String> {
-        let mut watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = watches.get_mut(kind)?;
-        let name = KINDS[kind].qualified();
-        let (was_begun, was_up) = (known.begun, known.up);
+    /// Takes in what was heard, and logs where that changes how well the cluster is heard.
+    pub(super) fn note(&self, kind: usize, heard: &Heard) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = all.watches.get_mut(kind) else {
+            return;
+        };
         known.begun = true;
+        let name = KINDS[kind].qualified();
         match heard {
-            Heard::Begin => return None,
+            Heard::Begin => return,
             Heard::Trouble(trouble) => {
                 // In all namespaces at once it need not work where it does in each.
                 known.up &= known.by_namespace;
                 known.trouble = Some(trouble.to_string());
-                let first = was_up || !std::mem::replace(&mut known.told, true);
-                return first.then(|| format!("{name} cannot be watched: {trouble}"));
+                if matches!(trouble, Trouble::Away(_)) {
+                    all.tell_away(trouble);
+                    return;
+                }
+                if !std::mem::replace(&mut known.told, true) {
+                    tracing::warn!("{name} cannot be watched: {trouble}");
+                }
+                all.tell_back();
+                return;
             }
             Heard::Within(namespace, heard) => {
                 known.by_namespace = true;
@@ -56,27 +75,54 @@ impl ClusterHealth {
                         known.up &= trouble.lasts();
                         // It is asked again every few seconds; who needs it is told by a problem.
                         tracing::debug!("{name} of namespace {namespace} cannot be watched: {trouble}");
-                        return None;
+                        return;
                     }
-                    Heard::Complete | Heard::Watching => {
-                        known.up = true;
-                        known.listed = true;
-                        known.trouble = None;
-                    }
-                    _ => return None,
+                    Heard::Complete | Heard::Watching => known.is_watched(),
+                    _ => return,
                 }
             }
             Heard::Object(_) | Heard::Unreadable(..) | Heard::Gone(_) => {}
             Heard::Complete | Heard::Watching => {
-                known.up = true;
-                known.listed = true;
-                known.trouble = None;
+                known.is_watched();
                 known.by_namespace = false;
             }
         }
         known.heard = Some(SystemTime::now());
-        let back = known.up && !was_up && was_begun && std::mem::take(&mut known.told);
-        back.then(|| format!("{name} is watched again"))
+        if known.up && std::mem::take(&mut known.told) {
+            tracing::info!("{name} can be watched again");
+        }
+        all.tell_back();
+    }
+}
+
+impl Known {
+    fn is_watched(&mut self) {
+        self.up = true;
+        self.listed = true;
+        self.trouble = None;
+    }
+}
+
+impl All {
+    fn tell_away(&mut self, trouble: &Trouble) {
+        let is_due = self.told_away_at.is_none_or(|at| at.elapsed() >= TELL_AWAY);
+        if self.told_away || !is_due {
+            return;
+        }
+        self.told_away = true;
+        self.told_away_at = Some(Instant::now());
+        let serves = match self.watches.iter().any(|known| known.listed) {
+            true => "; what it told last is served on",
+            false => "",
+        };
+        tracing::warn!("{trouble}{serves}");
+    }
+
+    fn tell_back(&mut self) {
+        if std::mem::take(&mut self.told_away) {
+            let seconds = self.told_away_at.map_or(0, |at| at.elapsed().as_secs());
+            tracing::info!("the API server answers again, after {seconds} s");
+        }
     }
 }
 
@@ -86,8 +132,8 @@ impl ClusterState for ClusterHealth {
     }
 
     fn watches(&self) -> Vec<WatchState> {
-        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = watches.iter().zip(&KINDS).filter(|(known, _)| known.begun);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = all.watches.iter().zip(&KINDS).filter(|(known, _)| known.begun);
         begun
             .map(|(known, kind)| WatchState {
                 kind: kind.plural,
@@ -98,8 +144,8 @@ impl ClusterState for ClusterHealth {
     }
 
     fn unlisted(&self) -> Vec<String> {
-        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = watches.iter().zip(&KINDS).filter(|(known, _)| known.begun);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = all.watches.iter().zip(&KINDS).filter(|(known, _)| known.begun);
         let unlisted = begun.filter(|(known, _)| !known.listed);
         unlisted
             .map(|(known, kind)| {

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::election::{Election, Move, Record};
 use super::backoff::Backoff;
-use super::follow::in_words;
+use super::follow::unreached;
 use super::health::ClusterHealth;
 
 /// A request about the Lease has this long.
@@ -201,7 +201,7 @@ impl Keeper {
                 401 | 403 => Outcome::Forbidden(status.message.clone()),
                 code => Outcome::Failed(format!("status {code}: {}", status.message)),
             },
-            Ok(Err(error)) => Outcome::Failed(in_words(&error)),
+            Ok(Err(error)) => Outcome::Failed(unreached(&error)),
             Err(_) => Outcome::Failed("it got no answer in time".to_owned()),
         };
         let until = self.election.held_until(Instant::now().into_std());
@@ -277,7 +277,7 @@ impl Keeper {
         match timeout(LIMIT, give_up).await {
             Ok(Ok(())) => tracing::info!("let go of the Lease {}", self.name()),
             Ok(Err(error)) => {
-                let words = in_words(&error);
+                let words = unreached(&error);
                 tracing::warn!("the Lease {} is left to run out: {words}", self.name());
             }
             Err(_) => tracing::warn!("the Lease {} is left to run out", self.name()),

@@ -26,7 +26,7 @@ use self::bucket::Bucket;
 use self::ledger::{Draft, Ledger, Look, Sight};
 use super::backoff::Backoff;
 use super::events::{self, Matter};
-use super::follow::in_words;
+use super::follow::unreached;
 use super::health::ClusterHealth;
 use super::kinds::{KINDS, number_of};
 use super::lease::{Claim, Keeper, Leadership};
@@ -501,7 +501,7 @@ fn answer<T, E>(result: Result<Result<T, kube::Error>, E>) -> Answer {
         Ok(Err(kube::Error::Api(status))) => status,
         // It was taken; how it was told of matters to nobody.
         Ok(Err(kube::Error::SerdeError(_))) => return Answer::Done,
-        Ok(Err(error)) => return Answer::Away(in_words(&error)),
+        Ok(Err(error)) => return Answer::Away(unreached(&error)),
         Err(_) => return Answer::Away("it got no answer in time".to_owned()),
     };
     let words = || format!("status {}: {}", status.code, status.message);

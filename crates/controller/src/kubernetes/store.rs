@@ -25,6 +25,8 @@ pub(crate) struct Change {
 struct Shelf {
     /// It was listed to the end once, or cannot be.
     answered: bool,
+    /// It was listed to the end once.
+    listed_once: bool,
     /// Names in the list that is under way.
     listed: Option<HashSet<Key>>,
     trouble: Option<Trouble>,
@@ -326,6 +328,7 @@ impl Store {
         let mended = unreadable.len() != before;
         let shelf = self.shelf(kind, within);
         let first = !std::mem::replace(&mut shelf.answered, true);
+        shelf.listed_once = true;
         let relieved = shelf.trouble.take().is_some();
         first || relieved || mended || !gone.is_empty()
     }
@@ -362,11 +365,11 @@ impl Store {
         let absent = self.shelves.iter().enumerate().filter_map(|(kind, shelf)| {
             let kind = &KINDS[kind];
             match shelf.trouble.as_ref()? {
-                Trouble::NotInstalled if kind.is_expected() => Some(not_installed(kind)),
+                Trouble::NotInstalled if kind.is_expected() => Some(not_installed(kind, shelf.listed_once)),
                 // Least privilege: who names one that cannot be read is told.
                 Trouble::Forbidden(_) if kind.kind == SECRET && !self.namespaces.is_empty() => None,
-                Trouble::Forbidden(words) => Some(forbidden(kind, words)),
-                Trouble::NotInstalled | Trouble::Failed(_) => None,
+                Trouble::Forbidden(words) => Some(forbidden(kind, shelf.listed_once, words)),
+                Trouble::NotInstalled | Trouble::Away(_) | Trouble::Failed(_) => None,
             }
         });
         let unreadable = self.shelves.iter().flat_map(|shelf| shelf.unreadable.values());
@@ -386,26 +389,37 @@ impl Store {
     }
 }
 
-fn not_installed(kind: &Kind) -> Problem {
-    let (name, qualified) = (kind.kind, kind.qualified());
+/// What becomes of the objects of a kind that cannot be read.
+fn effect(kind: &Kind, was_listed: bool) -> String {
+    match was_listed {
+        true => format!(
+            "each {} that was there last is served on, and no change is seen",
+            kind.kind
+        ),
+        false => format!("no {} is served", kind.kind),
+    }
+}
+
+fn not_installed(kind: &Kind, was_listed: bool) -> Problem {
+    let (effect, qualified) = (effect(kind, was_listed), kind.qualified());
     kind_problem(
         Severity::Warning,
         "kind_not_installed",
         format!(
-            "the cluster does not know {qualified}, so no {name} is served; install it with `nuncio crds | \
-             kubectl apply -f -`"
+            "the cluster does not know {qualified}, so {effect}; install it with `nuncio crds | kubectl \
+             apply -f -`"
         ),
     )
 }
 
-fn forbidden(kind: &Kind, words: &str) -> Problem {
-    let (name, qualified) = (kind.kind, kind.qualified());
+fn forbidden(kind: &Kind, was_listed: bool, words: &str) -> Problem {
+    let (effect, qualified) = (effect(kind, was_listed), kind.qualified());
     kind_problem(
         Severity::Error,
         "kind_forbidden",
         format!(
-            "nuncio may not list and watch {qualified}, so no {name} is read; let its ClusterRole get, list \
-             and watch them ({words})"
+            "nuncio may not list and watch {qualified}, so {effect}; let its ClusterRole get, list and watch \
+             them ({words})"
         ),
     )
 }
