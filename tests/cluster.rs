@@ -1,14 +1,18 @@
 //! The gateway in a cluster: what it reads from the API server, and what it makes of the server's faults.
 //!
 //! The server is [`api_server::ApiServer`], or a real one where `NUNCIO_TEST_KUBECONFIG` names a kubeconfig of somebody
-//! who may do everything; scenarios that need faults on demand are left to the first. Pods of a real cluster are not on
-//! loopback: upstreams are then reached at `NUNCIO_TEST_POD_ADDRESS`, or at the address of this machine's own.
+//! who may do everything; faults come from a [`gate::Gate`] before either. Pods of a real cluster are not on loopback:
+//! upstreams are then reached at `NUNCIO_TEST_POD_ADDRESS`, or at the address of this machine's own. Tests of a real
+//! cluster see each other's objects, so they take turns.
 
+mod answers;
 mod api_server;
 mod endpoints;
 mod faults;
+mod gate;
 mod namespaces;
 mod objects;
+mod place;
 mod real;
 mod rights;
 mod scale;
@@ -16,16 +20,19 @@ mod scenarios;
 mod secure;
 mod status;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::Kubeconfig;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 
 use self::api_server::ApiServer;
+use self::gate::Gate;
 use crate::support::program::{Gateway, KeptPort, Plan};
 use crate::support::waiting::eventually;
 
@@ -33,53 +40,72 @@ use crate::support::waiting::eventually;
 struct Cluster {
     /// None where the cluster is a real one.
     server: Option<ApiServer>,
+    /// Of somebody who may do everything.
     client: Client,
+    /// Where one was asked for.
+    gate: Option<Gate>,
     /// The gateway's.
     kubeconfig: PathBuf,
     /// Every object of this test is here, and is for the gateway of this id.
     namespace: String,
     port: KeptPort,
-    _folder: TempDir,
+    folder: TempDir,
+    /// Of the real cluster.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Cluster {
     /// The cluster that tests are to run against.
     async fn new() -> Self {
+        Self::with_roles("nuncio.yaml").await
+    }
+
+    /// One whose gateway may do what this file of `deploy/` lets it, where the cluster is a real one.
+    async fn with_roles(file: &str) -> Self {
         match real::kubeconfig() {
-            Some(path) => Self::real(&path).await,
+            Some(path) => Self::real(&path, file).await,
             None => Self::fake().await,
         }
     }
 
-    /// One whose API server does as a test says.
+    /// One that its gateway sees through a gate.
+    async fn guarded() -> Self {
+        Self::new().await.with_gate().await
+    }
+
+    /// One whose API server is the one of these tests, whatever was asked for.
     async fn fake() -> Self {
         let server = ApiServer::start().await;
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kubeconfig");
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", server.address)}}],
-            "users": [{"name": "test", "user": {}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        });
-        std::fs::write(&path, config.to_string()).unwrap();
+        let path = write_kubeconfig(folder.path(), "kubeconfig", server.address);
         let client = real::client(Kubeconfig::read_from(&path).unwrap()).await;
         let cluster = Self::of(Some(server), client, path, folder);
         cluster.apply(objects::listener(cluster.port.number)).await;
         cluster
     }
 
-    /// A namespace of its own in a real cluster, whose gateway may do what `deploy/` lets it.
-    async fn real(admin: &Path) -> Self {
+    /// A namespace of its own in a real cluster.
+    async fn real(admin: &Path, roles: &str) -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
         let admin = Kubeconfig::read_from(admin).unwrap();
         let client = real::client(admin.clone()).await;
         real::install_definitions(&client).await;
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Self::of(None, client, PathBuf::new(), folder);
-        real::prepare(&cluster.client, &cluster.namespace).await;
-        cluster.kubeconfig = real::as_gateway(&admin, &cluster.namespace, cluster._folder.path());
+        cluster._turn = Some(turn);
+        real::prepare(&cluster.client, &cluster.namespace, roles).await;
+        cluster.kubeconfig = real::as_gateway(&admin, &cluster.namespace, cluster.folder.path());
         cluster.apply(objects::listener(cluster.port.number)).await;
         cluster
+    }
+
+    async fn with_gate(mut self) -> Self {
+        let server = real::client(Kubeconfig::read_from(&self.kubeconfig).unwrap()).await;
+        let gate = Gate::before(server).await;
+        self.kubeconfig = write_kubeconfig(self.folder.path(), "gate.kubeconfig", gate.address);
+        self.gate = Some(gate);
+        self
     }
 
     fn of(server: Option<ApiServer>, client: Client, kubeconfig: PathBuf, folder: TempDir) -> Self {
@@ -87,15 +113,38 @@ impl Cluster {
         Self {
             server,
             client,
+            gate: None,
             kubeconfig,
             namespace: real::new_namespace(NEXT.fetch_add(1, Ordering::Relaxed)),
             port: KeptPort::new(),
-            _folder: folder,
+            folder,
+            _turn: None,
         }
     }
 
-    fn server(&self) -> &ApiServer {
-        self.server.as_ref().unwrap()
+    fn gate(&self) -> &Gate {
+        self.gate.as_ref().unwrap()
+    }
+
+    fn gate_mut(&mut self) -> &mut Gate {
+        self.gate.as_mut().unwrap()
+    }
+
+    /// Lets the API server forget what happened so far.
+    async fn compact(&self) {
+        let one = ListParams::default().limit(1);
+        let list = self.api(objects::OURS, "Mapping").list(&one).await.unwrap();
+        let version = list.metadata.resource_version.unwrap();
+        self.gate().compact(version.parse().unwrap());
+    }
+
+    /// Another namespace of this test's.
+    async fn another_namespace(&self, name: &str) -> String {
+        let namespace = format!("{}-{name}", self.namespace);
+        if self.server.is_none() {
+            real::create_namespace(&self.client, &namespace).await;
+        }
+        namespace
     }
 
     /// What is said for a gateway that reads this cluster.
@@ -107,8 +156,13 @@ impl Cluster {
     }
 
     /// Creates or changes an object in the test's namespace, for the test's gateway.
-    async fn apply(&self, mut object: Value) {
-        object["metadata"]["namespace"] = self.namespace.clone().into();
+    async fn apply(&self, object: Value) {
+        self.apply_in(&self.namespace, object).await;
+    }
+
+    /// The same in another namespace.
+    async fn apply_in(&self, namespace: &str, mut object: Value) {
+        object["metadata"]["namespace"] = namespace.into();
         if object["apiVersion"]
             .as_str()
             .unwrap()
@@ -120,9 +174,12 @@ impl Cluster {
             server.put(&object);
             return;
         }
-        let api = self.api(
-            object["apiVersion"].as_str().unwrap(),
-            object["kind"].as_str().unwrap(),
+        let (api_version, kind) = (&object["apiVersion"], &object["kind"]);
+        let api = real::api(
+            &self.client,
+            api_version.as_str().unwrap(),
+            kind.as_str().unwrap(),
+            Some(namespace),
         );
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         let params = PatchParams::apply("nuncio-tests").force();
@@ -134,6 +191,16 @@ impl Cluster {
         api.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
+    /// All objects of a kind in the test's namespace.
+    async fn list(&self, api_version: &str, kind: &str) -> Vec<Value> {
+        let api = self.api(api_version, kind);
+        let all = api.list(&ListParams::default()).await.unwrap();
+        let all = all
+            .into_iter()
+            .map(|object| serde_json::to_value(object).unwrap());
+        all.collect()
+    }
+
     /// An object as the API server has it.
     async fn get(&self, api_version: &str, kind: &str, name: &str) -> Value {
         let object = self.api(api_version, kind).get(name).await.unwrap();
@@ -143,6 +210,19 @@ impl Cluster {
     fn api(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
         real::api(&self.client, api_version, kind, Some(&self.namespace))
     }
+}
+
+/// Writes a kubeconfig for an API server that speaks no TLS and asks nobody who they are.
+fn write_kubeconfig(folder: &Path, name: &str, server: SocketAddr) -> PathBuf {
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": {"server": format!("http://{server}")}}],
+        "users": [{"name": "test", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+    });
+    let path = folder.join(name);
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
 }
 
 impl Drop for Cluster {

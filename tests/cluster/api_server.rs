@@ -1,14 +1,12 @@
 //! A Kubernetes API server for tests: lists with pages, watches with bookmarks, versions, server-side apply of
-//! what is sent, and the faults that real ones have, on demand.
+//! what is sent. The faults that real ones have are those of a [`super::gate::Gate`] before it.
 //!
 //! It keeps to what a real one answers; where it is simpler, a real one would be stricter: nothing is
 //! validated, and a later page of a list shows the present, not the moment of its first page.
 
-mod answers;
 mod apply;
-mod place;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,44 +18,19 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
-use self::answers::{Body, answer, answer_text, cut_off, failure, status};
 use self::apply::merge;
-use self::place::{Place, parameter, verb};
-
-/// A request that came in.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// `list`, `watch`, `get`, `create`, `update`, `patch` or `delete`.
-    pub verb: &'static str,
-    pub plural: String,
-    /// `status` where that was meant.
-    pub subresource: String,
-    pub namespace: String,
-    pub name: String,
-    pub query: String,
-    pub body: Value,
-}
-
-/// What goes wrong with the next page of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The continue token is too old.
-    Expired,
-    /// The server has an error of its own.
-    Internal,
-    /// The answer breaks off in the middle.
-    CutOff,
-}
+use super::answers::{Body, answer, answer_text, status};
+use super::place::{Place, parameter, verb};
 
 /// The server; it ends when dropped.
 pub struct ApiServer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    accepting: JoinHandle<()>,
 }
 
 struct Shared {
@@ -70,29 +43,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     version: u64,
-    /// Watches and pages from before this version are refused.
-    compacted: u64,
     objects: BTreeMap<String, BTreeMap<(String, String), Stored>>,
     history: Vec<Happened>,
-    forbidden: BTreeSet<String>,
-    /// Resources that may be read in a namespace although they are forbidden.
-    granted: BTreeSet<(String, String)>,
-    /// Nobody is known.
-    is_strange: bool,
-    absent: BTreeSet<String>,
-    /// For the second and later pages of a list.
-    faults: BTreeMap<String, Vec<Fault>>,
-    /// Watches end in the middle of an event when they see this rise.
-    cuts: u64,
-    asked: Vec<Asked>,
-    /// Bytes of lists and of events of watches.
-    sent: usize,
-    /// Writes of a status that fail from now on.
-    failing_statuses: usize,
-    /// Names of objects whose status can never be written.
-    spoilt: BTreeSet<String>,
-    /// Resources whose definition has no `status.conditions`.
-    without_conditions: BTreeSet<String>,
     /// The status that each field manager applied last, by resource, key and manager.
     applied: BTreeMap<(String, (String, String), String), Value>,
 }
@@ -128,112 +80,8 @@ impl ApiServer {
         Self {
             address,
             shared,
-            accepting: Some(accepting),
+            accepting,
         }
-    }
-
-    /// Goes away: nobody listens any more, and every connection is cut.
-    pub async fn go_away(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
-            accepting.abort();
-            let _ = accepting.await;
-        }
-        for connection in self.shared.connections.lock().unwrap().drain(..) {
-            connection.abort();
-        }
-    }
-
-    /// Comes back at the same address.
-    pub async fn come_back(&mut self) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        let listener = socket.listen(128).unwrap();
-        self.accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
-    }
-
-    /// Forgets what happened so far: older versions are too old now.
-    pub fn compact(&self) {
-        let mut state = self.shared.lock();
-        state.compacted = state.version;
-        state.history.clear();
-    }
-
-    /// Ends every watch in the middle of an event.
-    pub fn cut_watches(&self) {
-        self.shared.lock().cuts += 1;
-        self.shared.tell();
-    }
-
-    /// Lets nobody ask anything of a resource, such as `mappings` or `mappings/status`, or lets everybody again.
-    pub fn forbid(&self, plural: &str, forbidden: bool) {
-        let mut state = self.shared.lock();
-        if forbidden {
-            state.forbidden.insert(plural.to_owned());
-        } else {
-            state.forbidden.remove(plural);
-        }
-    }
-
-    /// Lets everybody list, watch and read a forbidden resource in one namespace.
-    pub fn grant_in(&self, plural: &str, namespace: &str) {
-        let mut state = self.shared.lock();
-        state.granted.insert((plural.to_owned(), namespace.to_owned()));
-    }
-
-    /// Knows nobody any more, as after a token has ended, or everybody again.
-    pub fn know_nobody(&self, is_strange: bool) {
-        self.shared.lock().is_strange = is_strange;
-    }
-
-    /// Takes the definition of a resource away, such as `mappings` or `mappings/status`, or installs it.
-    pub fn install(&self, plural: &str, installed: bool) {
-        let mut state = self.shared.lock();
-        if installed {
-            state.absent.remove(plural);
-        } else {
-            state.absent.insert(plural.to_owned());
-        }
-    }
-
-    /// Lets the next writes of a status fail.
-    pub fn fail_statuses(&self, count: usize) {
-        self.shared.lock().failing_statuses = count;
-    }
-
-    /// Lets each write of the status of this object fail, as for an object that does not fit its definition.
-    pub fn spoil(&self, name: &str) {
-        self.shared.lock().spoilt.insert(name.to_owned());
-    }
-
-    /// Has a definition of a resource that knows no `status.conditions`.
-    pub fn drop_conditions(&self, plural: &str) {
-        self.shared.lock().without_conditions.insert(plural.to_owned());
-    }
-
-    /// Lets the next later pages of a resource's lists fail, one after the other.
-    pub fn fail_pages(&self, plural: &str, faults: &[Fault]) {
-        let mut state = self.shared.lock();
-        state.faults.insert(plural.to_owned(), faults.to_vec());
-    }
-
-    /// What was asked so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.shared.lock().asked.clone()
-    }
-
-    /// Bytes of lists and of events of watches that were sent so far.
-    pub fn sent(&self) -> usize {
-        self.shared.lock().sent
-    }
-
-    /// How often this was asked.
-    pub fn count(&self, verb: &str, plural: &str) -> usize {
-        let state = self.shared.lock();
-        let asked = state.asked.iter();
-        asked
-            .filter(|asked| asked.verb == verb && asked.plural == plural)
-            .count()
     }
 
     /// Puts an object there or changes it, as if through the API; its status stays. Its document needs
@@ -249,36 +97,17 @@ impl ApiServer {
         self.shared.tell();
     }
 
-    /// Takes an object away.
-    pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
-        self.shared.lock().remove(plural, namespace, name);
-        self.shared.tell();
-    }
-
     /// An object as it is.
-    pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+    fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let state = self.shared.lock();
         let key = (namespace.to_owned(), name.to_owned());
         Some(state.objects.get(plural)?.get(&key)?.object.clone())
-    }
-
-    /// All objects of a resource.
-    pub fn objects(&self, plural: &str) -> Vec<Value> {
-        let state = self.shared.lock();
-        state
-            .objects
-            .get(plural)
-            .into_iter()
-            .flat_map(|all| all.values().map(|stored| stored.object.clone()))
-            .collect()
     }
 }
 
 impl Drop for ApiServer {
     fn drop(&mut self) {
-        if let Some(accepting) = &self.accepting {
-            accepting.abort();
-        }
+        self.accepting.abort();
         for connection in self.shared.connections.lock().unwrap().drain(..) {
             connection.abort();
         }
@@ -328,32 +157,6 @@ impl Shared {
             );
         };
         let verb = verb(&parts.method, &place, &query);
-        {
-            let mut state = self.lock();
-            state.asked.push(Asked {
-                verb,
-                plural: place.plural.clone(),
-                subresource: place.subresource.clone(),
-                namespace: place.namespace.clone(),
-                name: place.name.clone(),
-                query: query.clone(),
-                body: body.clone(),
-            });
-            let subresource = format!("{}/{}", place.plural, place.subresource);
-            if state.absent.contains(&place.plural) || state.absent.contains(&subresource) {
-                let message = "the server could not find the requested resource";
-                return status(StatusCode::NOT_FOUND, "NotFound", message);
-            }
-            if state.is_strange {
-                return status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized");
-            }
-            let granted = (place.plural.clone(), place.namespace.clone());
-            let is_forbidden = state.forbidden.contains(&place.plural) && !state.granted.contains(&granted);
-            if is_forbidden || state.forbidden.contains(&subresource) {
-                let message = format!("{} is forbidden: User \"nuncio\" cannot {verb} it", place.plural);
-                return status(StatusCode::FORBIDDEN, "Forbidden", &message);
-            }
-        }
         match verb {
             "watch" => self.watch(&place, &query),
             "list" => self.lock().list(&place, &query),
@@ -371,13 +174,12 @@ impl Shared {
             .unwrap_or(0);
         let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(16);
         let (shared, place) = (Arc::clone(self), place.clone());
-        let cuts = shared.lock().cuts;
         let bookmarks = parameter(query, "allowWatchBookmarks").as_deref() == Some("true");
-        tokio::spawn(async move { shared.tell_watch(&place, from, cuts, bookmarks, &sender).await });
+        tokio::spawn(async move { shared.tell_watch(&place, from, bookmarks, &sender).await });
         let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
             receiver.recv().await.map(|frame| (frame, receiver))
         });
-        let body = BodyExt::boxed(StreamBody::new(Box::pin(stream)));
+        let body = BodyExt::boxed_unsync(StreamBody::new(Box::pin(stream)));
         Response::builder()
             .header("content-type", "application/json")
             .body(body)
@@ -388,42 +190,24 @@ impl Shared {
         &self,
         place: &Place,
         mut from: u64,
-        cuts: u64,
         bookmarks: bool,
         sender: &mpsc::Sender<Result<Frame<Bytes>, std::io::Error>>,
     ) {
         let mut changed = self.changed.subscribe();
         loop {
-            let (lines, cut, expired) = {
-                let mut state = self.lock();
-                let expired = from < state.compacted;
-                let lines = state.since(place, from);
-                let lines: Vec<_> = lines.iter().map(Happened::line).collect();
-                let (cut, before) = (state.cuts > cuts, from);
-                from = state.version;
-                let mut lines = lines;
-                if bookmarks && lines.is_empty() && from > before {
-                    lines.push(bookmark(place, from));
+            let lines = {
+                let state = self.lock();
+                let mut lines: Vec<_> = state.since(place, from).iter().map(Happened::line).collect();
+                if bookmarks && lines.is_empty() && state.version > from {
+                    lines.push(bookmark(place, state.version));
                 }
-                state.sent += lines.iter().map(String::len).sum::<usize>();
-                (lines, cut, expired)
+                from = state.version;
+                lines
             };
-            if expired {
-                let gone =
-                    json!({"type": "ERROR", "object": failure(410, "Expired", "too old resource version")});
-                let _ = sender.send(Ok(Frame::data(format!("{gone}\n").into()))).await;
-                return;
-            }
             for line in lines {
                 if sender.send(Ok(Frame::data(line.into()))).await.is_err() {
                     return;
                 }
-            }
-            if cut {
-                let half = r#"{"type":"MODIFIED","object":{"apiVersion":"v1","ki"#;
-                let _ = sender.send(Ok(Frame::data(half.into()))).await;
-                let _ = sender.send(Err(std::io::Error::other("cut"))).await;
-                return;
             }
             tokio::select! {
                 changed = changed.changed() => if changed.is_err() { return },
@@ -501,33 +285,13 @@ impl State {
         ours.cloned().collect()
     }
 
-    fn list(&mut self, place: &Place, query: &str) -> Response<Body> {
+    fn list(&self, place: &Place, query: &str) -> Response<Body> {
         let limit: usize = parameter(query, "limit")
             .and_then(|text| text.parse().ok())
             .unwrap_or(usize::MAX);
         let mut after = None;
         if let Some(token) = parameter(query, "continue").filter(|token| !token.is_empty()) {
-            let (version, rest) = token.split_once('.').unwrap_or(("0", ""));
-            let fault = self
-                .faults
-                .get_mut(&place.plural)
-                .filter(|faults| !faults.is_empty());
-            let fault = fault.map(|faults| faults.remove(0));
-            if fault == Some(Fault::Expired) || version.parse::<u64>().unwrap_or(0) < self.compacted {
-                let message = "the provided continue parameter is too old";
-                return status(StatusCode::GONE, "Expired", message);
-            }
-            match fault {
-                Some(Fault::Internal) => {
-                    return status(
-                        StatusCode::INTERNAL_SERVER_ERROR,
-                        "InternalError",
-                        "etcd is not well",
-                    );
-                }
-                Some(Fault::CutOff) => return cut_off(),
-                _ => {}
-            }
+            let (_, rest) = token.split_once('.').unwrap_or_default();
             let (namespace, name) = rest.split_once('.').unwrap_or_default();
             after = Some((namespace.to_owned(), name.to_owned()));
         }
@@ -554,7 +318,6 @@ impl State {
             Value::Object(metadata),
             items.join(",")
         );
-        self.sent += body.len();
         answer_text(StatusCode::OK, body)
     }
 

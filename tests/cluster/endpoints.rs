@@ -188,9 +188,9 @@ fn endpoints(addresses: &[SocketAddr]) -> Value {
 #[tokio::test]
 async fn endpoints_are_read_where_slices_are_missing_or_forbidden() {
     for forbidden in [false, true] {
-        let cluster = Cluster::fake().await;
-        cluster.server().install("endpointslices", forbidden);
-        cluster.server().forbid("endpointslices", forbidden);
+        let cluster = Cluster::guarded().await;
+        cluster.gate().install("endpointslices", forbidden);
+        cluster.gate().forbid("endpointslices", forbidden);
         let (one, other) = (Upstream::cleartext().await, Upstream::cleartext().await);
         with_service(&cluster, port(Some("web"), 8080)).await;
         cluster.apply(endpoints(&[one.address])).await;

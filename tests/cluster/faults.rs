@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
+use kube::api::DeleteParams;
 use serde_json::json;
 
-use super::api_server::Fault;
-use super::objects::{mapping, secret, tls_context};
+use super::gate::Fault;
+use super::objects::{OURS, mapping, secret, tls_context};
 use super::{Cluster, problem_is_told};
 use crate::support::client::Client;
 use crate::support::peer::Upstream;
@@ -14,25 +15,18 @@ use crate::support::waiting::eventually;
 
 /// Mappings `m0` to `m<count - 1>` at `/0/` and so on, all to one upstream.
 async fn with_mappings(count: usize) -> (Cluster, Upstream) {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let upstream = Upstream::cleartext().await;
     for number in 0..count {
-        put(&cluster, number, &upstream);
+        put(&cluster, number, &upstream).await;
     }
     (cluster, upstream)
 }
 
-fn put(cluster: &Cluster, number: usize, upstream: &Upstream) {
+async fn put(cluster: &Cluster, number: usize, upstream: &Upstream) {
     let service = format!("http://{}", upstream.address);
-    let mut object = mapping(
-        &format!("m{number:04}"),
-        &format!("/{number}/"),
-        &service,
-        &json!({}),
-    );
-    object["metadata"]["namespace"] = cluster.namespace.clone().into();
-    object["spec"]["ambassador_id"] = json!([cluster.namespace]);
-    cluster.server().put(&object);
+    let (name, prefix) = (format!("m{number:04}"), format!("/{number}/"));
+    cluster.apply(mapping(&name, &prefix, &service, &json!({}))).await;
 }
 
 async fn serves(gateway: &Gateway, number: usize) {
@@ -51,9 +45,9 @@ const MANY: usize = 1200;
 async fn g1_nothing_is_served_before_every_list_is_complete() {
     let (cluster, _upstream) = with_mappings(MANY).await;
     let faults = [Fault::Internal, Fault::CutOff, Fault::Expired];
-    cluster.server().fail_pages("mappings", &faults);
+    cluster.gate().fail_pages("mappings", &faults);
     let gateway = cluster.plan().start().await;
-    assert!(cluster.server().count("list", "mappings") > MANY / 500 + faults.len());
+    assert!(cluster.gate().count("list", "mappings") > MANY / 500 + faults.len());
     for number in [0, MANY / 2, MANY - 1] {
         serves(&gateway, number).await;
     }
@@ -69,7 +63,8 @@ async fn g1_nothing_is_served_before_every_list_is_complete() {
 async fn g4_an_api_server_that_is_away_costs_nothing_and_is_caught_up_with() {
     let (mut cluster, upstream) = with_mappings(3).await;
     let mut gateway = cluster.plan().start().await;
-    cluster.server.as_mut().unwrap().go_away().await;
+    cluster.gate_mut().go_away().await;
+    gateway.program.logged("cannot be reached").await;
     eventually("the loss is told", async || {
         let metrics = gateway.admin("/metrics").await;
         serves(&gateway, 0).await;
@@ -80,11 +75,10 @@ async fn g4_an_api_server_that_is_away_costs_nothing_and_is_caught_up_with() {
     })
     .await;
     // What changes meanwhile, and what the server forgets, is known once it is back.
-    put(&cluster, 3, &upstream);
-    let namespace = cluster.namespace.clone();
-    cluster.server().remove("mappings", &namespace, "m0001");
-    cluster.server().compact();
-    cluster.server.as_mut().unwrap().come_back().await;
+    put(&cluster, 3, &upstream).await;
+    cluster.delete(OURS, "Mapping", "m0001").await;
+    cluster.compact().await;
+    cluster.gate_mut().come_back().await;
     comes_to_serve(&gateway, 3).await;
     gateway.get_until("/1/", |answer| answer.status == 404).await;
     serves(&gateway, 0).await;
@@ -105,18 +99,18 @@ async fn g4_an_api_server_that_is_away_costs_nothing_and_is_caught_up_with() {
 async fn g5_a_list_that_breaks_off_is_no_deletion() {
     let (mut cluster, upstream) = with_mappings(MANY).await;
     let gateway = cluster.plan().start().await;
-    cluster.server.as_mut().unwrap().go_away().await;
+    cluster.gate_mut().go_away().await;
     cluster
-        .server()
+        .gate()
         .fail_pages("mappings", &[Fault::CutOff, Fault::Internal, Fault::Expired]);
-    let lists = cluster.server().count("list", "mappings");
+    let lists = cluster.gate().count("list", "mappings");
     // One of the last page: it is heard of when a list has come to its end.
-    put(&cluster, MANY, &upstream);
-    cluster.server().compact();
-    cluster.server.as_mut().unwrap().come_back().await;
+    put(&cluster, MANY, &upstream).await;
+    cluster.compact().await;
+    cluster.gate_mut().come_back().await;
     eventually("a whole list after broken ones", async || {
         serves(&gateway, MANY - 1).await;
-        let listed = cluster.server().count("list", "mappings") - lists;
+        let listed = cluster.gate().count("list", "mappings") - lists;
         (listed > 3 && gateway.get(&format!("/{MANY}/")).await.status == 200).then_some(())
     })
     .await;
@@ -127,20 +121,20 @@ async fn g5_a_list_that_breaks_off_is_no_deletion() {
 async fn a_watch_that_is_cut_in_an_event_goes_on_where_it_was() {
     let (cluster, upstream) = with_mappings(1).await;
     let gateway = cluster.plan().start().await;
-    let lists = cluster.server().count("list", "mappings");
+    let lists = cluster.gate().count("list", "mappings");
     for number in 1..4 {
-        cluster.server().cut_watches();
-        put(&cluster, number, &upstream);
+        cluster.gate().cut_watches();
+        put(&cluster, number, &upstream).await;
         comes_to_serve(&gateway, number).await;
     }
-    assert_eq!(cluster.server().count("list", "mappings"), lists);
+    assert_eq!(cluster.gate().count("list", "mappings"), lists);
 }
 
 #[tokio::test]
 async fn a_kind_that_must_not_be_read_is_one_problem_and_the_rest_serves() {
     let (cluster, upstream) = with_mappings(1).await;
-    cluster.server().forbid("hosts", true);
-    cluster.server().install("tlscontexts", false);
+    cluster.gate().forbid("hosts", true);
+    cluster.gate().install("tlscontexts", false);
     let gateway = cluster.plan().start().await;
     serves(&gateway, 0).await;
     problem_is_told(&gateway, "kind_forbidden", true).await;
@@ -155,8 +149,8 @@ async fn a_kind_that_must_not_be_read_is_one_problem_and_the_rest_serves() {
     gateway
         .get_until("/uses/", |answer| answer.reason() == "tls_config_unresolved")
         .await;
-    cluster.server().forbid("hosts", false);
-    cluster.server().install("tlscontexts", true);
+    cluster.gate().forbid("hosts", false);
+    cluster.gate().install("tlscontexts", true);
     cluster
         .apply(tls_context("context", &json!({"sni": "x.test"})))
         .await;
@@ -179,18 +173,18 @@ fn starting(cluster: &Cluster) -> Command {
 #[tokio::test]
 async fn a_gateway_that_finds_no_api_server_waits_for_it() {
     let (mut cluster, _upstream) = with_mappings(1).await;
-    cluster.server.as_mut().unwrap().go_away().await;
+    cluster.gate_mut().go_away().await;
     let mut program = Running::start(starting(&cluster));
     program.logged("admin interface on").await;
     program.logged("cannot be reached").await;
-    cluster.server.as_mut().unwrap().come_back().await;
+    cluster.gate_mut().come_back().await;
     program.logged(" ready").await;
 }
 
 #[tokio::test]
 async fn who_is_not_known_waits_and_says_for_what() {
     let (cluster, _upstream) = with_mappings(1).await;
-    cluster.server().know_nobody(true);
+    cluster.gate().know_nobody(true);
     let mut program = Running::start(starting(&cluster));
     program.logged("cannot be watched").await;
     let admin = program.admin().await;
@@ -204,7 +198,7 @@ async fn who_is_not_known_waits_and_says_for_what() {
     let told =
         "waits for a complete list of mappings.getambassador.io (the API server answers with status 401";
     assert!(answer.text().contains(told), "{}", answer.text());
-    cluster.server().know_nobody(false);
+    cluster.gate().know_nobody(false);
     program.logged(" ready").await;
 }
 
@@ -221,17 +215,17 @@ async fn nothing_is_served_while_nothing_may_be_read() {
         "tcpmappings",
     ];
     for plural in ours {
-        cluster.server().forbid(plural, true);
+        cluster.gate().forbid(plural, true);
     }
     let mut program = Running::start(starting(&cluster));
     eventually("every kind is asked for a second time", async || {
-        let again = |plural: &&str| cluster.server().count("list", plural) >= 2;
+        let again = |plural: &&str| cluster.gate().count("list", plural) >= 2;
         ours.iter().all(again).then_some(())
     })
     .await;
     assert!(!program.stderr().iter().any(|line| line.ends_with(" ready")));
     for plural in ours {
-        cluster.server().forbid(plural, false);
+        cluster.gate().forbid(plural, false);
     }
     program.logged(" ready").await;
 }
@@ -247,13 +241,14 @@ fn memory(program: &Running, which: &str) -> usize {
 async fn memory_stays_flat_over_thousands_of_edits() {
     let (cluster, upstream) = with_mappings(20).await;
     let gateway = cluster.plan().start().await;
+    let mappings = cluster.api(OURS, "Mapping");
     let mut number = 0;
     let mut edit = async |edits: usize| {
         for _ in 0..edits {
             number += 1;
-            put(&cluster, 20 + number % 50, &upstream);
+            put(&cluster, 20 + number % 50, &upstream).await;
             let other = format!("m{:04}", 20 + (number + 25) % 50);
-            cluster.server().remove("mappings", &cluster.namespace, &other);
+            let _ = mappings.delete(&other, &DeleteParams::default()).await;
             if number % 50 == 0 {
                 comes_to_serve(&gateway, 20).await;
             }

@@ -8,12 +8,6 @@ use crate::support::certificates::Certificates;
 use crate::support::peer::{Tls, Upstream};
 use crate::support::waiting::eventually;
 
-/// Puts an object into this namespace, for the cluster's gateway.
-fn put_in(cluster: &Cluster, namespace: &str, mut object: Value) {
-    object["metadata"]["namespace"] = namespace.into();
-    cluster.server().put(&object);
-}
-
 /// A TLSContext with this spec, and a Mapping at `/<name>/` that uses it.
 async fn lead(cluster: &Cluster, name: &str, service: &str, spec: &Value) {
     cluster.apply(tls_context(name, spec)).await;
@@ -25,10 +19,10 @@ async fn lead(cluster: &Cluster, name: &str, service: &str, spec: &Value) {
 
 #[tokio::test]
 async fn k14_only_references_into_a_namespace_that_must_not_be_read_fail() {
-    let cluster = Cluster::fake().await;
-    let server = cluster.server();
-    server.forbid("secrets", true);
-    server.grant_in("secrets", &cluster.namespace);
+    let cluster = Cluster::guarded().await;
+    let gate = cluster.gate();
+    gate.forbid("secrets", true);
+    gate.grant_in("secrets", &cluster.namespace);
     let ca = Certificates::new();
     let upstream = Tls::with(&ca.server(&["svc"])).client_ca(&ca.pem(), true);
     let upstream = upstream
@@ -40,10 +34,20 @@ async fn k14_only_references_into_a_namespace_that_must_not_be_read_fail() {
         .await;
     let service = format!("https://{}", upstream.address);
     let client = tls_secret("client", &ca.client("gateway"));
-    put_in(&cluster, &cluster.namespace, client.clone());
-    put_in(&cluster, "z", client.clone());
+    let (z, y) = (
+        cluster.another_namespace("z").await,
+        cluster.another_namespace("y").await,
+    );
+    cluster.apply(client.clone()).await;
+    cluster.apply_in(&z, client.clone()).await;
     lead(&cluster, "own", &service, &json!({"secret": "client"})).await;
-    lead(&cluster, "foreign", &service, &json!({"secret": "client.z"})).await;
+    lead(
+        &cluster,
+        "foreign",
+        &service,
+        &json!({"secret": format!("client.{z}")}),
+    )
+    .await;
     let gateway = cluster.plan().start().await;
     gateway.get("/own/").await.assert_ok();
     gateway
@@ -54,7 +58,7 @@ async fn k14_only_references_into_a_namespace_that_must_not_be_read_fail() {
     let problem = gateway.problem(&foreign, "forbidden_secret").await;
     let message = problem["message"].as_str().unwrap();
     assert!(
-        message.contains("kubectl create role nuncio-secrets -n z "),
+        message.contains(&format!("kubectl create role nuncio-secrets -n {z} ")),
         "{message}"
     );
     let metrics = gateway.admin("/metrics").await;
@@ -68,7 +72,7 @@ async fn k14_only_references_into_a_namespace_that_must_not_be_read_fail() {
 
     // What may be read is followed as ever.
     let next = ca.client("next");
-    put_in(&cluster, &cluster.namespace, tls_secret("client", &next));
+    cluster.apply(tls_secret("client", &next)).await;
     eventually("the new certificate is shown", async || {
         gateway.get("/own/").await.assert_ok();
         let shown = upstream.last().session?.client?;
@@ -76,13 +80,19 @@ async fn k14_only_references_into_a_namespace_that_must_not_be_read_fail() {
     })
     .await;
     // A namespace that is named later is asked as well, and what is granted is noticed.
-    lead(&cluster, "late", &service, &json!({"secret": "client.y"})).await;
+    lead(
+        &cluster,
+        "late",
+        &service,
+        &json!({"secret": format!("client.{y}")}),
+    )
+    .await;
     gateway
         .get_until("/late/", |answer| answer.reason() == "tls_config_unresolved")
         .await;
-    put_in(&cluster, "y", client);
-    server.grant_in("secrets", "y");
-    server.grant_in("secrets", "z");
+    cluster.apply_in(&y, client).await;
+    gate.grant_in("secrets", &y);
+    gate.grant_in("secrets", &z);
     for path in ["/late/", "/foreign/"] {
         gateway.get_until(path, |answer| answer.status == 200).await;
     }
@@ -91,14 +101,21 @@ async fn k14_only_references_into_a_namespace_that_must_not_be_read_fail() {
 
 #[tokio::test]
 async fn secrets_of_the_own_namespace_alone_are_read_where_that_is_asked_for() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let upstream = Upstream::cleartext().await;
     let service = format!("https://{}", upstream.address);
     let ca = secret("ca", &[("ca.crt", &Certificates::new().pem())]);
-    put_in(&cluster, &cluster.namespace, ca.clone());
-    put_in(&cluster, "z", ca);
+    let z = cluster.another_namespace("z").await;
+    cluster.apply(ca.clone()).await;
+    cluster.apply_in(&z, ca).await;
     lead(&cluster, "own", &service, &json!({"ca_secret": "ca"})).await;
-    lead(&cluster, "foreign", &service, &json!({"ca_secret": "ca.z"})).await;
+    lead(
+        &cluster,
+        "foreign",
+        &service,
+        &json!({"ca_secret": format!("ca.{z}")}),
+    )
+    .await;
     let plan = cluster.plan().env("AMBASSADOR_CERTS_SINGLE_NAMESPACE", "1");
     let gateway = plan.start().await;
     gateway.get("/own/").await.assert_refused("not_tls");
@@ -110,7 +127,7 @@ async fn secrets_of_the_own_namespace_alone_are_read_where_that_is_asked_for() {
     let problem = gateway.problem(&foreign, "missing_secret").await;
     let message = problem["message"].as_str().unwrap();
     assert!(message.contains("AMBASSADOR_CERTS_SINGLE_NAMESPACE"), "{message}");
-    let asked = cluster.server().asked();
+    let asked = cluster.gate().asked();
     let elsewhere = asked
         .iter()
         .find(|asked| asked.plural == "secrets" && asked.namespace != cluster.namespace);
@@ -119,21 +136,18 @@ async fn secrets_of_the_own_namespace_alone_are_read_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn objects_of_the_own_namespace_alone_are_read_where_that_is_asked_for() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let upstream = Upstream::cleartext().await;
     let service = format!("http://{}", upstream.address);
-    let to_upstream = |name: &str, prefix: &str| {
-        let mut object = mapping(name, prefix, &service, &json!({}));
-        object["spec"]["ambassador_id"] = json!([cluster.namespace]);
-        object
-    };
-    put_in(&cluster, &cluster.namespace, to_upstream("own", "/own/"));
-    put_in(&cluster, "z", to_upstream("foreign", "/foreign/"));
+    let to_upstream = |name: &str, prefix: &str| mapping(name, prefix, &service, &json!({}));
+    let z = cluster.another_namespace("z").await;
+    cluster.apply(to_upstream("own", "/own/")).await;
+    cluster.apply_in(&z, to_upstream("foreign", "/foreign/")).await;
     let plan = cluster.plan().env("AMBASSADOR_SINGLE_NAMESPACE", "1");
     let gateway = plan.start().await;
     gateway.get("/own/").await.assert_ok();
     assert_eq!(gateway.get("/foreign/").await.status, 404);
-    let asked = cluster.server().asked();
+    let asked = cluster.gate().asked();
     let reads = asked
         .iter()
         .filter(|asked| matches!(asked.verb, "list" | "watch"));
@@ -144,15 +158,15 @@ async fn objects_of_the_own_namespace_alone_are_read_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn selectors_stand_in_every_list_and_watch() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let plan = cluster.plan().env("AMBASSADOR_LABEL_SELECTOR", "team=shop");
     let plan = plan.env("AMBASSADOR_FIELD_SELECTOR", "metadata.name!=other");
     let _gateway = plan.start().await;
     eventually("every kind is watched", async || {
-        (cluster.server().count("watch", "secrets") > 0).then_some(())
+        (cluster.gate().count("watch", "secrets") > 0).then_some(())
     })
     .await;
-    let asked = cluster.server().asked();
+    let asked = cluster.gate().asked();
     let reads = asked
         .iter()
         .filter(|asked| matches!(asked.verb, "list" | "watch") && asked.plural != "leases");
@@ -168,16 +182,16 @@ async fn selectors_stand_in_every_list_and_watch() {
 
 #[tokio::test]
 async fn a_secret_that_is_named_later_is_read_then() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let upstream = Upstream::cleartext().await;
     let service = format!("https://{}", upstream.address);
     let ca = secret("ca", &[("ca.crt", &Certificates::new().pem())]);
     cluster.apply(ca).await;
     let gateway = cluster.plan().start().await;
-    assert_eq!(cluster.server().count("get", "secrets"), 0);
+    assert_eq!(cluster.gate().count("get", "secrets"), 0);
     lead(&cluster, "uses", &service, &json!({"ca_secret": "ca"})).await;
     gateway
         .get_until("/uses/", |answer| answer.reason() == "not_tls")
         .await;
-    assert_eq!(cluster.server().count("get", "secrets"), 1);
+    assert_eq!(cluster.gate().count("get", "secrets"), 1);
 }

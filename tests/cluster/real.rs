@@ -68,11 +68,15 @@ pub async fn install_definitions(client: &Client) {
         .await;
 }
 
-/// Creates the namespace of a test, and in it the account and the rights that `deploy/nuncio.yaml` gives a gateway.
-pub async fn prepare(client: &Client, namespace: &str) {
+pub async fn create_namespace(client: &Client, namespace: &str) {
     let document = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
     apply(&api(client, "v1", "Namespace", None), &document).await;
-    for mut document in documents("nuncio.yaml") {
+}
+
+/// Creates the namespace of a test, and in it the account and the rights that a file of `deploy/` gives a gateway.
+pub async fn prepare(client: &Client, namespace: &str, file: &str) {
+    create_namespace(client, namespace).await;
+    for mut document in documents(file) {
         let kind = document["kind"].as_str().unwrap().to_owned();
         let within = match kind.as_str() {
             "ServiceAccount" | "Role" | "RoleBinding" => Some(namespace),

@@ -6,8 +6,8 @@ use nuncio_compile::yaml;
 use serde_json::{Value, json};
 
 use super::Cluster;
-use super::api_server::Asked;
-use super::objects::{OURS, mapping, secret, tls_context};
+use super::gate::Asked;
+use super::objects::{mapping, secret, tls_context};
 use crate::support::certificates::Certificates;
 use crate::support::program::repository;
 use crate::support::waiting::eventually;
@@ -45,24 +45,19 @@ fn allowed(documents: &[Value], kind: &str) -> BTreeSet<(String, String)> {
 /// Lets a gateway with these variables do all that it does with an API server; what it asked then.
 async fn asked_by_a_gateway(cluster: &Cluster, variables: &[(&str, &str)]) -> Vec<Asked> {
     let ca = Certificates::new();
-    let server = cluster.server();
-    let put = |mut object: Value| {
-        object["metadata"]["namespace"] = cluster.namespace.clone().into();
-        if object["apiVersion"] == OURS {
-            object["spec"]["ambassador_id"] = json!([cluster.namespace]);
-        }
-        server.put(&object);
-    };
-    put(mapping("wrong", "/", "https://svc", &json!({"tls": "missing"})));
-    put(secret("ca", &[("ca.crt", &ca.pem())]));
-    let before = server.asked().len();
+    let wrong = mapping("wrong", "/", "https://svc", &json!({"tls": "missing"}));
+    cluster.apply(wrong).await;
+    cluster.apply(secret("ca", &[("ca.crt", &ca.pem())])).await;
+    let before = cluster.gate().asked().len();
     let mut plan = cluster.plan().env("AMBASSADOR_UPDATE_MAPPING_STATUS", "true");
     for (name, value) in variables {
         plan = plan.env(name, value);
     }
     let _gateway = plan.start().await;
     // A Secret that was passed over at first, and is named now, is read by itself.
-    put(tls_context("context", &json!({"ca_secret": "ca"})));
+    cluster
+        .apply(tls_context("context", &json!({"ca_secret": "ca"})))
+        .await;
     let all_of_it = [
         ("secrets", "", "get"),
         ("mappings", "status", "patch"),
@@ -72,7 +67,7 @@ async fn asked_by_a_gateway(cluster: &Cluster, variables: &[(&str, &str)]) -> Ve
         ("leases", "", "update"),
     ];
     eventually("the gateway reads, tells and leads", async || {
-        let asked = server.asked().split_off(before);
+        let asked = cluster.gate().asked().split_off(before);
         let seen = |(plural, subresource, verb): &(&str, &str, &str)| {
             asked.iter().any(|asked| {
                 asked.plural == *plural && asked.subresource == *subresource && asked.verb == *verb
@@ -94,7 +89,7 @@ fn wanted(asked: &Asked) -> (String, String) {
 
 #[tokio::test]
 async fn nothing_is_asked_that_the_roles_do_not_allow() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let documents = documents("nuncio.yaml");
     let (anywhere, own) = (allowed(&documents, "ClusterRole"), allowed(&documents, "Role"));
     for asked in asked_by_a_gateway(&cluster, &[]).await {
@@ -106,8 +101,9 @@ async fn nothing_is_asked_that_the_roles_do_not_allow() {
 
 #[tokio::test]
 async fn a_gateway_of_one_namespace_asks_nothing_outside_of_it() {
-    let cluster = Cluster::fake().await;
-    let own = allowed(&documents("nuncio-single-namespace.yaml"), "Role");
+    let file = "nuncio-single-namespace.yaml";
+    let cluster = Cluster::with_roles(file).await.with_gate().await;
+    let own = allowed(&documents(file), "Role");
     for asked in asked_by_a_gateway(&cluster, &[("AMBASSADOR_SINGLE_NAMESPACE", "true")]).await {
         let is_own = asked.namespace == cluster.namespace && own.contains(&wanted(&asked));
         assert!(is_own, "{asked:?} is not allowed");

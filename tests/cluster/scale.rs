@@ -91,7 +91,7 @@ impl Large {
             close.body("ok".into()).unwrap()
         });
         let upstream = closing.start().await;
-        let cluster = Cluster::fake().await;
+        let cluster = Cluster::guarded().await;
         cluster.apply(secret("ca", &[("ca.crt", &ca.pem())])).await;
         for number in 0..mappings / 10 {
             let name = format!("client-{number}");
@@ -137,26 +137,26 @@ impl Large {
 
     /// Starts the gateway, and says how long it took and what it cost.
     async fn start(&self, aims: &mut Aims) -> Gateway {
-        let sent = self.cluster.server().sent();
+        let sent = self.cluster.gate().sent();
         let begun = Instant::now();
         let gateway = self.cluster.plan().args(&["--access-log", "off"]).start().await;
         let took = begun.elapsed();
         let cost = Cost::of(&gateway);
         gateway.get("/0/").await.assert_ok();
-        let server = self.cluster.server();
-        let objects: usize = PLURALS.iter().map(|plural| server.objects(plural).len()).sum();
+        let gate = self.cluster.gate();
         aims.tell("Mappings", self.mappings);
-        aims.tell("objects", objects);
+        aims.tell("Services, and as many EndpointSlices", self.mappings);
+        aims.tell("TLSContexts, and as many Secrets", self.mappings / 10);
         aims.at_most("ready after", took.as_secs_f64(), 5.0, "s");
         aims.at_most("CPU until ready", cost.cpu.as_secs_f64(), 2.0, "s");
         aims.at_most("resident when ready", cost.resident, 250.0, "MB");
-        let pages: usize = PLURALS.iter().map(|plural| server.count("list", plural)).sum();
-        let watches: usize = PLURALS.iter().map(|plural| server.count("watch", plural)).sum();
+        let pages: usize = PLURALS.iter().map(|plural| gate.count("list", plural)).sum();
+        let watches: usize = PLURALS.iter().map(|plural| gate.count("watch", plural)).sum();
         aims.tell("pages of lists", pages);
         aims.tell("watches", watches);
         aims.tell(
             "MB that the API server sent",
-            format!("{:.1}", (server.sent() - sent) as f64 / 1e6),
+            format!("{:.1}", (gate.sent() - sent) as f64 / 1e6),
         );
         gateway
     }
@@ -319,8 +319,7 @@ async fn a_start_one_edit_and_a_rotation() {
     let mut slowest = Duration::ZERO;
     for round in 0..10 {
         if round % 2 == 1 {
-            let server = large.cluster.server();
-            server.remove("secrets", &large.cluster.namespace, "client-0");
+            large.cluster.delete("v1", "Secret", "client-0").await;
         }
         let client = large.ca.client("next");
         large.cluster.apply(tls_secret("client-0", &client)).await;
@@ -397,7 +396,7 @@ async fn an_api_server_that_is_away_for_long() {
     let mut large = Large::new().await;
     let gateway = large.start(&mut aims).await;
     let load = Load::start(&gateway, "/0/");
-    large.cluster.server.as_mut().unwrap().go_away().await;
+    large.cluster.gate_mut().go_away().await;
     let before = Cost::of(&gateway);
     tokio::time::sleep(away).await;
     aims.tell("seconds without the API server", away.as_secs());
@@ -405,9 +404,9 @@ async fn an_api_server_that_is_away_for_long() {
     aims.tell("of one core meanwhile", format!("{:.1} %", share * 100.0));
     large.edit(0).await;
     // It has forgotten what happened, so everything is listed again.
-    large.cluster.server().compact();
+    large.cluster.compact().await;
     let begun = Instant::now();
-    large.cluster.server.as_mut().unwrap().come_back().await;
+    large.cluster.gate_mut().come_back().await;
     large.is_live(&gateway, 0).await;
     aims.at_most("caught up after", begun.elapsed().as_secs_f64(), 5.0, "s");
     load.end(&mut aims).await;

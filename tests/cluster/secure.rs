@@ -56,10 +56,10 @@ fn kubeconfig(cluster: &Cluster, name: &str, server: SocketAddr, ca: &str, clien
 
 #[tokio::test]
 async fn an_api_server_of_a_private_ca_that_asks_for_a_certificate_is_followed() {
-    let mut cluster = Cluster::fake().await;
+    let mut cluster = Cluster::guarded().await;
     let ca = Certificates::new();
     let tls = Tls::with(&ca.server(&["localhost"])).client_ca(&ca.pem(), true);
-    let server = in_front_of(cluster.server().address, tls.config()).await;
+    let server = in_front_of(cluster.gate().address, tls.config()).await;
     let upstream = Upstream::cleartext().await;
     let to = |path: &str| mapping("m", path, &format!("http://{}", upstream.address), &json!({}));
     cluster.apply(to("/first/")).await;
@@ -73,10 +73,10 @@ async fn an_api_server_of_a_private_ca_that_asks_for_a_certificate_is_followed()
 
 #[tokio::test]
 async fn an_api_server_that_is_not_who_it_should_be_is_told_nothing() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let (ca, other) = (Certificates::new(), Certificates::new());
     let tls = Tls::with(&ca.server(&["localhost"])).client_ca(&other.pem(), true);
-    let server = in_front_of(cluster.server().address, tls.config()).await;
+    let server = in_front_of(cluster.gate().address, tls.config()).await;
     let path = kubeconfig(&cluster, "other", server, &other.pem(), &other.client("gateway"));
     let path = path.display().to_string();
     let mut command = nuncio(["run", "--kubernetes", "--kubeconfig", &path]);
@@ -85,7 +85,7 @@ async fn an_api_server_that_is_not_who_it_should_be_is_told_nothing() {
     program
         .logged("check the certificate authority in the kubeconfig")
         .await;
-    assert!(cluster.server().asked().is_empty());
+    assert!(cluster.gate().asked().is_empty());
     program.signal("TERM");
     program.end().await;
 }

@@ -4,12 +4,14 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::Cluster;
-use super::api_server::Asked;
+use super::gate::Asked;
 use super::objects::{OURS, mapping, secret, service, slice, tls_context, tls_secret};
 use crate::support::certificates::Certificates;
 use crate::support::peer::{Tls, Upstream};
 use crate::support::program::{Gateway, KeptPort, Running, nuncio};
 use crate::support::waiting::eventually;
+
+const EVENTS: &str = "events.k8s.io/v1";
 
 /// A gateway that tells Mappings too.
 async fn start(cluster: &Cluster) -> Gateway {
@@ -72,7 +74,7 @@ async fn held(cluster: &Cluster, right: impl Fn(&str) -> bool) -> String {
 
 /// Every write of a status that was asked for.
 fn status_writes(cluster: &Cluster) -> Vec<Asked> {
-    let asked = cluster.server().asked();
+    let asked = cluster.gate().asked();
     asked
         .into_iter()
         .filter(|asked| asked.subresource == "status")
@@ -288,20 +290,21 @@ async fn one_of_two_gateways_writes_and_the_other_takes_over() {
 
 #[tokio::test]
 async fn who_lost_the_lease_stops_writing_until_it_has_it_again() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let gateway = start(&cluster).await;
     let own = held(&cluster, |_| true).await;
     let name = format!("nuncio-leader-{}", cluster.namespace);
-    let mut lease = cluster.get("coordination.k8s.io/v1", "Lease", &name).await;
-    lease["spec"]["holderIdentity"] = "somebody-else".into();
-    cluster.server().put(&lease);
+    let leases = cluster.api("coordination.k8s.io/v1", "Lease");
+    let taken = json!({"spec": {"holderIdentity": "somebody-else"}});
+    let params = PatchParams::default();
+    leases.patch(&name, &params, &Patch::Merge(&taken)).await.unwrap();
     metric(&gateway, "nuncio_kubernetes_leader 0").await;
-    let before = cluster.server().asked().len();
+    let before = cluster.gate().asked().len();
     cluster.apply(mapping("late", "/late/", "svc", &json!({}))).await;
     // The other one never renews, so it is taken for gone in the end.
     held(&cluster, |holder| holder == own).await;
     status(&cluster, "Mapping", "late", |status| status["state"] == "Running").await;
-    let since: Vec<_> = cluster.server().asked().split_off(before);
+    let since: Vec<_> = cluster.gate().asked().split_off(before);
     let taken = since
         .iter()
         .position(|asked| asked.plural == "leases" && asked.verb == "update");
@@ -311,7 +314,7 @@ async fn who_lost_the_lease_stops_writing_until_it_has_it_again() {
 
 #[tokio::test]
 async fn what_is_so_already_is_written_once_by_whoever_leads() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let upstream = Upstream::cleartext().await;
     for number in 0..50 {
         let (name, prefix) = (format!("m{number}"), format!("/{number}/"));
@@ -369,7 +372,7 @@ async fn what_is_so_already_is_written_once_by_whoever_leads() {
     assert_eq!((writes.len(), all), (53, 53), "each once");
     // The problem was told before: the same Event counts once more.
     let of_bad = eventually("the Event counts", async || {
-        let events = cluster.server().objects("events");
+        let events = cluster.list(EVENTS, "Event").await;
         let of_bad = |event: &&Value| event["regarding"]["name"] == "bad";
         let of_bad: Vec<_> = events.iter().filter(of_bad).cloned().collect();
         (of_bad.first()?["series"]["count"] == 2).then_some(of_bad)
@@ -380,8 +383,8 @@ async fn what_is_so_already_is_written_once_by_whoever_leads() {
 
 #[tokio::test]
 async fn a_status_that_cannot_be_written_now_is_written_later() {
-    let cluster = Cluster::fake().await;
-    cluster.server().fail_statuses(3);
+    let cluster = Cluster::guarded().await;
+    cluster.gate().fail_statuses(3);
     let gateway = start(&cluster).await;
     status(&cluster, "Listener", "web", |status| {
         is(status, "Accepted", "True")
@@ -402,8 +405,8 @@ async fn a_status_that_cannot_be_written_now_is_written_later() {
 
 #[tokio::test]
 async fn a_status_that_can_never_be_written_keeps_no_other_from_it() {
-    let cluster = Cluster::fake().await;
-    cluster.server().spoil("spoilt");
+    let cluster = Cluster::guarded().await;
+    cluster.gate().spoil("spoilt");
     let plain = json!({});
     cluster.apply(mapping("spoilt", "/spoilt/", "svc", &plain)).await;
     for number in 0..20 {
@@ -418,7 +421,7 @@ async fn a_status_that_can_never_be_written_keeps_no_other_from_it() {
         status(&cluster, "Mapping", &format!("m{number}"), Value::is_object).await;
     }
     eventually("problems are Events all the same", async || {
-        let events = cluster.server().objects("events");
+        let events = cluster.list(EVENTS, "Event").await;
         let of_bad = events.iter().any(|event| event["regarding"]["name"] == "bad");
         of_bad.then_some(())
     })
@@ -428,7 +431,7 @@ async fn a_status_that_can_never_be_written_keeps_no_other_from_it() {
 
 #[tokio::test]
 async fn a_gateway_that_may_not_write_serves_and_says_so_once() {
-    let cluster = Cluster::fake().await;
+    let cluster = Cluster::guarded().await;
     let upstream = Upstream::cleartext().await;
     let to = mapping("m", "/", &format!("http://{}", upstream.address), &json!({}));
     cluster.apply(to).await;
@@ -438,10 +441,10 @@ async fn a_gateway_that_may_not_write_serves_and_says_so_once() {
     cluster
         .apply(tls_context("context", &json!({"sni": "x.test"})))
         .await;
-    cluster.server().forbid("mappings/status", true);
-    cluster.server().forbid("events", true);
-    cluster.server().install("tlscontexts/status", false);
-    cluster.server().drop_conditions("listeners");
+    cluster.gate().forbid("mappings/status", true);
+    cluster.gate().forbid("events", true);
+    cluster.gate().install("tlscontexts/status", false);
+    cluster.gate().drop_conditions("listeners");
     let mut gateway = start(&cluster).await;
     for words in [
         "no status of Mapping objects is written",
@@ -478,8 +481,8 @@ async fn a_gateway_that_may_not_write_serves_and_says_so_once() {
 
 #[tokio::test]
 async fn without_a_lease_nobody_writes_and_everybody_serves() {
-    let cluster = Cluster::fake().await;
-    cluster.server().forbid("leases", true);
+    let cluster = Cluster::guarded().await;
+    cluster.gate().forbid("leases", true);
     let upstream = Upstream::cleartext().await;
     let to = mapping("m", "/", &format!("http://{}", upstream.address), &json!({}));
     cluster.apply(to).await;
@@ -488,7 +491,7 @@ async fn without_a_lease_nobody_writes_and_everybody_serves() {
     gateway.get("/").await.assert_ok();
     metric(&gateway, "nuncio_kubernetes_leader 0").await;
     assert!(status_writes(&cluster).is_empty());
-    assert!(cluster.server().objects("events").is_empty());
+    assert!(cluster.list(EVENTS, "Event").await.is_empty());
 }
 
 #[tokio::test]

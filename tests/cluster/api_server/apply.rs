@@ -3,9 +3,9 @@
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::super::answers::{Body, answer, status};
+use super::super::place::{Place, parameter};
 use super::State;
-use super::answers::{Body, answer, status};
-use super::place::{Place, parameter};
 
 impl State {
     /// Server-side apply of a status: what the manager applied before and does not any more goes.
@@ -16,25 +16,11 @@ impl State {
         mut current: Value,
         body: &Value,
     ) -> Response<Body> {
-        if self.failing_statuses > 0 {
-            self.failing_statuses -= 1;
-            let message = "etcd is not well";
-            return status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message);
-        }
-        if self.spoilt.contains(&place.name) {
-            let message = "Internal error occurred: failed calling webhook";
-            return status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message);
-        }
         let Some(manager) = parameter(query, "fieldManager") else {
             let message = "metadata.managedFields must be set: a field manager is required";
             return status(StatusCode::BAD_REQUEST, "BadRequest", message);
         };
         let new = &body["status"];
-        if new.get("conditions").is_some() && self.without_conditions.contains(&place.plural) {
-            let message =
-                "failed to create typed patch object: .status.conditions: field not declared in schema";
-            return status(StatusCode::INTERNAL_SERVER_ERROR, "", message);
-        }
         let before = current.clone();
         let key = (place.namespace.clone(), place.name.clone());
         let applied = self

@@ -240,8 +240,8 @@ impl Follower {
             let event = match timeout(SILENCE, stream.next()).await {
                 Ok(Some(event)) => event.map_err(|error| stop(&error))?,
                 Ok(None) if quiet && began.elapsed() < TOO_SHORT => {
-                    let message = "the API server ends the watch at once".to_owned();
-                    return Err(Stop::Trouble(Trouble::Failed(message)));
+                    let message = "it ends a watch at once".to_owned();
+                    return Err(Stop::Trouble(Trouble::Away(message)));
                 }
                 Ok(None) | Err(_) => return Ok(version),
             };

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-pub type Body = BoxBody<Bytes, std::io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 pub fn failure(code: u16, reason: &str, message: &str) -> Value {
     json!({
@@ -29,7 +29,7 @@ pub fn answer_text(code: StatusCode, text: String) -> Response<Body> {
     Response::builder()
         .status(code)
         .header("content-type", "application/json")
-        .body(BodyExt::boxed(body))
+        .body(BodyExt::boxed_unsync(body))
         .unwrap()
 }
 
@@ -39,7 +39,7 @@ pub fn cut_off() -> Response<Body> {
         br#"{"kind":"MappingList","items":[{"#,
     )));
     let frames = [half, Err(std::io::Error::other("cut"))];
-    let body = BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)));
+    let body = BodyExt::boxed_unsync(StreamBody::new(futures_util::stream::iter(frames)));
     Response::builder()
         .header("content-type", "application/json")
         .header("content-length", "100000")
