@@ -201,6 +201,20 @@ async fn endpoints_are_read_where_slices_are_missing_or_forbidden() {
         only(&gateway, &[&one, &other], &[0, 1]).await;
         cluster.apply(endpoints(&[other.address])).await;
         only(&gateway, &[&one, &other], &[1]).await;
+
+        // Slices that come later win, and nothing stands in for them any more.
+        let sliced = slice("svc-x", one.address, Some("web"), &ready());
+        cluster.apply(sliced).await;
+        cluster.gate().install("endpointslices", true);
+        cluster.gate().forbid("endpointslices", false);
+        only(&gateway, &[&one, &other], &[0]).await;
+        eventually("Endpoints are watched no more", async || {
+            let metrics = gateway.admin("/metrics").await;
+            let watched = metrics.text().contains("kind=\"endpoints\"");
+            (!watched).then_some(())
+        })
+        .await;
+        only(&gateway, &[&one, &other], &[0]).await;
     }
 }
 

@@ -130,6 +130,28 @@ async fn a_watch_that_is_cut_in_an_event_goes_on_where_it_was() {
     assert_eq!(cluster.gate().count("list", "mappings"), lists);
 }
 
+/// A watch that tells nothing for minutes is common, so it is for the kernel to notice that the other end is gone.
+#[tokio::test]
+async fn connections_ask_whether_the_api_server_is_still_there() {
+    let (cluster, _upstream) = with_mappings(1).await;
+    let _gateway = cluster.plan().start().await;
+    let to_server = format!(":{:04X}", cluster.gate().address.port());
+    let kept_alive = eventually("watches stand", async || {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let fields = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        // Those that are established, and the timer that runs for each: 02 is the one of keepalive.
+        let timers: Vec<_> = fields
+            .filter(|fields| fields[2].ends_with(&to_server) && fields[3] == "01")
+            .map(|fields| fields[5].starts_with("02:"))
+            .collect();
+        (timers.len() >= 10).then_some(timers)
+    })
+    .await;
+    assert!(kept_alive.iter().all(|is_so| *is_so), "{kept_alive:?}");
+}
+
 #[tokio::test]
 async fn a_kind_that_must_not_be_read_is_one_problem_and_the_rest_serves() {
     let (cluster, upstream) = with_mappings(1).await;

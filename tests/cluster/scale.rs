@@ -26,19 +26,6 @@ use crate::support::client::Client;
 use crate::support::peer::{Tls, Upstream};
 use crate::support::program::Gateway;
 
-/// Of the resources that are listed.
-const PLURALS: [&str; 9] = [
-    "mappings",
-    "tlscontexts",
-    "hosts",
-    "listeners",
-    "modules",
-    "tcpmappings",
-    "services",
-    "endpointslices",
-    "secrets",
-];
-
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
@@ -150,10 +137,10 @@ impl Large {
         aims.at_most("ready after", took.as_secs_f64(), 5.0, "s");
         aims.at_most("CPU until ready", cost.cpu.as_secs_f64(), 2.0, "s");
         aims.at_most("resident when ready", cost.resident, 250.0, "MB");
-        let pages: usize = PLURALS.iter().map(|plural| gate.count("list", plural)).sum();
-        let watches: usize = PLURALS.iter().map(|plural| gate.count("watch", plural)).sum();
-        aims.tell("pages of lists", pages);
-        aims.tell("watches", watches);
+        let asked = gate.asked();
+        let count = |verb: &str| asked.iter().filter(|asked| asked.verb == verb).count();
+        aims.tell("pages of lists", count("list"));
+        aims.tell("watches", count("watch"));
         aims.tell(
             "MB that the API server sent",
             format!("{:.1}", (gate.sent() - sent) as f64 / 1e6),

@@ -34,7 +34,7 @@ use kube::api::{Api, DynamicObject};
 use nuncio_compile::{LastGood, Options};
 use nuncio_model::{ClusterState, Compiled, Live, Problem, Snapshot};
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, sleep_until, timeout};
 
@@ -109,6 +109,7 @@ pub async fn run_kubernetes(
             sender,
             address_sender,
             started: HashSet::new(),
+            stand_ins: Vec::new(),
             namespaces: BTreeMap::new(),
             tasks,
         },
@@ -160,6 +161,8 @@ struct Followers {
     sender: Sender<(usize, Heard)>,
     address_sender: Sender<(usize, Heard)>,
     started: HashSet<usize>,
+    /// Ends those of kinds that stand in for EndpointSlices.
+    stand_ins: Vec<oneshot::Sender<()>>,
     /// Those of Secrets in one namespace, where they must not be read in all at once.
     namespaces: BTreeMap<Arc<str>, AbortHandle>,
     /// Ended with the mode.
@@ -247,8 +250,11 @@ impl Mode {
             desk.store.name_secrets(named);
             self.followers.start(After::Referrers);
         }
-        if desk.store.is_absent(number_of(kinds::SLICE)) {
+        let slices = number_of(kinds::SLICE);
+        if desk.store.is_absent(slices) {
             self.followers.start(After::NoSlices);
+        } else if desk.store.is_listed(slices) {
+            self.followers.end_stand_ins();
         }
         self.followers.follow_named(&mut desk.store);
         any
@@ -359,16 +365,36 @@ impl Followers {
             if kind.after != after || !self.started.insert(number) {
                 continue;
             }
-            self.spawn(number, None);
+            let follower = self.follower(number, None);
+            if after == After::NoSlices {
+                let (end, enough) = oneshot::channel();
+                self.stand_ins.push(end);
+                self.tasks.spawn(follower.follow_until(enough));
+            } else {
+                self.tasks.spawn(async move { follower.follow().await });
+            }
         }
     }
 
-    /// Follows a kind, in one namespace alone where one is given.
-    fn spawn(&mut self, number: usize, namespace: Option<Arc<str>>) -> AbortHandle {
+    /// What was forbidden or missing is there, so nothing needs to stand in for it.
+    fn end_stand_ins(&mut self) {
+        if self.stand_ins.is_empty() {
+            return;
+        }
+        for end in self.stand_ins.drain(..) {
+            // It fails where the follower has ended with its listeners.
+            let _ = end.send(());
+        }
+        self.started
+            .retain(|number| KINDS[*number].after != After::NoSlices);
+    }
+
+    /// Who follows a kind, in one namespace alone where one is given.
+    fn follower(&self, number: usize, namespace: Option<Arc<str>>) -> Follower {
         let kind = &KINDS[number];
         // Balancers are told first: they wait for no compile.
         let address_ear = kind.is_address().then(|| self.address_sender.clone());
-        let follower = Follower {
+        Follower {
             api: self.api(number, namespace.as_deref()),
             kind,
             number,
@@ -376,8 +402,7 @@ impl Followers {
             labels: self.cluster.labels.clone(),
             fields: self.cluster.fields.clone(),
             ears: address_ear.into_iter().chain([self.sender.clone()]).collect(),
-        };
-        self.tasks.spawn(follower.follow())
+        }
     }
 
     fn api(&self, number: usize, namespace: Option<&str>) -> Api<DynamicObject> {
@@ -428,7 +453,8 @@ impl Followers {
         });
         for namespace in kept {
             if !self.namespaces.contains_key(&namespace) {
-                let task = self.spawn(number, Some(Arc::clone(&namespace)));
+                let follower = self.follower(number, Some(Arc::clone(&namespace)));
+                let task = self.tasks.spawn(async move { follower.follow().await });
                 self.namespaces.insert(namespace, task);
             }
         }

@@ -46,8 +46,10 @@ impl Addresses {
                 }
                 self.put(kind, &found.key, &found.object, touched);
             }
-            Heard::Complete => {
-                let listed = self.listed.remove(&kind).unwrap_or_default();
+            Heard::Complete | Heard::LetGo => {
+                let is_followed = matches!(heard, Heard::Complete);
+                let listed = self.listed.remove(&kind).filter(|_| is_followed);
+                let listed = listed.unwrap_or_default();
                 let known = self.objects.keys().filter(|(other, _)| *other == kind);
                 let gone: Vec<Key> = known
                     .map(|(_, key)| key)
@@ -57,8 +59,12 @@ impl Addresses {
                 for key in gone {
                     self.remove(kind, &key, touched);
                 }
-                self.answered.insert(kind);
-                self.sliceless &= KINDS[kind].kind != SLICE;
+                if is_followed {
+                    self.answered.insert(kind);
+                    self.sliceless &= KINDS[kind].kind != SLICE;
+                } else {
+                    self.answered.remove(&kind);
+                }
             }
             Heard::Gone(key) => self.remove(kind, &key, touched),
             Heard::Trouble(trouble) => {

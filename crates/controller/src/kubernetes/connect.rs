@@ -3,14 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::{BoxError, ServiceBuilder};
 
 use super::follow::in_words;
 use crate::error::ControllerError;
 
 /// A connection to the API server has this long.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A watch of a quiet kind may tell nothing for minutes. So the kernel asks the other end whether it is still there
+/// after so long,
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// so often,
+const KEEPALIVE_EACH: Duration = Duration::from_secs(10);
+/// and gives the connection up after so many questions without an answer.
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// Which cluster, and how much of it.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +48,9 @@ pub struct Cluster {
 impl Cluster {
     pub(super) async fn client(&self) -> Result<Client, ControllerError> {
         let mut config = self.config().await?;
-        config.connect_timeout = Some(CONNECT_LIMIT);
         // Whoever asks tries again, and tells that there is a reason to.
         config.default_retry = false;
-        Client::try_from(config).map_err(|error| {
+        connect(config).map_err(|error| {
             ControllerError::NoCluster(format!(
                 "the API server of the kubeconfig cannot be used: {}",
                 in_words(&error)
@@ -72,4 +83,28 @@ impl Cluster {
             )
         })
     }
+}
+
+/// As `kube` does it, over connections that notice when the other end is gone.
+fn connect(mut config: Config) -> Result<Client, kube::Error> {
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(config.connect_timeout);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE_AFTER));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_EACH));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace))
 }

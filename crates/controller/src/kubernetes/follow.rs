@@ -12,6 +12,7 @@ use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
 use nuncio_model::Problem;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -24,9 +25,9 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 const WATCH_SECONDS: u32 = 240;
 /// Spreads the watches of many replicas that began together.
 const WATCH_SPREAD: u32 = 60;
-/// A watch that tells nothing, not even a bookmark, for this long is begun again where it was: the
-/// connection may be dead, and nobody would know.
-const SILENCE: Duration = Duration::from_secs(75);
+/// A watch that tells nothing for this long has not been ended by the server as it should have been. A dead connection is
+/// noticed sooner, by the kernel; that a quiet kind tells nothing, not even bookmarks, is common.
+const SILENCE: Duration = Duration::from_secs((WATCH_SECONDS + WATCH_SPREAD + 30) as u64);
 /// The head of the answer to a watch has this long.
 const WATCH_HEAD: Duration = Duration::from_secs(15);
 /// A watch that ends sooner without a word counts as a failure, so that it is not begun in a loop.
@@ -39,9 +40,6 @@ const BUSY_LEAST: Duration = Duration::from_secs(1);
 const BUSY_MOST: Duration = Duration::from_secs(30);
 /// Watches in a row that may fail before the version they go on from is not trusted any more.
 const WATCH_FAILURES: u32 = 5;
-/// Watches in a row that may end without a word before that: a server that was restored from a backup knows nothing of
-/// our version, and tells nothing until its own has come that far.
-const SILENT_WATCHES: u32 = 8;
 
 /// What is heard of one kind.
 #[derive(Clone, Debug)]
@@ -60,6 +58,8 @@ pub(crate) enum Heard {
     Watching,
     /// It does not.
     Trouble(Trouble),
+    /// It is not followed any more: nothing of it counts.
+    LetGo,
     /// Any of these, of one namespace alone. Objects come without it.
     Within(Arc<str>, Box<Heard>),
 }
@@ -126,13 +126,21 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
+    /// Follows the kind until it is needed no more.
+    pub(crate) async fn follow_until(self, enough: oneshot::Receiver<()>) {
+        tokio::select! {
+            () = self.follow() => {}
+            // Nobody listens any more where this fails.
+            _ = enough => drop(self.tell(Heard::LetGo).await),
+        }
+    }
+
     /// Lists and watches until nobody listens.
-    pub(crate) async fn follow(self) {
+    pub(crate) async fn follow(&self) {
         let mut backoff = Backoff::default();
         let mut version = None;
         // Watches that failed since the last one that went well, or the last list.
         let mut failures = 0;
-        let mut silent = 0;
         loop {
             let from = version.take();
             let step = match from.clone() {
@@ -143,12 +151,11 @@ impl Follower {
                 Ok(next) => {
                     backoff.reset();
                     failures = 0;
-                    silent = if from.as_ref() == Some(&next) {
-                        silent + 1
-                    } else {
-                        0
-                    };
-                    version = Some(next).filter(|_| silent < SILENT_WATCHES);
+                    let was_silent = from.as_ref() == Some(&next);
+                    version = Some(next);
+                    if was_silent && self.server_is_behind(version.as_deref()).await {
+                        version = None;
+                    }
                     continue;
                 }
                 Err(stop) => stop,
@@ -265,6 +272,25 @@ impl Follower {
                 *reached = Some(seen);
             }
         }
+    }
+
+    /// Whether the server has not come to this version. One that was restored from a backup has not, and tells nothing
+    /// until it has. Versions of Kubernetes can be compared as numbers; of others nothing is said.
+    async fn server_is_behind(&self, version: Option<&str>) -> bool {
+        let one = ListParams {
+            label_selector: self.labels.clone(),
+            field_selector: self.fields.clone(),
+            ..ListParams::default().limit(1)
+        };
+        let number = |text: &str| text.parse::<u64>().ok();
+        let Some(ours) = version.and_then(number) else {
+            return false;
+        };
+        let Ok(Ok(page)) = timeout(LIST_LIMIT, self.api.list(&one)).await else {
+            return false;
+        };
+        let theirs = page.metadata.resource_version.as_deref().and_then(number);
+        theirs.is_some_and(|theirs| theirs < ours)
     }
 
     async fn tell(&self, heard: Heard) -> Result<(), Unheard> {

@@ -54,6 +54,10 @@ impl ClusterHealth {
         let name = KINDS[kind].qualified();
         match heard {
             Heard::Begin => return,
+            Heard::LetGo => {
+                *known = Known::default();
+                return;
+            }
             Heard::Trouble(trouble) => {
                 // In all namespaces at once it need not work where it does in each.
                 known.up &= known.by_namespace;

@@ -117,6 +117,7 @@ impl Store {
             Heard::Unreadable(key, problem) => self.take_unreadable(kind, key, *problem),
             Heard::Complete => self.complete(kind, within),
             Heard::Gone(key) => self.remove(kind, &key),
+            Heard::LetGo => self.let_go(kind),
             Heard::Watching => self.shelf(kind, within).trouble.take().is_some(),
             Heard::Trouble(trouble) => self.shelf(kind, within).have_trouble(trouble),
             // It may be of a namespace that nobody asks for any more.
@@ -179,6 +180,12 @@ impl Store {
             self.namespaces.entry(Arc::clone(namespace)).or_default();
         }
         self.collect_problems();
+    }
+
+    /// Whether a kind has been listed to its end, and nothing has been wrong with it since.
+    pub(crate) fn is_listed(&self, kind: usize) -> bool {
+        let shelf = &self.shelves[kind];
+        shelf.listed_once && shelf.trouble.is_none()
     }
 
     /// Whether a kind is known not to be in this cluster, or not to be readable.
@@ -331,6 +338,13 @@ impl Store {
         shelf.listed_once = true;
         let relieved = shelf.trouble.take().is_some();
         first || relieved || mended || !gone.is_empty()
+    }
+
+    fn let_go(&mut self, kind: usize) -> bool {
+        self.shelves[kind].listed = Some(HashSet::new());
+        let any = self.complete(kind, None);
+        self.shelves[kind] = Shelf::default();
+        any
     }
 
     fn remove(&mut self, kind: usize, key: &Key) -> bool {

@@ -65,7 +65,7 @@ fn play_in(namespace: Option<&str>, answers: impl IntoIterator<Item = Answer>) -
         fields: None,
         ears: vec![sender],
     };
-    tokio::spawn(follower.follow());
+    tokio::spawn(async move { follower.follow().await });
     Played { ear, asked }
 }
 
@@ -196,16 +196,24 @@ async fn a_watch_that_falls_silent_is_begun_again_without_a_word() {
 
 /// A server that was restored from a backup takes our version for one that is yet to come, and tells nothing.
 #[tokio::test(start_paused = true)]
-async fn watches_that_stay_silent_lead_to_a_list() {
+async fn a_watch_that_told_nothing_leads_to_a_list_where_the_server_is_behind() {
     let silent = || Answer::Chunks(Vec::new(), After::Silence);
-    let mut answers = vec![page("5", "", &["m"])];
-    answers.extend((0..SILENT_WATCHES).map(|_| silent()));
-    answers.push(page("3", "", &["m"]));
+    let answers = [
+        page("50", "", &["m"]),
+        silent(),
+        // Somewhere else things have changed: all is well.
+        page("61", "more", &["m"]),
+        silent(),
+        page("9", "more", &["m"]),
+        page("9", "", &["m"]),
+    ];
     let mut played = play(answers);
-    let watches = SILENT_WATCHES as usize;
-    played.asks_to_watch(watches, "5").await;
-    played.asks_to_list(watches + 1).await;
-    played.asks_to_watch(watches + 2, "3").await;
+    played.asks_to_watch(1, "50").await;
+    assert!(played.asked(2).await.0.contains("limit=1"));
+    played.asks_to_watch(3, "50").await;
+    assert!(played.asked(4).await.0.contains("limit=1"));
+    played.asks_to_list(5).await;
+    played.asks_to_watch(6, "9").await;
 }
 
 #[tokio::test(start_paused = true)]
