@@ -277,13 +277,13 @@ fn unknown_message(kind: &str, field: &str, name: &str, known: &[String]) -> Str
 }
 
 /// The name of `known` that `name` was probably meant to be.
-pub(crate) fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: &'a [impl AsRef<str>]) -> Option<&'a str> {
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     let wanted = plain(name);
     let distance = |candidate: &str| strsim::damerau_levenshtein(&wanted, &plain(candidate));
     known
         .iter()
-        .map(|candidate| (distance(candidate), candidate.as_str()))
+        .map(|candidate| (distance(candidate.as_ref()), candidate.as_ref()))
         .min()
         .filter(|(distance, _)| *distance <= (wanted.chars().count() / 3).max(1))
         .map(|(_, candidate)| candidate)

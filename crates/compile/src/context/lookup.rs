@@ -6,6 +6,7 @@ use nuncio_model::ObjectRef;
 
 use super::{ContextTls, Contexts, State};
 use crate::Object;
+use crate::decode::nearest;
 use crate::problems::Problems;
 
 /// What `tls` led to.
@@ -42,10 +43,13 @@ impl Contexts<'_> {
     pub(crate) fn look_up(&self, mapping: &Object, text: &str, problems: &mut Problems) -> Found {
         let message: Arc<str> = match self.choose(text, &mapping.reference.namespace) {
             Choice::This(context) => return self.found(mapping, text, &context, problems),
-            Choice::Missing => format!(
-                "`spec.tls` names TLSContext `{text}`, which does not exist; create it or correct the name"
-            )
-            .into(),
+            Choice::Missing => {
+                let cure = match self.meant(text, &mapping.reference.namespace) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "create it or correct the name".to_owned(),
+                };
+                format!("`spec.tls` names TLSContext `{text}`, which does not exist; {cure}").into()
+            }
             Choice::Several(all) => format!(
                 "`spec.tls` is `{text}`, which could be any of the TLSContexts {}; write name.namespace",
                 all.join(", ")
@@ -99,6 +103,23 @@ impl Contexts<'_> {
                 ),
             },
         }
+    }
+
+    /// The context of this namespace that a name was probably meant to be. Where there are very many, to compare the name
+    /// with each would cost more than it helps.
+    fn meant(&self, text: &str, namespace: &str) -> Option<String> {
+        const MOST: usize = 100;
+        let mut names: Vec<&str> = self
+            .states
+            .keys()
+            .filter(|context| *context.namespace == *namespace)
+            .map(|context| &*context.name)
+            .take(MOST + 1)
+            .collect();
+        names.sort_unstable();
+        nearest(text, &names)
+            .filter(|_| names.len() <= MOST)
+            .map(str::to_owned)
     }
 
     fn found(&self, mapping: &Object, text: &str, context: &ObjectRef, problems: &mut Problems) -> Found {

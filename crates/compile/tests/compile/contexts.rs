@@ -40,6 +40,27 @@ fn decision_5_retired_versions() {
 }
 
 #[test]
+fn a_name_that_is_nearly_that_of_a_context_is_put_right() {
+    let wrong = |text: &str, contexts: &str| {
+        let world =
+            world(&(contexts.to_owned() + &mapping("m", &format!("service: https://svc; tls: {text}"))));
+        world.refuses("m", Reason::TlsConfigUnresolved);
+        let told = |problem: &&nuncio_model::Problem| problem.reason == "tls_config_unresolved";
+        world.problems().iter().find(told).unwrap().message.clone()
+    };
+    let two = context("orders-tls", "sni: a.test") + &context("prices", "sni: b.test");
+    assert!(wrong("order-tls", &two).ends_with("did you mean `orders-tls`?"));
+    assert!(wrong("entirely-other", &two).ends_with("create it or correct the name"));
+    // One of another namespace is not what is meant without its name.
+    let elsewhere = object("TLSContext", "orders-tls", "other", "sni: a.test");
+    assert!(wrong("order-tls", &elsewhere).ends_with("create it or correct the name"));
+    let many: String = (0..101)
+        .map(|n| context(&format!("context-{n}"), "sni: a.test"))
+        .collect();
+    assert!(wrong("contxt-1", &many).ends_with("create it or correct the name"));
+}
+
+#[test]
 fn p11_a_group_of_suites() {
     let suites = "[\"[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]\"]";
     let world = with(&format!("cipher_suites: {suites}")).fine();

@@ -167,8 +167,10 @@ impl Keeper {
                 }
                 Outcome::Forbidden(words) => {
                     self.tell(&format!(
-                        "it is forbidden, so this gateway writes no status and no Events; let its Role get, \
-                         create and update leases.coordination.k8s.io ({words})"
+                        "it is forbidden, so this gateway writes no status and no Events; let its Role in \
+                         namespace {} get, create and update leases.coordination.k8s.io, or say in \
+                         AMBASSADOR_NAMESPACE which namespace is its own ({words})",
+                        self.claim.namespace
                     ));
                     FORBIDDEN_PAUSE.mul_f64(0.8 + 0.4 * fastrand::f64())
                 }
