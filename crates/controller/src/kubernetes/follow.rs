@@ -38,6 +38,8 @@ const ABSENT_PAUSE: Duration = Duration::from_secs(5);
 const BUSY_LEAST: Duration = Duration::from_secs(1);
 /// and at most, whatever it asks for.
 const BUSY_MOST: Duration = Duration::from_secs(30);
+/// The same of one that starts: it asks for five or ten seconds, and is there much sooner.
+const STARTING_MOST: Duration = Duration::from_secs(2);
 /// Watches in a row that may fail before the version they go on from is not trusted any more.
 const WATCH_FAILURES: u32 = 5;
 
@@ -366,8 +368,13 @@ fn refused(status: &Status) -> Stop {
         404 => Stop::Trouble(Trouble::NotInstalled),
         403 => Stop::Trouble(Trouble::Forbidden(status.message.clone())),
         429 | 503 | 504 if status.code == 429 || asked > 0 => {
-            let asked = Duration::from_secs(asked.into());
-            Stop::Busy(failed(), asked.clamp(BUSY_LEAST, BUSY_MOST))
+            let most = match status.code {
+                429 => BUSY_MOST,
+                _ => STARTING_MOST,
+            };
+            let asked = Duration::from_secs(asked.into()).clamp(BUSY_LEAST, most);
+            // Not everybody at once.
+            Stop::Busy(failed(), asked.mul_f64(1.0 + 0.25 * fastrand::f64()))
         }
         _ => Stop::Trouble(failed()),
     }

@@ -9,8 +9,8 @@ use super::follow::{Heard, Trouble};
 use super::kinds::KINDS;
 use super::writes::Writes;
 
-/// An API server that comes and goes is told of so often at most.
-const TELL_AWAY: Duration = Duration::from_secs(10);
+/// An API server that comes and goes is told of so often at most, and so is what it says of one kind after the other.
+const TELL: Duration = Duration::from_secs(10);
 
 /// The state of every watch; read by the metrics, written by the controller.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ struct All {
     /// That there is no connection is in the log: once, not once a kind.
     told_away: bool,
     told_away_at: Option<Instant>,
+    /// What went wrong with a kind last, and when that was told.
+    told: Option<(String, Instant)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -36,11 +38,20 @@ struct Known {
     up: bool,
     /// It is followed in each namespace alone.
     by_namespace: bool,
-    /// Its trouble is in the log.
-    told: bool,
+    log: Log,
     heard: Option<SystemTime>,
     /// Why it is not up.
     trouble: Option<String>,
+}
+
+/// What the log has of the trouble with a kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Log {
+    #[default]
+    Nothing,
+    /// It had the same words about another kind, a moment ago.
+    Elsewhere,
+    Told,
 }
 
 impl ClusterHealth {
@@ -66,8 +77,8 @@ impl ClusterHealth {
                     all.tell_away(trouble);
                     return;
                 }
-                if !std::mem::replace(&mut known.told, true) {
-                    tracing::warn!("{name} cannot be watched: {trouble}");
+                if known.log == Log::Nothing {
+                    all.watches[kind].log = all.tell(&name, trouble);
                 }
                 all.tell_back();
                 return;
@@ -92,7 +103,7 @@ impl ClusterHealth {
             }
         }
         known.heard = Some(SystemTime::now());
-        if known.up && std::mem::take(&mut known.told) {
+        if known.up && std::mem::take(&mut known.log) == Log::Told {
             tracing::info!("{name} can be watched again");
         }
         all.tell_back();
@@ -108,8 +119,20 @@ impl Known {
 }
 
 impl All {
+    /// Says what is wrong with a kind. What passes, such as a server that starts, mostly concerns them all.
+    fn tell(&mut self, name: &str, trouble: &Trouble) -> Log {
+        let words = trouble.to_string();
+        let was_told = |(told, at): &(String, Instant)| *told == words && at.elapsed() < TELL;
+        if !trouble.lasts() && self.told.as_ref().is_some_and(was_told) {
+            return Log::Elsewhere;
+        }
+        tracing::warn!("{name} cannot be watched: {words}");
+        self.told = Some((words, Instant::now()));
+        Log::Told
+    }
+
     fn tell_away(&mut self, trouble: &Trouble) {
-        let is_due = self.told_away_at.is_none_or(|at| at.elapsed() >= TELL_AWAY);
+        let is_due = self.told_away_at.is_none_or(|at| at.elapsed() >= TELL);
         if self.told_away || !is_due {
             return;
         }
