@@ -94,7 +94,7 @@ pub async fn run_kubernetes(
     ));
     let mut mode = Mode {
         desk: Arc::new(Mutex::new(Desk {
-            store: Store::default(),
+            store: Store::of(&options.ambassador_id),
             material: Material::of(&options),
             options,
             last_good: LastGood::default(),

@@ -453,6 +453,22 @@ fn one_namespace_only() {
     assert_eq!(world.order(), ["m"]);
 }
 
+/// Another gateway's AuthService is no concern of this one.
+#[test]
+fn kinds_that_are_not_read_and_for_another_gateway_are_not_told() {
+    let is_told = |kind: &str, ids: &str| {
+        let world = world(&object(kind, "a", "default", &format!("ambassador_id: {ids}")));
+        world
+            .problems()
+            .iter()
+            .any(|problem| problem.reason == "not_read")
+    };
+    for kind in ["AuthService", "TCPMapping"] {
+        assert!(!is_told(kind, "[other]"));
+        assert!(is_told(kind, "[default, other]"));
+    }
+}
+
 #[test]
 fn kinds_that_are_not_read_are_named() {
     let manifests = "

@@ -62,6 +62,8 @@ pub(crate) struct Version {
 /// All objects, for compile, and what is known besides them.
 #[derive(Debug)]
 pub(crate) struct Store {
+    /// The `AMBASSADOR_ID` of this one.
+    gateway: String,
     pub(crate) objects: Objects,
     positions: HashMap<(usize, Key), usize>,
     versions: Vec<Version>,
@@ -77,9 +79,11 @@ pub(crate) struct Store {
     names_changed: bool,
 }
 
-impl Default for Store {
-    fn default() -> Self {
+impl Store {
+    /// An empty one, of the gateway with this id.
+    pub(crate) fn of(gateway: &str) -> Self {
         Self {
+            gateway: gateway.to_owned(),
             objects: Objects::default(),
             positions: HashMap::new(),
             versions: Vec::new(),
@@ -90,9 +94,7 @@ impl Default for Store {
             names_changed: true,
         }
     }
-}
 
-impl Store {
     /// Takes in what was heard of a kind.
     pub(crate) fn hear(&mut self, kind: usize, heard: Heard) -> Change {
         let was_blind = self.is_blind();
@@ -261,6 +263,10 @@ impl Store {
             return mended;
         }
         self.unnamed.remove(&key);
+        // It costs neither memory nor a compile, however many others share the cluster.
+        if nuncio_compile::is_for_another_gateway(&object, &self.gateway) {
+            return self.drop_object(kind, &key) || mended;
+        }
         let mut version = Version {
             uid,
             generation,

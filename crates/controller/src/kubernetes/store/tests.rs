@@ -36,7 +36,7 @@ struct Told {
 impl Told {
     fn new() -> Self {
         Self {
-            store: Store::default(),
+            store: Store::of("default"),
         }
     }
 
@@ -123,6 +123,34 @@ fn a_kind_that_was_read_and_cannot_be_any_more_is_said_to_serve_on() {
         );
         assert_eq!(told.store.names("Mapping"), ["a"]);
     }
+}
+
+#[test]
+fn what_is_for_another_gateway_is_neither_kept_nor_compiled() {
+    let mut told = Told::new();
+    told.list("Mapping", &["ours"]);
+    let of = |id: &str, prefix: &str| {
+        let Heard::Object(found) = object("Mapping", "a", prefix) else {
+            unreachable!("it is an object");
+        };
+        let mut found = Arc::unwrap_or_clone(found);
+        let document = json!({
+            "apiVersion": "getambassador.io/v3alpha1", "kind": "Mapping", "metadata": {"name": "a"},
+            "spec": {"prefix": prefix, "ambassador_id": [id]},
+        });
+        found.object = Object::from_document(document, None).unwrap();
+        Heard::Object(Arc::new(found))
+    };
+    assert!(!told.hear("Mapping", of("other", "/")));
+    assert!(!told.hear("Mapping", of("other", "/changed/")));
+    assert_eq!(told.store.names("Mapping"), ["ours"]);
+    assert!(told.hear("Mapping", of("default", "/")), "it is given to us");
+    assert_eq!(told.store.names("Mapping"), ["a", "ours"]);
+    assert!(told.hear("Mapping", of("other", "/")), "and taken away again");
+    assert_eq!(told.store.names("Mapping"), ["ours"]);
+    // One that was stored as v2 by mistake is told, whoever it is for.
+    assert!(told.hear("Mapping", of("--apiVersion-v3alpha1-only--default", "/")));
+    assert_eq!(told.store.names("Mapping"), ["a", "ours"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            store: Store::default(),
+            store: Store::of("blue"),
             ledger: Ledger::default(),
             options: Options {
                 ambassador_id: "blue".into(),
