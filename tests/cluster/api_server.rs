@@ -291,8 +291,7 @@ impl State {
             .unwrap_or(usize::MAX);
         let mut after = None;
         if let Some(token) = parameter(query, "continue").filter(|token| !token.is_empty()) {
-            let (_, rest) = token.split_once('.').unwrap_or_default();
-            let (namespace, name) = rest.split_once('.').unwrap_or_default();
+            let (namespace, name) = token.split_once('.').unwrap_or_default();
             after = Some((namespace.to_owned(), name.to_owned()));
         }
         let none = BTreeMap::new();
@@ -307,7 +306,7 @@ impl State {
         if rest.next().is_some()
             && let Some(((namespace, name), _)) = page.last()
         {
-            let token = format!("{}.{namespace}.{name}", self.version);
+            let token = format!("{namespace}.{name}");
             metadata.insert("continue".into(), token.into());
         }
         let items: Vec<&str> = page.iter().map(|(_, stored)| &*stored.text).collect();

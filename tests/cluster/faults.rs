@@ -121,13 +121,13 @@ async fn g5_a_list_that_breaks_off_is_no_deletion() {
 async fn a_watch_that_is_cut_in_an_event_goes_on_where_it_was() {
     let (cluster, upstream) = with_mappings(1).await;
     let gateway = cluster.plan().start().await;
-    let lists = cluster.gate().count("list", "mappings");
+    assert_eq!(cluster.gate().lists("mappings"), 1);
     for number in 1..4 {
         cluster.gate().cut_watches();
         put(&cluster, number, &upstream).await;
         comes_to_serve(&gateway, number).await;
     }
-    assert_eq!(cluster.gate().count("list", "mappings"), lists);
+    assert_eq!(cluster.gate().lists("mappings"), 1);
 }
 
 /// A watch that tells nothing for minutes is common, so it is for the kernel to notice that the other end is gone.
@@ -136,22 +136,20 @@ async fn connections_ask_whether_the_api_server_is_still_there() {
     let (cluster, _upstream) = with_mappings(1).await;
     let _gateway = cluster.plan().start().await;
     let to_server = format!(":{:04X}", cluster.gate().address.port());
-    let kept_alive = eventually("watches stand", async || {
+    eventually("idle connections are kept alive", async || {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let fields = table
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>());
         // Those that are established, and the timer that runs for each: 02 is the one of keepalive, then when it is
         // due in hundredths of a second. Without being asked to, the kernel waits for two hours.
-        let timers: Vec<_> = fields
+        let kept_alive = fields
             .filter(|fields| fields[2].ends_with(&to_server) && fields[3] == "01")
             .map(|fields| fields[5].split_once(':').unwrap())
-            .map(|(timer, due)| timer == "02" && u64::from_str_radix(due, 16).unwrap() <= 3000)
-            .collect();
-        (timers.len() >= 10).then_some(timers)
+            .filter(|(timer, due)| *timer == "02" && u64::from_str_radix(due, 16).unwrap() <= 3000);
+        (kept_alive.count() >= 10).then_some(())
     })
     .await;
-    assert!(kept_alive.iter().all(|is_so| *is_so), "{kept_alive:?}");
 }
 
 #[tokio::test]
@@ -293,7 +291,9 @@ async fn secrets_that_nobody_names_cost_no_more_than_a_page_at_a_time() {
         let name = format!("large-{number}");
         cluster.apply(secret(&name, &[("data", &large)])).await;
     }
-    let gateway = cluster.plan().start().await;
+    // What others have in a real cluster is not what is measured here.
+    let plan = cluster.plan().env("AMBASSADOR_SINGLE_NAMESPACE", "true");
+    let gateway = plan.start().await;
     serves(&gateway, 0).await;
     let most = memory(&gateway.program, "VmHWM:");
     assert!(most < LARGE * 1024, "{most} KiB");

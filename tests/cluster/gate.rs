@@ -200,6 +200,18 @@ impl Gate {
         self.shared.lock().sent
     }
 
+    /// How often everything of a resource was asked for, by its first pages; a list of one object asks for its version.
+    pub fn lists(&self, plural: &str) -> usize {
+        let is_first = |asked: &&Asked| {
+            let limit = parameter(&asked.query, "limit");
+            asked.verb == "list"
+                && asked.plural == plural
+                && limit.as_deref() != Some("1")
+                && parameter(&asked.query, "continue").is_none()
+        };
+        self.shared.lock().asked.iter().filter(is_first).count()
+    }
+
     /// How often this was asked.
     pub fn count(&self, verb: &str, plural: &str) -> usize {
         let state = self.shared.lock();

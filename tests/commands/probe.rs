@@ -266,7 +266,7 @@ async fn probe_tries_every_endpoint() {
         .collect();
     outcomes.sort_unstable();
     assert_eq!(outcomes, ["connect_refused", "ok"], "{report:#}");
-    assert_eq!(endpoints[0]["address"], upstream.address.to_string());
+    assert_eq!(endpoints[0]["address"], upstream.on_loopback().to_string());
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn probe_of_a_service_without_endpoints_says_so() {
 #[tokio::test]
 async fn probe_says_why_no_server_name_is_sent() {
     let upstream = Upstream::tls(&Certificates::new().server(&["127.0.0.1"])).await;
-    let service = format!("https://{}", upstream.address);
+    let service = format!("https://{}", upstream.on_loopback());
     let (status, report) = Manifests::new(&mapping("m", "/", &service, &[])).report().await;
     assert_eq!(
         (status, &report["offered"]["sni"]),
@@ -467,5 +467,5 @@ async fn probe_gives_programs_all_fields_whatever_happens() {
     for field in certificate {
         assert!(report["peer"][0].get(field).is_some(), "{field} in {report:#}");
     }
-    assert_eq!(report["endpoint"], good.address.to_string());
+    assert_eq!(report["endpoint"], good.on_loopback().to_string());
 }

@@ -268,5 +268,5 @@ async fn f13_name_with_addresses_of_both_families_is_reached_by_the_one_that_wor
     gateway.get("/x").await.assert_ok();
     assert_eq!(upstream.hello().sni.as_deref(), Some("localhost"));
     let entry = gateway.access_log("/x").await;
-    assert_eq!(entry["endpoint"], upstream.address.to_string(), "{entry:#}");
+    assert_eq!(entry["endpoint"], upstream.on_loopback().to_string(), "{entry:#}");
 }

@@ -136,6 +136,11 @@ fn bind_address() -> Ipv4Addr {
 }
 
 impl Upstream {
+    /// Where it is reached by a name of this machine.
+    pub fn on_loopback(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.address.port()).into()
+    }
+
     /// HTTP over TLS with this certificate: TLS 1.2 and 1.3, `h2` and `http/1.1`, every answer 200 `ok`.
     pub async fn tls(identity: &Identity) -> Self {
         Tls::with(identity).start().await

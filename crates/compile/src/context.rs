@@ -7,6 +7,7 @@
 mod fields;
 mod lookup;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -188,6 +189,8 @@ pub(crate) struct Contexts<'a> {
     last_good: &'a LastGood,
     /// Fields set on a context that mean nothing towards an upstream (decision 14).
     one_sided: HashMap<ObjectRef, Vec<&'static str>>,
+    /// What is said of names that are nearly those of contexts, by namespace and name.
+    nearest: RefCell<lookup::Nearest>,
 }
 
 /// Reads every context; `before` are those that were read under the same options and the same Module.
@@ -208,6 +211,7 @@ pub(crate) fn read<'a>(
         gateway_namespace,
         last_good,
         one_sided: HashMap::new(),
+        nearest: RefCell::default(),
     };
     let mut silent = HashMap::with_capacity(objects.len());
     for &object in objects {

@@ -280,8 +280,8 @@ pub fn is_for_gateway(object: &Object, id: &str) -> bool {
     is_for(object, id, &mut Problems::default())
 }
 
-/// Whether an object is of a kind that has an `ambassador_id`, and that names others, without anything to be told of it:
-/// then to leave it out makes no difference to this gateway.
+/// Whether an object is of a kind that has an `ambassador_id`, and that names others, without anything to be told of
+/// it: then to leave it out makes no difference to this gateway.
 pub fn is_for_another_gateway(object: &Object, id: &str) -> bool {
     let has_id = conversion::age(&object.api_version).is_some();
     has_id

@@ -253,7 +253,7 @@ impl Mode {
         let slices = number_of(kinds::SLICE);
         if desk.store.is_absent(slices) {
             self.followers.start(After::NoSlices);
-        } else if desk.store.is_listed(slices) {
+        } else if desk.store.is_watched(slices) {
             self.followers.end_stand_ins();
         }
         self.followers.follow_named(&mut desk.store);
@@ -387,6 +387,8 @@ impl Followers {
         }
         self.started
             .retain(|number| KINDS[*number].after != After::NoSlices);
+        // Those that have ended are let go, too.
+        while self.tasks.try_join_next().is_some() {}
     }
 
     /// Who follows a kind, in one namespace alone where one is given.

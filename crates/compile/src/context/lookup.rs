@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use nuncio_model::ObjectRef;
 
 use super::{ContextTls, Contexts, State};
@@ -30,6 +31,9 @@ impl Found {
     }
 }
 
+/// What is said of a name that no context has, by namespace and name; nothing where none is near.
+pub(super) type Nearest = HashMap<(Box<str>, Box<str>), Option<Arc<str>>>;
+
 /// The only context that a name can mean, or why there is none.
 enum Choice {
     This(ObjectRef),
@@ -43,13 +47,10 @@ impl Contexts<'_> {
     pub(crate) fn look_up(&self, mapping: &Object, text: &str, problems: &mut Problems) -> Found {
         let message: Arc<str> = match self.choose(text, &mapping.reference.namespace) {
             Choice::This(context) => return self.found(mapping, text, &context, problems),
-            Choice::Missing => {
-                let cure = match self.meant(text, &mapping.reference.namespace) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "create it or correct the name".to_owned(),
-                };
-                format!("`spec.tls` names TLSContext `{text}`, which does not exist; {cure}").into()
-            }
+            Choice::Missing => format!(
+                "`spec.tls` names TLSContext `{text}`, which does not exist; create it or correct the name"
+            )
+            .into(),
             Choice::Several(all) => format!(
                 "`spec.tls` is `{text}`, which could be any of the TLSContexts {}; write name.namespace",
                 all.join(", ")
@@ -67,6 +68,9 @@ impl Contexts<'_> {
                 }
             }
             None => {
+                let message = self
+                    .did_you_mean(text, &mapping.reference.namespace)
+                    .unwrap_or(message);
                 problems.error(mapping, "tls_config_unresolved", "spec.tls", &*message);
                 Found {
                     tls: Err(message),
@@ -105,21 +109,28 @@ impl Contexts<'_> {
         }
     }
 
-    /// The context of this namespace that a name was probably meant to be. Where there are very many, to compare the name
-    /// with each would cost more than it helps.
-    fn meant(&self, text: &str, namespace: &str) -> Option<String> {
+    /// The sentence about a name that nothing has, where it is nearly that of a context of this namespace. Many Mappings
+    /// may share the name, so it is looked for once.
+    fn did_you_mean(&self, text: &str, namespace: &str) -> Option<Arc<str>> {
+        /// Where there are more contexts, to compare the name with each would cost more than it helps.
         const MOST: usize = 100;
-        let mut names: Vec<&str> = self
-            .states
-            .keys()
-            .filter(|context| *context.namespace == *namespace)
-            .map(|context| &*context.name)
-            .take(MOST + 1)
-            .collect();
-        names.sort_unstable();
-        nearest(text, &names)
-            .filter(|_| names.len() <= MOST)
-            .map(str::to_owned)
+        if self.namespaces.contains_key(text) {
+            return None;
+        }
+        let mut known = self.nearest.borrow_mut();
+        let sentence = known.entry((namespace.into(), text.into())).or_insert_with(|| {
+            let here = self
+                .states
+                .keys()
+                .filter(|context| *context.namespace == *namespace);
+            let mut names: Vec<&str> = here.map(|context| &*context.name).take(MOST + 1).collect();
+            names.sort_unstable();
+            let near = nearest(text, &names).filter(|_| names.len() <= MOST)?;
+            let sentence =
+                format!("`spec.tls` names TLSContext `{text}`, which does not exist; did you mean `{near}`?");
+            Some(sentence.into())
+        });
+        sentence.clone()
     }
 
     fn found(&self, mapping: &Object, text: &str, context: &ObjectRef, problems: &mut Problems) -> Found {

@@ -54,6 +54,14 @@ fn a_name_that_is_nearly_that_of_a_context_is_put_right() {
     // One of another namespace is not what is meant without its name.
     let elsewhere = object("TLSContext", "orders-tls", "other", "sni: a.test");
     assert!(wrong("order-tls", &elsewhere).ends_with("create it or correct the name"));
+    // What it meant before serves on, and the cure says so.
+    let before = world(&(context("ctx", "sni: a.test") + &mapping("m", "service: https://svc; tls: ctx")));
+    let renamed = context("ctxt", "sni: a.test") + &mapping("m", "service: https://svc; tls: ctx");
+    before.then(&renamed).tells(
+        Severity::Error,
+        "Mapping m spec.tls",
+        "create it or correct the name; until then what it meant before serves on",
+    );
     let many: String = (0..101)
         .map(|n| context(&format!("context-{n}"), "sni: a.test"))
         .collect();

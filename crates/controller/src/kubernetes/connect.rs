@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::ConfigExt;
@@ -13,7 +14,7 @@ use tower::{BoxError, ServiceBuilder};
 use super::follow::in_words;
 use crate::error::ControllerError;
 
-/// A connection to the API server has this long.
+/// A connection to the API server, TLS and all, has this long.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A watch of a quiet kind may tell nothing for minutes. So the kernel asks the other end whether it is still there
@@ -93,12 +94,12 @@ fn connect(mut config: Config) -> Result<Client, kube::Error> {
     }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
-    tcp.set_connect_timeout(config.connect_timeout);
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(KEEPALIVE_AFTER));
     tcp.set_keepalive_interval(Some(KEEPALIVE_EACH));
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let mut tls = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    tls.set_connect_timeout(config.connect_timeout);
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())

@@ -25,8 +25,8 @@ const LIST_LIMIT: Duration = Duration::from_secs(30);
 const WATCH_SECONDS: u32 = 240;
 /// Spreads the watches of many replicas that began together.
 const WATCH_SPREAD: u32 = 60;
-/// A watch that tells nothing for this long has not been ended by the server as it should have been. A dead connection is
-/// noticed sooner, by the kernel; that a quiet kind tells nothing, not even bookmarks, is common.
+/// A watch that tells nothing for this long has not been ended by the server as it should have been. A dead connection
+/// is noticed sooner, by the kernel; that a quiet kind tells nothing, not even bookmarks, is common.
 const SILENCE: Duration = Duration::from_secs((WATCH_SECONDS + WATCH_SPREAD + 30) as u64);
 /// The head of the answer to a watch has this long.
 const WATCH_HEAD: Duration = Duration::from_secs(15);
@@ -249,8 +249,8 @@ impl Follower {
             let event = match timeout(SILENCE, stream.next()).await {
                 Ok(Some(event)) => event.map_err(|error| stop(&error))?,
                 Ok(None) if quiet && began.elapsed() < TOO_SHORT => {
-                    let message = "it ends a watch at once".to_owned();
-                    return Err(Stop::Trouble(Trouble::Away(message)));
+                    let message = "the API server ends the watch at once".to_owned();
+                    return Err(Stop::Trouble(Trouble::Failed(message)));
                 }
                 Ok(None) | Err(_) => return Ok(version),
             };
@@ -326,8 +326,7 @@ impl Stop {
 }
 
 fn late(what: &str) -> Stop {
-    let message = format!("the API server gave {what} no answer in time");
-    Stop::Trouble(Trouble::Failed(message))
+    Stop::Trouble(Trouble::Away(format!("it gave {what} no answer in time")))
 }
 
 fn stop(error: &kube::Error) -> Stop {
@@ -344,10 +343,17 @@ fn stop(error: &kube::Error) -> Stop {
 
 /// Why there is no connection, and what to do about it where that is known.
 pub(super) fn unreached(error: &kube::Error) -> String {
+    /// What the layers of the client call themselves helps nobody.
+    const LAYERS: [&str; 4] = [
+        "ServiceError: ",
+        "client error (Connect): ",
+        "client error (SendRequest): ",
+        "Error reading events stream: ",
+    ];
     let words = in_words(error);
-    // What the layers of the client call themselves helps nobody.
-    let words = words.trim_start_matches("ServiceError: ");
-    let words = words.trim_start_matches("client error (Connect): ");
+    let words = LAYERS
+        .iter()
+        .fold(&*words, |words, layer| words.trim_start_matches(layer));
     let cure = match words.contains("invalid peer certificate") {
         true => "; check the certificate authority in the kubeconfig",
         false => "",

@@ -39,6 +39,8 @@ struct Known {
     /// It is followed in each namespace alone.
     by_namespace: bool,
     log: Log,
+    /// Its trouble was of the kind that lasts.
+    lasting: bool,
     heard: Option<SystemTime>,
     /// Why it is not up.
     trouble: Option<String>,
@@ -77,7 +79,9 @@ impl ClusterHealth {
                     all.tell_away(trouble);
                     return;
                 }
-                if known.log == Log::Nothing {
+                // Trouble that lasts is told after trouble that passes, too.
+                let is_news = trouble.lasts() && !std::mem::replace(&mut known.lasting, trouble.lasts());
+                if is_news || known.log != Log::Told {
                     all.watches[kind].log = all.tell(&name, trouble);
                 }
                 all.tell_back();
@@ -103,8 +107,12 @@ impl ClusterHealth {
             }
         }
         known.heard = Some(SystemTime::now());
-        if known.up && std::mem::take(&mut known.log) == Log::Told {
-            tracing::info!("{name} can be watched again");
+        // A list alone, or Secrets of some namespaces, are not what was missed.
+        if matches!(heard, Heard::Watching) {
+            known.lasting = false;
+            if std::mem::take(&mut known.log) == Log::Told {
+                tracing::info!("{name} can be watched again");
+            }
         }
         all.tell_back();
     }
@@ -180,5 +188,72 @@ impl ClusterState for ClusterHealth {
                 format!("{} ({why})", kind.qualified())
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::kinds::number_of;
+
+    fn failed(words: &str) -> Heard {
+        Heard::Trouble(Trouble::Failed(words.into()))
+    }
+
+    fn forbidden() -> Heard {
+        Heard::Trouble(Trouble::Forbidden("no".into()))
+    }
+
+    fn log(health: &ClusterHealth, kind: usize) -> Log {
+        health.all.lock().unwrap().watches[kind].log
+    }
+
+    #[test]
+    fn what_is_said_of_every_kind_is_told_of_one_and_what_lasts_of_each() {
+        let health = ClusterHealth::default();
+        let kinds = [number_of("Mapping"), number_of("Host"), number_of("Listener")];
+        for kind in kinds {
+            health.note(kind, &failed("it starts"));
+        }
+        let logs = kinds.map(|kind| log(&health, kind));
+        assert_eq!(logs, [Log::Told, Log::Elsewhere, Log::Elsewhere]);
+        health.note(kinds[1], &forbidden());
+        assert_eq!(log(&health, kinds[1]), Log::Told);
+        // Other words are told, and the same once the kind was watched in between.
+        health.note(kinds[2], &failed("it is ill"));
+        assert_eq!(log(&health, kinds[2]), Log::Told);
+        for kind in kinds {
+            health.note(kind, &Heard::Complete);
+            assert_eq!(log(&health, kind), Log::Told, "a list is not a watch");
+            health.note(kind, &Heard::Watching);
+            assert_eq!(log(&health, kind), Log::Nothing);
+        }
+    }
+
+    #[test]
+    fn that_there_is_no_connection_is_told_once_for_all_kinds() {
+        let health = ClusterHealth::default();
+        for kind in 0..KINDS.len() {
+            health.note(kind, &Heard::Trouble(Trouble::Away("refused".into())));
+            assert_eq!(log(&health, kind), Log::Nothing);
+        }
+        assert!(health.all.lock().unwrap().told_away);
+        // Whoever answers is there, whatever it says.
+        health.note(0, &forbidden());
+        assert!(!health.all.lock().unwrap().told_away);
+    }
+
+    /// With Secrets of some namespaces alone, those of all are refused for good: that is no news each time.
+    #[test]
+    fn secrets_of_some_namespaces_are_not_secrets_that_can_be_watched_again() {
+        let (health, secrets) = (ClusterHealth::default(), number_of("Secret"));
+        health.note(secrets, &forbidden());
+        let within = |heard| Heard::Within("shop".into(), Box::new(heard));
+        for heard in [Heard::Complete, Heard::Watching] {
+            health.note(secrets, &within(heard));
+            health.note(secrets, &forbidden());
+            assert_eq!(log(&health, secrets), Log::Told);
+        }
+        assert!(health.all.lock().unwrap().watches[secrets].up);
     }
 }

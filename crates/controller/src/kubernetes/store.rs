@@ -27,6 +27,8 @@ struct Shelf {
     answered: bool,
     /// It was listed to the end once.
     listed_once: bool,
+    /// Its watch has stood since there was trouble last.
+    watched: bool,
     /// Names in the list that is under way.
     listed: Option<HashSet<Key>>,
     trouble: Option<Trouble>,
@@ -38,6 +40,7 @@ impl Shelf {
     /// less than before: what it held stays.
     fn have_trouble(&mut self, trouble: Trouble) -> bool {
         self.listed = None;
+        self.watched = false;
         let lasting = trouble.lasts();
         let first = lasting && !std::mem::replace(&mut self.answered, true);
         let told = self.trouble.as_ref() != Some(&trouble) && lasting;
@@ -120,7 +123,11 @@ impl Store {
             Heard::Complete => self.complete(kind, within),
             Heard::Gone(key) => self.remove(kind, &key),
             Heard::LetGo => self.let_go(kind),
-            Heard::Watching => self.shelf(kind, within).trouble.take().is_some(),
+            Heard::Watching => {
+                let shelf = self.shelf(kind, within);
+                shelf.watched = true;
+                shelf.trouble.take().is_some()
+            }
             Heard::Trouble(trouble) => self.shelf(kind, within).have_trouble(trouble),
             // It may be of a namespace that nobody asks for any more.
             Heard::Within(namespace, heard) => {
@@ -184,10 +191,9 @@ impl Store {
         self.collect_problems();
     }
 
-    /// Whether a kind has been listed to its end, and nothing has been wrong with it since.
-    pub(crate) fn is_listed(&self, kind: usize) -> bool {
-        let shelf = &self.shelves[kind];
-        shelf.listed_once && shelf.trouble.is_none()
+    /// Whether a kind is listed to its end and watched.
+    pub(crate) fn is_watched(&self, kind: usize) -> bool {
+        self.shelves[kind].watched
     }
 
     /// Whether a kind is known not to be in this cluster, or not to be readable.
@@ -412,11 +418,8 @@ impl Store {
 /// What becomes of the objects of a kind that cannot be read.
 fn effect(kind: &Kind, was_listed: bool) -> String {
     match was_listed {
-        true => format!(
-            "each {} that was there last is served on, and no change is seen",
-            kind.kind
-        ),
-        false => format!("no {} is served", kind.kind),
+        true => "what was read of them last stays in use, and no change is seen".to_owned(),
+        false => format!("no {} is read", kind.kind),
     }
 }
 

@@ -112,13 +112,13 @@ fn a_kind_that_was_read_and_cannot_be_any_more_is_said_to_serve_on() {
     let mut told = Told::new();
     told.hear("Mapping", Heard::Trouble(Trouble::NotInstalled));
     let message = |told: &Told| told.store.objects.problems[0].message.clone();
-    assert!(message(&told).contains("so no Mapping is served"));
+    assert!(message(&told).contains("so no Mapping is read"));
     told.list("Mapping", &["a"]);
     for trouble in [Trouble::NotInstalled, Trouble::Forbidden("no".into())] {
         told.hear("Mapping", Heard::Trouble(trouble));
         let message = message(&told);
         assert!(
-            message.contains("so each Mapping that was there last is served on"),
+            message.contains("so what was read of them last stays in use"),
             "{message}"
         );
         assert_eq!(told.store.names("Mapping"), ["a"]);
