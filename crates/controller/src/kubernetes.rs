@@ -38,7 +38,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, sleep_until, timeout};
 
-use self::follow::{Follower, Heard};
+use self::follow::{Follower, Heard, Reach};
 use self::found::{Found, Key};
 use self::kinds::{After, KINDS, SECRET, number_of};
 use self::report::Reporting;
@@ -106,6 +106,7 @@ pub async fn run_kubernetes(
         followers: Followers {
             cluster,
             client,
+            reach: Arc::default(),
             sender,
             address_sender,
             started: HashSet::new(),
@@ -158,6 +159,7 @@ struct Desk {
 struct Followers {
     cluster: Cluster,
     client: Client,
+    reach: Arc<Reach>,
     sender: Sender<(usize, Heard)>,
     address_sender: Sender<(usize, Heard)>,
     started: HashSet<usize>,
@@ -403,6 +405,7 @@ impl Followers {
             namespace,
             labels: self.cluster.labels.clone(),
             fields: self.cluster.fields.clone(),
+            reach: Arc::clone(&self.reach),
             ears: address_ear.into_iter().chain([self.sender.clone()]).collect(),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,7 +13,7 @@ use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
 use nuncio_model::Problem;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
@@ -40,6 +41,8 @@ const BUSY_LEAST: Duration = Duration::from_secs(1);
 const BUSY_MOST: Duration = Duration::from_secs(30);
 /// The same of one that starts: it asks for five or ten seconds, and is there much sooner.
 const STARTING_MOST: Duration = Duration::from_secs(2);
+/// Who waits for the API server to be there again asks within this, once somebody else had an answer.
+const SOON: Duration = Duration::from_millis(200);
 /// Watches in a row that may fail before the version they go on from is not trusted any more.
 const WATCH_FAILURES: u32 = 5;
 
@@ -115,6 +118,31 @@ impl From<Unheard> for Stop {
     }
 }
 
+/// Whether the API server can be reached, which all followers of one learn together: where one gets an answer again, the
+/// others ask at once.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    is_away: AtomicBool,
+    back: Notify,
+}
+
+impl Reach {
+    fn note_answer(&self) {
+        if self.is_away.swap(false, Ordering::Relaxed) {
+            self.back.notify_waiters();
+        }
+    }
+
+    /// Waits before the next try, no longer than until somebody has an answer.
+    async fn pause(&self, pause: Duration) {
+        self.is_away.store(true, Ordering::Relaxed);
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.back.notified() => sleep(SOON.mul_f64(fastrand::f64())).await,
+        }
+    }
+}
+
 /// What is followed, and who is told.
 pub(crate) struct Follower {
     pub(crate) api: Api<DynamicObject>,
@@ -124,6 +152,7 @@ pub(crate) struct Follower {
     pub(crate) namespace: Option<Arc<str>>,
     pub(crate) labels: Option<String>,
     pub(crate) fields: Option<String>,
+    pub(crate) reach: Arc<Reach>,
     pub(crate) ears: Vec<Sender<(usize, Heard)>>,
 }
 
@@ -176,12 +205,18 @@ impl Follower {
                 Stop::Trouble(trouble) => (Some(trouble), backoff.next(fastrand::f64())),
                 Stop::Busy(trouble, least) => (Some(trouble), backoff.next(fastrand::f64()).max(least)),
             };
+            let is_away = matches!(trouble, Some(Trouble::Away(_)));
             if let Some(trouble) = trouble
                 && self.tell(Heard::Trouble(trouble)).await.is_err()
             {
                 return;
             }
-            sleep(pause).await;
+            if is_away {
+                self.reach.pause(pause).await;
+            } else {
+                self.reach.note_answer();
+                sleep(pause).await;
+            }
         }
     }
 
@@ -199,6 +234,7 @@ impl Follower {
                 Ok(page) => page.map_err(|error| stop(&error))?,
                 Err(_) => return Err(late("a list")),
             };
+            self.reach.note_answer();
             for object in page.items {
                 self.tell(Found::heard(object, self.kind)).await?;
             }
@@ -242,6 +278,7 @@ impl Follower {
             Ok(stream) => stream.map_err(|error| stop(&error))?,
             Err(_) => return Err(late("a watch")),
         };
+        self.reach.note_answer();
         self.tell(Heard::Watching).await?;
         let mut stream = std::pin::pin!(stream);
         let mut quiet = true;

@@ -63,6 +63,7 @@ fn play_in(namespace: Option<&str>, answers: impl IntoIterator<Item = Answer>) -
         namespace: namespace.map(Arc::from),
         labels: None,
         fields: None,
+        reach: Arc::default(),
         ears: vec![sender],
     };
     tokio::spawn(async move { follower.follow().await });
@@ -277,6 +278,26 @@ async fn a_busy_server_is_left_alone_for_as_long_as_it_asks_within_reason() {
         let (least, most) = (Duration::from_secs(least), Duration::from_secs(most));
         assert!(waited >= least && waited <= most, "{waited:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_gets_an_answer_ends_the_pauses_of_the_others() {
+    const PAUSE: Duration = Duration::from_secs(3);
+    let reach = Arc::new(Reach::default());
+    let pause = || {
+        let (reach, begun) = (Arc::clone(&reach), Instant::now());
+        tokio::spawn(async move {
+            reach.pause(PAUSE).await;
+            begun.elapsed()
+        })
+    };
+    let others = [pause(), pause(), pause()];
+    sleep(Duration::from_secs(1)).await;
+    reach.note_answer();
+    for other in others {
+        assert!(other.await.unwrap() <= Duration::from_secs(1) + SOON);
+    }
+    assert_eq!(pause().await.unwrap(), PAUSE, "nobody had an answer since");
 }
 
 #[tokio::test(start_paused = true)]
