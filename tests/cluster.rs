@@ -18,6 +18,7 @@ mod rights;
 mod scale;
 mod scenarios;
 mod secure;
+mod serving;
 mod status;
 
 use std::net::SocketAddr;

@@ -7,7 +7,6 @@
 mod apply;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,29 +14,26 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle};
 
 use self::apply::merge;
 use super::answers::{Body, answer, answer_text, status};
 use super::place::{Place, parameter, verb};
+use super::serving::Serving;
 
 /// The server; it ends when dropped.
 pub struct ApiServer {
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
+    _serving: Serving,
 }
 
 struct Shared {
     state: Mutex<State>,
     /// Rises with each event that watches may have to tell.
     changed: watch::Sender<u64>,
-    connections: Mutex<Vec<AbortHandle>>,
 }
 
 #[derive(Default)]
@@ -74,13 +70,12 @@ impl ApiServer {
                 ..State::default()
             }),
             changed: watch::channel(1).0,
-            connections: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let serving = Arc::clone(&shared);
         Self {
             address,
             shared,
-            accepting,
+            _serving: Serving::start(listener, move |request| Arc::clone(&serving).answer(request)),
         }
     }
 
@@ -102,32 +97,6 @@ impl ApiServer {
         let state = self.shared.lock();
         let key = (namespace.to_owned(), name.to_owned());
         Some(state.objects.get(plural)?.get(&key)?.object.clone())
-    }
-}
-
-impl Drop for ApiServer {
-    fn drop(&mut self) {
-        self.accepting.abort();
-        for connection in self.shared.connections.lock().unwrap().drain(..) {
-            connection.abort();
-        }
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let serving = Arc::clone(&shared);
-        let task = tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let shared = Arc::clone(&serving);
-                async move { Ok::<_, Infallible>(shared.answer(request).await) }
-            });
-            // A connection that was cut is what some tests are about.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-        shared.connections.lock().unwrap().push(task.abort_handle());
     }
 }
 

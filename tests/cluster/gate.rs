@@ -2,7 +2,6 @@
 //! API servers have, on demand. What it lets through is answered by the server behind it, which may be a real one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,16 +10,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle};
 
 use super::answers::{Body, answer_text, cut_off, failure, status};
 use super::place::{Place, parameter, verb};
+use super::serving::Serving;
 
 /// A request that came in.
 #[derive(Clone, Debug)]
@@ -51,7 +48,8 @@ pub enum Fault {
 pub struct Gate {
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    /// None while it is away.
+    serving: Option<Serving>,
 }
 
 struct Shared {
@@ -60,7 +58,6 @@ struct Shared {
     state: Mutex<State>,
     /// Watches end in the middle of an event when they see this rise.
     cuts: watch::Sender<u64>,
-    connections: Mutex<Vec<AbortHandle>>,
 }
 
 #[derive(Default)]
@@ -94,23 +91,19 @@ impl Gate {
             server,
             state: Mutex::default(),
             cuts: watch::channel(0).0,
-            connections: Mutex::default(),
         });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self {
             address,
+            serving: Some(shared.serve(listener)),
             shared,
-            accepting: Some(accepting),
         }
     }
 
     /// The server goes away: nobody listens any more, and every connection is cut.
     pub async fn go_away(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
-            accepting.abort();
-            let _ = accepting.await;
+        if let Some(serving) = self.serving.take() {
+            serving.end().await;
         }
-        self.cut_connections();
     }
 
     /// It comes back at the same address.
@@ -119,13 +112,7 @@ impl Gate {
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
         let listener = socket.listen(128).unwrap();
-        self.accepting = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
-    }
-
-    fn cut_connections(&self) {
-        for connection in self.shared.connections.lock().unwrap().drain(..) {
-            connection.abort();
-        }
+        self.serving = Some(self.shared.serve(listener));
     }
 
     /// Forgets what happened up to this version: to watch from before it is refused.
@@ -222,35 +209,14 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
-    fn drop(&mut self) {
-        if let Some(accepting) = &self.accepting {
-            accepting.abort();
-        }
-        self.cut_connections();
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let serving = Arc::clone(&shared);
-        let task = tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let shared = Arc::clone(&serving);
-                async move { Ok::<_, Infallible>(shared.answer(request).await) }
-            });
-            // A connection that was cut is what some tests are about.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-        shared.connections.lock().unwrap().push(task.abort_handle());
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    fn serve(self: &Arc<Self>, listener: TcpListener) -> Serving {
+        let shared = Arc::clone(self);
+        Serving::start(listener, move |request| Arc::clone(&shared).answer(request))
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
