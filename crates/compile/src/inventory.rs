@@ -283,32 +283,21 @@ pub fn is_for_gateway(object: &Object, id: &str) -> bool {
 /// Whether an object is of a kind that has an `ambassador_id`, and that names others, without anything to be told of
 /// it: then to leave it out makes no difference to this gateway.
 pub fn is_for_another_gateway(object: &Object, id: &str) -> bool {
-    let has_id = conversion::age(&object.api_version).is_some();
-    has_id
-        && match object.gateways() {
-            Gateways::Unsaid => id != "default",
-            Gateways::Of(texts) => !texts
-                .iter()
-                .any(|text| accepts(text, id) || text.starts_with(STORED_AS_V2)),
-            Gateways::Unreadable => false,
-        }
-}
-
-/// Whether one of the names in `ambassador_id` means the gateway of this id.
-fn accepts(text: &str, id: &str) -> bool {
-    text == id || text == "_automatic_"
+    let mut told = Problems::default();
+    conversion::age(&object.api_version).is_some() && !is_for(object, id, &mut told) && told.count() == 0
 }
 
 /// Whether `ambassador_id` lets this gateway have the object (A16, A17). An explicit empty list is for
 /// nobody (A18).
 fn is_for(object: &Object, id: &str, problems: &mut Problems) -> bool {
+    let accepts = |text: &str| text == id || text == "_automatic_";
     match object.gateways() {
         Gateways::Unsaid => id == "default",
         Gateways::Of(texts) => {
             if texts.iter().any(|text| text.starts_with(STORED_AS_V2)) {
                 tell_stored_as_v2(object, problems);
             }
-            texts.iter().any(|text| accepts(text, id))
+            texts.iter().any(|text| accepts(text))
         }
         Gateways::Unreadable => {
             let message = "`spec.ambassador_id` is neither a text nor a list of texts, so the object is for no gateway; correct it";
