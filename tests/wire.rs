@@ -16,3 +16,4 @@ mod retries;
 mod routing;
 mod socket;
 mod upgrades;
+mod versions;

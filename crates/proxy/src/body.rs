@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::exchange::Exchange;
+use crate::failure::ProxyError;
+use crate::headers::{Content, Excess, excess};
 use crate::patience::{STREAM_IDLE, Upload};
 use crate::upstream::pool::Lease;
 
@@ -21,6 +24,28 @@ pub(crate) enum RequestBody {
     Empty,
     /// The client's, and how far it has come.
     Client(Incoming, Rc<Upload>),
+}
+
+/// Why a request's body ended before it was complete.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Interrupted {
+    #[error("the client broke off its request: {0}")]
+    Client(Arc<hyper::Error>),
+    #[error("the trailers of the request are too large: {0}")]
+    Trailers(Excess),
+}
+
+impl RequestBody {
+    /// How long it is, as far as is known before it is read.
+    pub(crate) fn content(&self) -> Content {
+        if self.is_end_stream() {
+            return Content::None;
+        }
+        match self.size_hint().exact() {
+            Some(length) => Content::Bytes(length),
+            None => Content::Streamed,
+        }
+    }
 }
 
 impl Drop for RequestBody {
@@ -34,16 +59,21 @@ impl Drop for RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Interrupted;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Client(body, upload) => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                let frame = frame.map(|frame| within(frame, upload.most_trailers));
+                if let Some(Err(interrupted)) = &frame {
+                    upload.ended();
+                    let _ = upload.interrupted.set(interrupted.clone());
+                }
                 if let Some(Ok(frame)) = &frame {
                     let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
                     upload.bytes.set(upload.bytes.get() + bytes);
@@ -71,6 +101,18 @@ impl Body for RequestBody {
     }
 }
 
+/// The frame, unless it is one of trailers that are larger than may be.
+fn within(frame: hyper::Result<Frame<Bytes>>, most_trailers: usize) -> Result<Frame<Bytes>, Interrupted> {
+    let frame = frame.map_err(|error| Interrupted::Client(Arc::new(error)))?;
+    match frame
+        .trailers_ref()
+        .and_then(|trailers| excess(0, trailers, most_trailers))
+    {
+        Some(excess) => Err(Interrupted::Trailers(excess)),
+        None => Ok(frame),
+    }
+}
+
 /// A response's body on its way to the client. Its end, or its drop, completes the exchange.
 pub(crate) enum ResponseBody {
     /// The gateway's own words, or none; without an exchange where that goes on elsewhere.
@@ -92,6 +134,8 @@ pub(crate) struct Flow {
     /// None once it is complete.
     exchange: Option<Box<Exchange>>,
     watch: Watch,
+    /// Bytes that its trailers may have.
+    most_trailers: usize,
 }
 
 /// Whether the worker looks after a body that nobody asks for more of.
@@ -119,11 +163,13 @@ impl ResponseBody {
         Self::Own(Bytes::new(), None)
     }
 
-    /// The upstream's body. What arrives after `deadline` does not count.
+    /// The upstream's body. What arrives after `deadline` does not count, nor do trailers of more than
+    /// `most_trailers` bytes.
     pub(crate) fn upstream(
         body: Incoming,
         lease: Lease,
         deadline: Option<Instant>,
+        most_trailers: usize,
         exchange: Box<Exchange>,
     ) -> Self {
         if body.is_end_stream() {
@@ -139,6 +185,7 @@ impl ResponseBody {
             timer: None,
             exchange: Some(exchange),
             watch: Watch::No,
+            most_trailers,
         }));
         if watched {
             flow.borrow_mut().watch(&flow);
@@ -230,6 +277,11 @@ impl Flow {
         };
         match frame {
             Some(Ok(frame)) => {
+                let trailers = frame.trailers_ref();
+                if let Some(excess) = trailers.and_then(|trailers| excess(0, trailers, self.most_trailers)) {
+                    self.refuse_trailers(&excess);
+                    return Poll::Ready(Some(Err(CutShort)));
+                }
                 if self.is_end_stream() {
                     self.finish();
                 } else if self.deadline.is_none() {
@@ -269,6 +321,16 @@ impl Flow {
         if let Some(exchange) = self.exchange.take() {
             exchange.complete();
         }
+    }
+
+    /// Fields of its trailers would have to be left out, which nobody could tell from an upstream that did not
+    /// send them.
+    fn refuse_trailers(&mut self, excess: &Excess) {
+        if let (Some(exchange), Some(lease)) = (self.exchange.take(), &self.lease) {
+            exchange.ended_by(&ProxyError::section_too_large(lease, "trailers", excess));
+        }
+        self.body = None;
+        self.lease = None;
     }
 
     /// Nobody wants more of it.

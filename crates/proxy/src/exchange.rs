@@ -85,9 +85,24 @@ impl Exchange {
     }
 
     /// The time was over before the response was.
-    pub(crate) fn timed_out(mut self) {
+    pub(crate) fn timed_out(self) {
+        let error = ProxyError::timeout(self.started.elapsed());
+        self.ended_by(&error);
+    }
+
+    /// The answer had begun, and cannot be completed for this reason.
+    pub(crate) fn ended_by(mut self, error: &ProxyError) {
         self.completed = true;
-        self.failed(&ProxyError::timeout(self.started.elapsed()));
+        self.failed(error);
+    }
+
+    /// The request breaks the rules or the limits of HTTP, so it goes nowhere.
+    pub(crate) fn refused(&mut self, message: String) {
+        // DPE: an error of the downstream's protocol, as Envoy's users know it.
+        self.flags = "DPE";
+        if let Some(entry) = &mut self.entry {
+            entry.message = message;
+        }
     }
 
     /// The client broke off its own request: that is nobody's failure but its own.

@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use nuncio_model::{Failure, Reason, Unresolved};
 
+use crate::body::Interrupted;
+use crate::headers::Excess;
 use crate::upstream::pool::{Lease, SendError};
 
 /// The body of an answer for a failed upstream: neutral, the operator has the rest.
@@ -93,8 +95,15 @@ impl ProxyError {
         }
     }
 
-    /// A request that was given to a connection came back with an error instead of a response.
-    pub(crate) fn send(lease: &Lease, error: &SendError) -> Self {
+    /// A request that was given to a connection came back with an error instead of a response; `interrupted`
+    /// where its client is the reason.
+    pub(crate) fn send(lease: &Lease, error: &SendError, interrupted: Option<&Interrupted>) -> Self {
+        if let Some(interrupted) = interrupted {
+            return Self {
+                fault: Fault::Client,
+                failure: reset_failure(lease, &interrupted.to_string()),
+            };
+        }
         if let Some(cause) = lease.cause() {
             return Self {
                 fault: Fault::Upstream,
@@ -104,13 +113,6 @@ impl ProxyError {
         let Some(error) = &error.error else {
             return Self::reset(lease, "it was closed");
         };
-        if error.is_user() || error.is_body_write_aborted() {
-            let failure = reset_failure(lease, "the client broke off its request");
-            return Self {
-                fault: Fault::Client,
-                failure,
-            };
-        }
         if error.is_parse() || breaks_http2(error) {
             return Self {
                 fault: Fault::Upstream,
@@ -122,6 +124,25 @@ impl ProxyError {
             failed.fault = Fault::RefusedStream;
         }
         failed
+    }
+
+    /// The header section or the trailers of a response are larger than may be.
+    pub(crate) fn section_too_large(lease: &Lease, what: &str, excess: &Excess) -> Self {
+        let remedy = match excess {
+            Excess::Fields(_) => "see why the upstream sends so many fields",
+            Excess::Bytes { .. } => {
+                "raise max_request_headers_kb in the Module ambassador, or have the upstream send less"
+            }
+        };
+        let failure = Failure {
+            reason: Reason::UpstreamProtocolError,
+            message: format!("the {what} that {} sent is too large: {excess}", lease.address()),
+            remedy: remedy.to_owned(),
+        };
+        Self {
+            fault: Fault::Upstream,
+            failure,
+        }
     }
 
     fn reset(lease: &Lease, why: &str) -> Self {

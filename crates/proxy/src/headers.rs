@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Version};
 use nuncio_model::{HeaderEdits, Settings};
 use uuid::Builder;
 
@@ -125,6 +125,129 @@ fn names(value: &HeaderValue) -> impl Iterator<Item = &str> {
         .split(',')
         .map(str::trim)
         .filter(|name| !name.is_empty())
+}
+
+/// Joins cookie fields into one with `; `. A client of HTTP/2 may send its cookie in crumbs, which routes
+/// and upstreams must see as one field (RFC 9113 section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(mut joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        joined.set_sensitive(first.is_sensitive());
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Most fields in a header section or a trailer section, of whatever version: what hyper takes of HTTP/1.1
+/// unless told otherwise, and Envoy of both.
+pub(crate) const MOST_FIELDS: usize = 100;
+
+/// How a header or trailer section is larger than may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Excess {
+    Fields(usize),
+    Bytes {
+        found: usize,
+        most: usize,
+        largest: HeaderName,
+    },
+}
+
+impl std::fmt::Display for Excess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fields(found) => write!(f, "{found} fields, at most {MOST_FIELDS} are allowed"),
+            Self::Bytes { found, most, largest } => write!(
+                f,
+                "{found} bytes, at most {most} are allowed; the largest field is {largest}"
+            ),
+        }
+    }
+}
+
+/// Whether a section may not pass, beside a request target of so many bytes. Its bytes are those that HTTP/1.1 writes, so that the same fields are as
+/// large in either version.
+pub(crate) fn excess(target: usize, headers: &HeaderMap, most: usize) -> Option<Excess> {
+    if headers.len() > MOST_FIELDS {
+        return Some(Excess::Fields(headers.len()));
+    }
+    let found = target + headers.iter().map(line_length).sum::<usize>();
+    if found <= most {
+        return None;
+    }
+    let largest = headers.iter().max_by_key(|line| line_length(*line))?.0.clone();
+    Some(Excess::Bytes { found, most, largest })
+}
+
+fn line_length((name, value): (&HeaderName, &HeaderValue)) -> usize {
+    const COLON_AND_LINE_END: usize = 4;
+    name.as_str().len() + value.len() + COLON_AND_LINE_END
+}
+
+/// The limit that h2 is given where sections of `most` bytes may pass. h2 ends the whole connection over a
+/// section in more CONTINUATION frames than its limit needs, and leaves out the rest of trailers beyond it
+/// without a word. With a wider limit there, [`excess`] refuses what is too large, and other streams go on.
+pub(crate) fn http2_list_limit(most: usize) -> u32 {
+    const ROOM: usize = 4;
+    u32::try_from(most.saturating_mul(ROOM)).unwrap_or(u32::MAX)
+}
+
+/// How long a request's content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// The request ends with its head.
+    None,
+    Bytes(u64),
+    /// Known only when it ends.
+    Streamed,
+}
+
+/// Writes the fields that say how long the content is, from what is known of it rather than from what the
+/// client's fields said: so they are there once, and right, on whatever version the request goes on.
+pub(crate) fn frame_request(headers: &mut HeaderMap, method: &Method, content: Content, http2: bool) {
+    // What was written for an attempt on another version.
+    headers.remove(TRANSFER_ENCODING);
+    let length = match content {
+        // RFC 9110 section 8.6 asks for the field where the method expects content, and servers answer 411
+        // without it. HTTP/2 has END_STREAM, so there the field goes on only where the client sent it.
+        Content::None if headers.contains_key(CONTENT_LENGTH) => Some(0),
+        Content::None => (!http2 && expects_content(method)).then_some(0),
+        Content::Bytes(length) => Some(length),
+        Content::Streamed => {
+            headers.remove(CONTENT_LENGTH);
+            // hyper chooses the coding itself only for methods that usually have content.
+            if !http2 {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            return;
+        }
+    };
+    if let Some(length) = length
+        && !says_once(headers, length)
+    {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+/// The methods that Envoy counts among those without content have none; any other expects some.
+fn expects_content(method: &Method) -> bool {
+    !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT
+    )
+}
+
+fn says_once(headers: &HeaderMap, length: u64) -> bool {
+    let mut said = headers.get_all(CONTENT_LENGTH).iter();
+    let first = said.next().and_then(|value| value.to_str().ok());
+    said.next().is_none() && first.and_then(|text| text.parse().ok()) == Some(length)
 }
 
 /// Adds what tells the upstream about the client and the request.
@@ -293,6 +416,70 @@ mod tests {
         let mut headers = map(&[("connection", "host"), ("host", "a.test")]);
         sanitise_request(&mut headers, None);
         assert_eq!(headers, map(&[("host", "a.test")]));
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = map(&[
+            ("cookie", "a=b"),
+            ("x-other", "1"),
+            ("cookie", "c=d"),
+            ("cookie", "e"),
+        ]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=b; c=d; e"), ("x-other", "1")]));
+        let mut headers = map(&[("cookie", "a=b")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=b")]));
+    }
+
+    #[test]
+    fn a_section_has_a_most_in_fields_and_in_bytes() {
+        let long = map(&[("x-long", "0123456789")]);
+        assert_eq!(excess(0, &long, 20), None);
+        let largest = HeaderName::from_static("x-long");
+        let (found, most) = (20, 19);
+        assert_eq!(
+            excess(0, &long, most),
+            Some(Excess::Bytes { found, most, largest })
+        );
+        let many = vec![("x-a", "1"); MOST_FIELDS];
+        assert_eq!(excess(0, &map(&many), usize::MAX), None);
+        let more = vec![("x-a", "1"); MOST_FIELDS + 1];
+        assert_eq!(excess(0, &map(&more), usize::MAX), Some(Excess::Fields(101)));
+    }
+
+    #[test]
+    fn a_request_is_framed_by_its_content() {
+        let length = |text: &str| map(&[("content-length", text)]);
+        let chunked = map(&[("transfer-encoding", "chunked")]);
+        let twice = map(&[("content-length", "3"), ("content-length", "3")]);
+        let none = HeaderMap::new();
+        let cases = [
+            (Method::POST, Content::None, false, &none, length("0")),
+            (Method::OPTIONS, Content::None, false, &none, length("0")),
+            (Method::GET, Content::None, false, &none, none.clone()),
+            (Method::DELETE, Content::None, false, &none, none.clone()),
+            (Method::POST, Content::None, true, &none, none.clone()),
+            (Method::GET, Content::None, true, &length("0"), length("0")),
+            (Method::GET, Content::Streamed, false, &none, chunked.clone()),
+            (Method::HEAD, Content::Streamed, false, &none, chunked.clone()),
+            (Method::GET, Content::Streamed, true, &chunked, none.clone()),
+            (Method::POST, Content::Bytes(3), false, &twice, length("3")),
+            (Method::POST, Content::Bytes(3), true, &twice, length("3")),
+            (
+                Method::POST,
+                Content::Bytes(3),
+                false,
+                &length("03"),
+                length("03"),
+            ),
+        ];
+        for (method, content, http2, before, after) in cases {
+            let mut headers = before.clone();
+            frame_request(&mut headers, &method, content, http2);
+            assert_eq!(headers, after, "{method} {content:?} {http2}");
+        }
     }
 
     #[test]

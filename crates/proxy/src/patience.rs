@@ -4,13 +4,15 @@
 //! in Envoy: a client may take its time to send a large body. Where no limit is set, and while a
 //! body is on its way, nothing may stand still for longer than [`STREAM_IDLE`].
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
+
+use crate::body::Interrupted;
 
 /// The longest time without a byte either way, as in Envoy unless told otherwise.
 pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(300);
@@ -20,11 +22,22 @@ pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(300);
 pub(crate) struct Upload {
     /// Bytes that were passed on.
     pub(crate) bytes: Rc<Cell<u64>>,
+    /// Bytes that its trailers may have.
+    pub(crate) most_trailers: usize,
     ended: Cell<Option<Instant>>,
     end: Notify,
+    /// Why it will never be complete.
+    pub(crate) interrupted: OnceCell<Interrupted>,
 }
 
 impl Upload {
+    pub(crate) fn new(most_trailers: usize) -> Self {
+        Self {
+            most_trailers,
+            ..Self::default()
+        }
+    }
+
     /// The body is complete, or will not be.
     pub(crate) fn ended(&self) {
         if self.ended.get().is_none() {
@@ -59,6 +72,11 @@ impl Patience {
             started,
             upload,
         }
+    }
+
+    /// Why the request can never be complete, where its client is the reason.
+    pub(crate) fn interrupted(&self) -> Option<&Interrupted> {
+        self.upload.as_ref()?.interrupted.get()
     }
 
     /// When the request was complete; none while it is not.

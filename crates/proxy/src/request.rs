@@ -58,11 +58,15 @@ pub(crate) async fn handle(
         ));
     };
     let settings = &serving.snapshot.settings;
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    headers::join_cookies(&mut parts.headers);
     begin_entry(&worker, &client, &parts, &mut exchange);
 
     if parts.version < Version::HTTP_11 && !settings.enable_http10 {
         return Ok(answer(upgrade_required(), exchange, settings));
+    }
+    if let Some(refusal) = too_large(&parts, settings, &mut exchange) {
+        return Ok(answer(refusal, exchange, settings));
     }
     let Some(head) = Head::read(&client, &parts, settings) else {
         return Ok(answer(bad_request(), exchange, settings));
@@ -293,6 +297,28 @@ fn bad_request() -> Response<Bytes> {
     response
 }
 
+/// The answer to an HTTP/2 request whose head is larger than may be. hyper looks at those of HTTP/1.1, and ends the
+/// connection; here the other streams go on.
+fn too_large(parts: &Parts, settings: &Settings, exchange: &mut Exchange) -> Option<Response<Bytes>> {
+    if parts.version != Version::HTTP_2 {
+        return None;
+    }
+    let most = settings.max_request_headers_bytes;
+    let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let (status, message) = if path > most {
+        let message = format!("the request target has {path} bytes, at most {most} are allowed");
+        (StatusCode::URI_TOO_LONG, message)
+    } else {
+        let excess = headers::excess(path, &parts.headers, most)?;
+        let message = format!("the header section of the request is too large: {excess}");
+        (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+    };
+    let mut response = own(status, "");
+    *response.body_mut() = Bytes::from(message.clone());
+    exchange.refused(message);
+    Some(response)
+}
+
 /// To a client that speaks HTTP/1.0 where the Module does not let it in.
 fn upgrade_required() -> Response<Bytes> {
     let mut response = own(StatusCode::UPGRADE_REQUIRED, "");
@@ -317,7 +343,9 @@ fn relay(
     parts.version = Version::HTTP_11;
     parts.extensions = http::Extensions::new();
     exchange.status = parts.status.as_u16();
-    Response::from_parts(parts, ResponseBody::upstream(body, lease, deadline, exchange))
+    let most_trailers = settings.max_request_headers_bytes;
+    let body = ResponseBody::upstream(body, lease, deadline, most_trailers, exchange);
+    Response::from_parts(parts, body)
 }
 
 /// What every answer of an upstream gets. The gateway's own name comes last: it is no Mapping's to edit.

@@ -216,6 +216,7 @@ impl Worker {
             grace: self.shared.drain_time,
             most_idle: (MAX_CONNECTIONS / self.shared.workers).max(1),
             handshakes: snapshot.settings.upstream_max_handshakes,
+            header_bytes: snapshot.settings.max_request_headers_bytes,
         }
     }
 

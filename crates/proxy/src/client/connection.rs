@@ -24,6 +24,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::io::{GuardedIo, Wire};
 use crate::executor::LocalExecutor;
 use crate::framing::{Ambiguous, Guard};
+use crate::headers::http2_list_limit;
 use crate::request;
 use crate::worker::{QUIET, Worker};
 
@@ -268,7 +269,7 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS);
-        builder.max_header_list_size(header_limit(worker) as u32);
+        builder.max_header_list_size(http2_list_limit(header_limit(worker)));
         let connection = pin!(builder.serve_connection(TokioIo::new(tcp), service));
         drive(client, connection, http2::Connection::graceful_shutdown).await;
     } else {

@@ -14,9 +14,10 @@ use nuncio_model::{Failure, Reason};
 
 use super::hop::Hop;
 use super::retry::{Again, Retries};
-use crate::body::RequestBody;
+use crate::body::{Interrupted, RequestBody};
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
+use crate::headers;
 use crate::patience::{Attempt, Patience, STREAM_IDLE};
 use crate::upstream::live::Wanted;
 use crate::upstream::pool::{Lease, Need, SendError, Tried};
@@ -166,7 +167,7 @@ impl Hop<'_> {
                 lease,
                 copy,
             }),
-            Some(Err(error)) => Err(failed(&lease, error, copy)),
+            Some(Err(error)) => Err(failed(&lease, error, trip.patience.interrupted(), copy)),
             None => Err(Failed {
                 error: self.out_of_time(trip.patience, attempt),
                 endpoint: Some(lease.address()),
@@ -224,7 +225,7 @@ impl Hop<'_> {
         })
     }
 
-    /// Writes the authority where the connection's protocol wants it.
+    /// Writes the authority and the length of the content where the connection's protocol wants them.
     fn address(
         &self,
         mut request: Request<RequestBody>,
@@ -236,6 +237,9 @@ impl Hop<'_> {
             .path_and_query()
             .cloned()
             .unwrap_or(PathAndQuery::from_static("/"));
+        let content = request.body().content();
+        let method = request.method().clone();
+        headers::frame_request(request.headers_mut(), &method, content, lease.is_http2());
         if !lease.is_http2() {
             if request.uri().authority().is_some() {
                 // It was meant for an HTTP/2 connection before.
@@ -263,8 +267,13 @@ impl Hop<'_> {
 }
 
 /// What to make of a request that came back with an error.
-fn failed(lease: &Lease, mut error: SendError, copy: Option<Request<RequestBody>>) -> Failed {
-    let told = ProxyError::send(lease, &error);
+fn failed(
+    lease: &Lease,
+    mut error: SendError,
+    interrupted: Option<&Interrupted>,
+    copy: Option<Request<RequestBody>>,
+) -> Failed {
+    let told = ProxyError::send(lease, &error, interrupted);
     lease.note_refusal(&told.failure);
     let unsent = error.unsent.take();
     let harmless = copy.as_ref().is_some_and(|copy| copy.method().is_idempotent());

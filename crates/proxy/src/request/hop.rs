@@ -91,7 +91,8 @@ impl Hop<'_> {
         if let (Some(entry), Some(id)) = (&mut exchange.entry, parts.headers.get(&headers::X_REQUEST_ID)) {
             entry.request_id = id.clone();
         }
-        let upload = (!body.is_end_stream()).then(Rc::<Upload>::default);
+        let most = self.settings.max_request_headers_bytes;
+        let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::new(most)));
         exchange.bytes_in = upload.as_ref().map(|upload| Rc::clone(&upload.bytes));
         let body = match &upload {
             Some(upload) => RequestBody::Client(body, Rc::clone(upload)),
@@ -105,6 +106,9 @@ impl Hop<'_> {
         let patience = Patience::new(self.forward.timeout, exchange.started, upload);
         let request = Request::from_parts(parts, body);
         let (response, lease) = self.send(request, authority, wanted, &patience, exchange).await?;
+        if let Some(excess) = headers::excess(0, response.headers(), most) {
+            return Err(ProxyError::section_too_large(&lease, "header section", &excess));
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match on_upgrade {
                 Some(upgrade) => Ok(Sent::Upgraded {

@@ -37,6 +37,7 @@ use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream
 use super::stream::{FirstCause, UpstreamIo};
 use crate::body::RequestBody;
 use crate::counter::Codes;
+use crate::headers::http2_list_limit;
 
 /// An idle connection is closed after this, as Envoy does unless told otherwise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -112,6 +113,8 @@ pub(crate) struct Limits {
     pub(crate) most_idle: usize,
     /// TLS handshakes with one upstream that may be under way at once; others wait their turn.
     pub(crate) handshakes: usize,
+    /// Bytes that the header section of a response may have.
+    pub(crate) header_bytes: usize,
 }
 
 struct Idle {
@@ -336,7 +339,8 @@ impl EndpointPool {
             builder.timer(TokioTimer::new());
             builder
                 .keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+                .max_header_list_size(http2_list_limit(self.limits.header_bytes));
             let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
             let connection = Rc::new(RefCell::new(connection));
             let known = Rc::downgrade(&connection);

@@ -348,6 +348,7 @@ fn pool_of(name: Arc<str>, port: u16) -> Rc<Pool> {
         grace: LONG,
         most_idle: 2,
         handshakes: 1,
+        header_bytes: 0,
     };
     Rc::new(Pool::new(Arc::new(live), Arc::default(), limits))
 }

@@ -49,6 +49,7 @@ fn a_worker_keeps_no_more_than_its_share() {
             grace: Duration::ZERO,
             most_idle: 2,
             handshakes: 1,
+            header_bytes: 0,
         };
         let endpoint = EndpointPool::new(live.endpoint(([127, 0, 0, 1], 80).into()), limits);
         for kept in [1, 2, 2] {
@@ -92,6 +93,7 @@ fn pool(pods: &[SocketAddr]) -> (Rc<Pool>, Addresses) {
         grace: Duration::ZERO,
         most_idle: 2,
         handshakes: 1,
+        header_bytes: 0,
     };
     let addresses = Addresses {
         dns: Rc::new(Dns::new()),

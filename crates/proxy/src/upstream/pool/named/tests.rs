@@ -40,6 +40,7 @@ fn pool() -> Pool {
         grace: Duration::ZERO,
         most_idle: 1,
         handshakes: 1,
+        header_bytes: 0,
     };
     let live = Arc::new(LiveUpstream::new(Arc::new(identity)));
     Pool::new(live, Arc::new(Codes::default()), limits).for_upstream()

@@ -1,0 +1,425 @@
+//! What one version of HTTP allows and another writes otherwise.
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, server};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::socket::{OK, Script, message, raw};
+use crate::support::client::Response as Answer;
+use crate::support::peer::Upstream;
+use crate::support::program::{Gateway, mapping};
+
+/// A client of HTTP/2 that decides on each frame.
+async fn http2(gateway: &Gateway) -> h2::client::SendRequest<Bytes> {
+    let tcp = TcpStream::connect(gateway.address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
+}
+
+fn to(method: Method, path: &str) -> http::request::Builder {
+    Request::builder()
+        .method(method)
+        .uri(format!("http://a.test{path}"))
+}
+
+/// The whole of an HTTP/2 response.
+async fn whole(response: Response<RecvStream>) -> Answer {
+    let (head, mut body) = response.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+        bytes.extend_from_slice(&data);
+    }
+    Answer {
+        status: head.status,
+        version: head.version,
+        headers: head.headers,
+        body: bytes.into(),
+        trailers: body.trailers().await.unwrap().unwrap_or_default(),
+    }
+}
+
+/// An upstream of HTTP/2 without TLS that does with each stream what `serve` does.
+async fn http2_upstream<F>(
+    serve: impl Fn(Request<RecvStream>, server::SendResponse<Bytes>) -> F + Clone + Send + Sync + 'static,
+) -> Upstream
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Upstream::raw(move |tcp| {
+        let serve = serve.clone();
+        async move {
+            let builder = server::Builder::new();
+            let Ok(mut connection) = builder.handshake(tcp).await else {
+                return;
+            };
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                tokio::spawn(serve(request, respond));
+            }
+        }
+    })
+    .await
+}
+
+fn large(bytes: usize) -> HeaderMap {
+    let value = HeaderValue::try_from("x".repeat(bytes)).unwrap();
+    [(HeaderName::from_static("x-large"), value)]
+        .into_iter()
+        .collect()
+}
+
+#[tokio::test]
+async fn cookie_crumbs_reach_http1_and_routes_as_one_field() {
+    let script = Script::answering(OK).await;
+    let by_cookie = mapping(
+        "cookie",
+        "/",
+        &script.service(),
+        &["rewrite: /found", "headers: {cookie: \"a=b; c=d; e=f\"}"],
+    );
+    let gateway = Gateway::start(script.mapping(&[]) + "---\n" + &by_cookie).await;
+    let mut client = http2(&gateway).await;
+    let request = to(Method::GET, "/x")
+        .header("cookie", "a=b")
+        .header("x-other", "1")
+        .header("cookie", "c=d")
+        .header("cookie", "e=f");
+    let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    let request = script.request();
+    assert_eq!(request.values("cookie"), ["a=b; c=d; e=f"]);
+    assert_eq!(request.first_line(), "GET /foundx HTTP/1.1");
+}
+
+#[tokio::test]
+async fn content_without_a_length_goes_on_whatever_the_method() {
+    let script = Script::answering(OK).await;
+    let gateway = script.gateway(&[]).await;
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "PROPFIND"] {
+        let asked = format!(
+            "{method} /1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n\
+             7\r\nfind-me\r\n0\r\n\r\n"
+        );
+        raw(gateway.address, asked).await;
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let mut client = http2(&gateway).await;
+        let request = to(method.clone(), "/2").body(()).unwrap();
+        let (response, mut body) = client.send_request(request, false).unwrap();
+        body.send_data("find-".into(), false).unwrap();
+        body.send_data("me".into(), true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200, "{method}");
+        let [.., first, second] = &script.requests()[..] else {
+            panic!("two requests")
+        };
+        for (request, path) in [(first, "/1"), (second, "/2")] {
+            assert_eq!(request.first_line(), format!("{method} {path} HTTP/1.1"));
+            assert_eq!(request.body, "find-me", "{method}");
+            assert_eq!(request.values("transfer-encoding"), ["chunked"], "{method}");
+            assert_eq!(request.values("content-length"), [""; 0], "{method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_expects_content_has_a_length_of_zero() {
+    let script = Script::answering(OK).await;
+    let gateway = script.gateway(&[]).await;
+    let mut client = http2(&gateway).await;
+    for (method, said) in [
+        ("POST", &["0"][..]),
+        ("PUT", &["0"]),
+        ("PATCH", &["0"]),
+        ("OPTIONS", &["0"]),
+        ("PROPFIND", &["0"]),
+        ("GET", &[]),
+        ("HEAD", &[]),
+        ("DELETE", &[]),
+    ] {
+        let asked = format!("{method} /1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        raw(gateway.address, asked).await;
+        assert_eq!(
+            script.request().values("content-length"),
+            said,
+            "{method}, HTTP/1.1"
+        );
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = to(method.clone(), "/2").body(()).unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200, "{method}");
+        assert_eq!(
+            script.request().values("content-length"),
+            said,
+            "{method}, HTTP/2"
+        );
+    }
+    let asked = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    raw(gateway.address, asked).await;
+    assert_eq!(
+        script.request().values("content-length"),
+        ["0"],
+        "as the client said"
+    );
+}
+
+#[tokio::test]
+async fn http2_lengths_that_agree_are_one_and_others_are_refused() {
+    let script = Script::answering(OK).await;
+    let gateway = script.gateway(&[]).await;
+    let refused = Some(Reason::PROTOCOL_ERROR);
+    for (lengths, body, outcome) in [
+        (&["3", "3"][..], "abc", None),
+        (&["3"], "abc", None),
+        (&["3", "4"], "abc", refused),
+        (&["3, 3"], "abc", refused),
+        (&["+3"], "abc", refused),
+        (&["three"], "abc", refused),
+        (&["2"], "abc", refused),
+        (&["4"], "abc", refused),
+    ] {
+        let before = script.requests().len();
+        let mut client = http2(&gateway).await;
+        let mut request = to(Method::POST, "/x");
+        for length in lengths {
+            request = request.header("content-length", *length);
+        }
+        let (response, mut stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        stream.send_data(body.into(), true).unwrap();
+        match response.await {
+            Ok(response) => {
+                assert_eq!(
+                    (response.status(), outcome),
+                    (StatusCode::OK, None),
+                    "{lengths:?}"
+                );
+                assert_eq!(script.request().values("content-length"), ["3"], "{lengths:?}");
+                assert_eq!(script.request().body, "abc");
+            }
+            Err(error) => {
+                assert_eq!(error.reason(), outcome, "{lengths:?}");
+                // One that breaks off in the middle may have begun, and is not complete.
+                let whole = script
+                    .requests()
+                    .iter()
+                    .skip(before)
+                    .any(|sent| sent.body == "abc");
+                assert!(!whole, "{lengths:?}");
+            }
+        }
+    }
+}
+
+/// Answers `/two/head/N` with a field of N bytes and `/two/trailers/N` with such trailers.
+async fn sized_http2() -> Upstream {
+    http2_upstream(async |request: Request<RecvStream>, mut respond| {
+        let path = request.uri().path();
+        let mut response = Response::new(());
+        if let Some(bytes) = path.strip_prefix("/two/head/") {
+            *response.headers_mut() = large(bytes.parse().unwrap());
+        }
+        let mut body = respond.send_response(response, false).unwrap();
+        body.send_data("ok".into(), false).unwrap();
+        let trailers = path.strip_prefix("/two/trailers/");
+        let trailers = trailers.map_or_else(HeaderMap::new, |bytes| large(bytes.parse().unwrap()));
+        body.send_trailers(trailers).unwrap();
+    })
+    .await
+}
+
+/// Answers `/one/head/N` with a field of N bytes.
+async fn sized_http1() -> Script {
+    Script::each(|request| {
+        let bytes = request.first_line().split(['/', ' ']).nth(4).unwrap();
+        let value = "x".repeat(bytes.parse().unwrap());
+        (
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-large: {value}\r\n\r\nok"),
+            true,
+        )
+    })
+    .await
+}
+
+#[tokio::test]
+async fn header_sections_have_one_limit_in_both_versions() {
+    let (upstream, script) = (sized_http2().await, sized_http1().await);
+    let two = mapping(
+        "two",
+        "/two/",
+        &format!("http://{}", upstream.address),
+        &["rewrite: \"\"", "grpc: true"],
+    );
+    let one = mapping("one", "/one/", &script.service(), &["rewrite: \"\""]);
+    let gateway = Gateway::start(two + &one).await;
+    let get = async |path: &str| {
+        let mut client = http2(&gateway).await;
+        let (response, _) = client
+            .send_request(to(Method::GET, path).body(()).unwrap(), true)
+            .unwrap();
+        response.await
+    };
+    for bytes in [8_000, 20_000, 40_000, 60_000] {
+        for version in ["one", "two"] {
+            let answer = whole(get(&format!("/{version}/head/{bytes}")).await.unwrap()).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.header("x-large").len()),
+                (200, bytes),
+                "{version}"
+            );
+        }
+        let answer = whole(get(&format!("/two/trailers/{bytes}")).await.unwrap()).await;
+        assert_eq!(answer.trailers["x-large"].len(), bytes);
+    }
+    for bytes in [62_000, 100_000, 200_000] {
+        for version in ["one", "two"] {
+            let path = format!("/{version}/head/{bytes}");
+            let answer = whole(get(&path).await.unwrap()).await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.reason()),
+                (502, "upstream_protocol_error"),
+                "{path}"
+            );
+            let message = gateway.access_log(&path).await["message"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            assert!(
+                message.contains("at most 61440 are allowed; the largest field is x-large"),
+                "{message}"
+            );
+        }
+        // Rather nothing than some of it.
+        let path = format!("/two/trailers/{bytes}");
+        // The reset may overtake the head.
+        if let Ok(response) = get(&path).await {
+            let mut body = response.into_body();
+            while let Some(Ok(_)) = body.data().await {}
+            assert!(body.trailers().await.is_err());
+        }
+        let entry = gateway.access_log(&path).await;
+        assert_eq!(entry["reason"], "upstream_protocol_error", "{entry:#}");
+        assert!(
+            entry["message"].as_str().unwrap().contains("the trailers that"),
+            "{entry:#}"
+        );
+    }
+    assert_eq!(upstream.connections().len(), 1, "no other stream was harmed");
+}
+
+#[tokio::test]
+async fn an_http2_head_over_the_limit_harms_no_other_stream() {
+    let script = Script::answering(OK).await;
+    let gateway = script.gateway(&[]).await;
+    let mut client = http2(&gateway).await;
+    let (slow, mut upload) = client
+        .send_request(to(Method::POST, "/slow").body(()).unwrap(), false)
+        .unwrap();
+    let crumbs = |count: usize| (0..count).map(|n| (HeaderName::from_static("cookie"), HeaderValue::from(n)));
+    let fields =
+        |count: usize| (0..count).map(|n| (HeaderName::from_static("x-field"), HeaderValue::from(n)));
+    let cases: [(&str, String, HeaderMap, u16, &str); 7] = [
+        ("1", "/1".to_owned(), large(60_000), 200, ""),
+        (
+            "2",
+            "/2".to_owned(),
+            large(62_000),
+            431,
+            "the largest field is x-large",
+        ),
+        (
+            "3",
+            "/3".to_owned(),
+            large(200_000),
+            431,
+            "at most 61440 are allowed",
+        ),
+        ("4", "/4".to_owned(), fields(99).collect(), 200, ""),
+        (
+            "5",
+            "/5".to_owned(),
+            fields(101).collect(),
+            431,
+            "101 fields, at most 100 are allowed",
+        ),
+        ("6", "/6".to_owned(), crumbs(150).collect(), 200, ""),
+        (
+            "7",
+            format!("/{}", "7".repeat(62_000)),
+            HeaderMap::new(),
+            414,
+            "the request target has 62001 bytes",
+        ),
+    ];
+    for (name, path, headers, status, words) in cases {
+        let mut request = to(Method::GET, &path).body(()).unwrap();
+        *request.headers_mut() = headers;
+        let (response, _) = client.send_request(request, true).unwrap();
+        let answer = whole(response.await.unwrap()).await;
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        assert!(answer.text().contains(words), "{name}: {}", answer.text());
+        if status != 200 {
+            let entry = gateway.access_log(&path).await;
+            assert_eq!(
+                (&entry["flags"], entry["message"].as_str()),
+                (&"DPE".into(), Some(answer.text()))
+            );
+        }
+    }
+    upload.send_data("done".into(), true).unwrap();
+    assert_eq!(whole(slow.await.unwrap()).await.text(), "ok");
+    assert_eq!(script.requests().last().unwrap().body, "done");
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_reach_the_upstream_or_none_of_it_does() {
+    let (seen, mut trailers) = tokio::sync::mpsc::channel(8);
+    let upstream = http2_upstream(move |request: Request<RecvStream>, mut respond| {
+        let seen = seen.clone();
+        async move {
+            let mut body = request.into_body();
+            while let Some(Ok(data)) = body.data().await {
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            let _ = seen
+                .send(body.trailers().await.map_err(|error| error.reason()))
+                .await;
+            let _ = respond.send_response(Response::new(()), true);
+        }
+    })
+    .await;
+    let service = format!("http://{}", upstream.address);
+    let gateway = Gateway::start(mapping("m", "/", &service, &["grpc: true"])).await;
+    let chunked = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n\
+                   3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n";
+    raw(gateway.address, chunked).await;
+    let sent = trailers.recv().await.unwrap().unwrap().unwrap();
+    assert_eq!(sent["x-sum"], "1");
+    let mut client = http2(&gateway).await;
+    for bytes in [40_000, 62_000] {
+        let request = to(Method::POST, "/x").body(()).unwrap();
+        let (response, mut body) = client.send_request(request, false).unwrap();
+        body.send_data("abc".into(), false).unwrap();
+        body.send_trailers(large(bytes)).unwrap();
+        let answer = response.await.unwrap();
+        let seen = trailers.recv().await.unwrap();
+        if bytes == 40_000 {
+            assert_eq!(
+                (answer.status().as_u16(), seen.unwrap().unwrap()["x-large"].len()),
+                (200, bytes)
+            );
+        } else {
+            assert_eq!((answer.status().as_u16(), seen.is_err()), (400, true));
+        }
+    }
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream
+        .write_all(b"GET /still HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(
+        message(&mut stream).await.unwrap().first_line(),
+        "HTTP/1.1 200 OK"
+    );
+}
