@@ -27,4 +27,5 @@ mod packaging;
 #[cfg(feature = "peers")]
 mod peers;
 mod rows;
+mod slips;
 mod wire;

@@ -14,6 +14,7 @@ use crate::mapping::conditions::HostCondition;
 use crate::names;
 use crate::problems::Problems;
 use crate::secrets::{Materials, SecretName};
+use crate::service;
 use crate::{Object, Options};
 
 /// A Host as far as it could be read.
@@ -122,8 +123,8 @@ fn read_one<'a>(
         .hostname
         .as_deref()
         .filter(|name| !name.is_empty())
-        .unwrap_or("*")
-        .to_lowercase();
+        .unwrap_or("*");
+    let hostname = read_hostname(object, hostname, problems);
     if names::Glob::of(&hostname).has_dead_star() {
         let message = format!(
             "`spec.hostname` is `{hostname}`, whose star is neither first nor last, so no request is for this Host; move the star"
@@ -152,6 +153,19 @@ fn read_one<'a>(
         insecure,
         has_certificate,
     })
+}
+
+/// A URL stands for its host: what the Host says about insecure requests must not be lost with it, because a Host for
+/// more names could serve them.
+fn read_hostname(object: &Object, text: &str, problems: &mut Problems) -> String {
+    let Some(host) = service::host_in_url(text).filter(|host| !host.is_empty()) else {
+        return text.to_lowercase();
+    };
+    let shown = service::without_credentials(text);
+    let message =
+        format!("`spec.hostname` is `{shown}`, which is no hostname, and counts as `{host}`; write that");
+    problems.error(object, "bad_value", "spec.hostname", message);
+    host.to_lowercase()
 }
 
 fn insecure_action(object: &Object, spec: &HostSpec, problems: &mut Problems) -> InsecureAction {

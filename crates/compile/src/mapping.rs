@@ -307,19 +307,20 @@ impl<'d> Draft<'d, '_> {
                 "the Mapping has no `spec.service`, so its requests have nowhere to go; add it",
             ));
         };
+        let shown = service::without_credentials(text);
         let service = match Service::parse(text) {
             Ok(service) => service,
             Err(why) => {
                 return Err(self.refuse(
                     "service_invalid",
                     FIELD,
-                    &format!("`{FIELD}` is `{text}`, which {why}"),
+                    &format!("`{FIELD}` is `{shown}`, which {why}"),
                 ));
             }
         };
         if !service.dropped.is_empty() {
             let message = format!(
-                "`{FIELD}` is `{text}`, of which only host and port are used, not the {}; write only these",
+                "`{FIELD}` is `{shown}`, of which only host and port are used, not the {}; write only these",
                 service.dropped.join(" and the ")
             );
             self.problems
@@ -384,6 +385,12 @@ impl<'d> Draft<'d, '_> {
                 "`{FIELD}` and `spec.auto_host_rewrite` both say which host is sent; keep one of them"
             );
             return Err(self.refuse("conflicting_fields", FIELD, &message));
+        }
+        if let Some(host) = service::host_in_url(text) {
+            let shown = service::without_credentials(text);
+            let message =
+                format!("`{FIELD}` is `{shown}`, which is no host and would be sent as one; write `{host}`");
+            return Err(self.refuse("bad_value", FIELD, &message));
         }
         match HeaderValue::from_str(text) {
             Ok(value) => Ok(Some(value)),

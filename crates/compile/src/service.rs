@@ -1,7 +1,9 @@
 //! The `service` of a Mapping: its grammar, and the host it means.
 //!
 //! What the reference routes somewhere else than it says (a bad port, an unknown scheme) is refused
-//! here (decision 12).
+//! here (decision 12), and so is a slip that would send cleartext where TLS was meant (decision 24).
+
+mod slip;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -10,13 +12,15 @@ use nuncio_model::UpstreamHost;
 
 use crate::names;
 
+pub(crate) use slip::{host_in_url, without_credentials};
+
 /// A `service` string, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Service {
     pub(crate) scheme: Option<Scheme>,
     /// Before its namespace is added.
     pub(crate) host: UpstreamHost,
-    /// Absent where none is written, or 0 (C5).
+    /// Absent where none is written.
     pub(crate) port: Option<u16>,
     /// What stands in the string and means nothing there, such as a path (row D19).
     pub(crate) dropped: Vec<&'static str>,
@@ -35,7 +39,16 @@ impl Service {
     /// # Errors
     /// Why the string cannot be used and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim();
+        if trimmed != text {
+            return Err(format!(
+                "has white space around it; write `{}`",
+                without_credentials(trimmed)
+            ));
+        }
         let (scheme, rest) = take_scheme(text)?;
+        let secure = scheme.map(|scheme| scheme == Scheme::Https);
+        slip::found(rest, secure)?;
         let mut dropped = Vec::new();
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
@@ -54,9 +67,12 @@ impl Service {
         };
         let (host, port) = split_port(authority)?;
         let host = read_host(host)?;
+        if let UpstreamHost::Name(name) = &host {
+            slip::host(name, port, secure)?;
+        }
         let port = match port {
             None | Some("") => None,
-            Some(port) => read_port(port, text)?,
+            Some(port) => Some(read_port(port)?),
         };
         Ok(Self {
             scheme,
@@ -67,24 +83,26 @@ impl Service {
     }
 }
 
-/// Only URL scheme characters right before `://` are a scheme (C2).
+/// Only what stands right before `://` is a scheme; one that comes later is part of a path or query (C2).
 fn take_scheme(text: &str) -> Result<(Option<Scheme>, &str), String> {
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Ok((None, text.strip_prefix("//").unwrap_or(text)));
+    let Some((scheme, rest)) = text
+        .split_once("://")
+        .filter(|(before, _)| !before.is_empty())
+        .filter(|(before, _)| !before.contains(['/', '?', '#']) || slip::is_torn_scheme(before))
+    else {
+        return Ok((None, text));
     };
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
-    if scheme.is_empty() || !is_scheme {
-        return Ok((None, text.strip_prefix("//").unwrap_or(text)));
+    if !is_scheme {
+        return Err(slip::no_scheme(scheme, rest));
     }
     match scheme.to_ascii_lowercase().as_str() {
         "http" => Ok((Some(Scheme::Http), rest)),
         "https" => Ok((Some(Scheme::Https), rest)),
-        _ => Err(format!(
-            "has the unknown scheme `{scheme}`; write http:// or https://"
-        )),
+        _ => Err(slip::unknown_scheme(scheme, rest)),
     }
 }
 
@@ -162,25 +180,15 @@ fn percent_decode(text: &str) -> Result<Cow<'_, str>, String> {
     String::from_utf8(bytes).map(Cow::Owned).map_err(|_| bad())
 }
 
-fn read_port(port: &str, text: &str) -> Result<Option<u16>, String> {
+fn read_port(port: &str) -> Result<u16, String> {
     if port.bytes().all(|byte| byte.is_ascii_digit()) {
         return match port.parse::<u16>() {
-            Ok(0) => Ok(None),
-            Ok(port) => Ok(Some(port)),
+            Ok(0) => Err("has the port 0, on which nothing can listen; use one between 1 and 65535".into()),
+            Ok(port) => Ok(port),
             Err(_) => Err(format!(
                 "has the port {port}, which is out of range; use one between 1 and 65535"
             )),
         };
-    }
-    for scheme in ["https", "http"] {
-        if text
-            .get(..scheme.len() + 1)
-            .is_some_and(|head| head.eq_ignore_ascii_case(&format!("{scheme}:")))
-        {
-            return Err(format!(
-                "has no `//` after `{scheme}:`; write `{scheme}://{port}`"
-            ));
-        }
     }
     Err(format!(
         "has the port `{port}`, which is no number; use one between 1 and 65535"

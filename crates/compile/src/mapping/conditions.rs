@@ -14,6 +14,7 @@ use crate::Object;
 use crate::hashed::Hashed;
 use crate::names::Glob;
 use crate::problems::Problems;
+use crate::service;
 
 /// Most bytes that a compiled regular expression may take.
 pub(crate) const REGEX_SIZE_LIMIT: usize = 1 << 20;
@@ -220,6 +221,7 @@ impl Reader<'_> {
 
     fn glob(&mut self, hostname: &str) -> (AuthorityMatch, HostCondition) {
         self.count_header(":authority", hostname, false);
+        self.refuse_url("spec.hostname", hostname);
         let text = hostname.to_lowercase();
         let glob = Glob::of(&text);
         if glob.has_dead_star() {
@@ -237,9 +239,21 @@ impl Reader<'_> {
         (authority, HostCondition::Glob(text.into()))
     }
 
+    /// No request has a scheme or a path in its host.
+    fn refuse_url(&mut self, field: &str, text: &str) {
+        if let Some(host) = service::host_in_url(text) {
+            let shown = service::without_credentials(text);
+            let message = format!(
+                "`{field}` asks for the host `{shown}`, which no request has, so the Mapping can match nothing and has no route; write `{host}`"
+            );
+            self.impossible("matches_nothing", field, message);
+        }
+    }
+
     /// Here a star is an ordinary character, which no host has (B9).
     fn exact_authority(&mut self, field: &str, host: &str) -> (AuthorityMatch, HostCondition) {
         self.count_header(":authority", host, false);
+        self.refuse_url(field, host);
         if host.contains('*') {
             let message = format!(
                 "`{field}` asks for the host `{host}`, whose `*` is no wildcard there, so the Mapping can match nothing and has no route; use `hostname`"

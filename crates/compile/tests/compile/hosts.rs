@@ -577,3 +577,47 @@ fn problems_stand_in_the_order_of_the_objects() {
         .collect();
     assert_eq!(names, ["z", "a", "k"]);
 }
+
+/// A Host that is lost to a slip would leave its requests to one for more names, which may serve them.
+#[test]
+fn a_url_as_hostname_counts_as_its_host() {
+    for text in [
+        "https://a.test",
+        "a.test/",
+        "https:/a.test/x",
+        "' a.test'",
+        "//a.test",
+    ] {
+        let manifests = host(
+            "narrow",
+            &format!("hostname: {text}; requestPolicy: {{insecure: {{action: Reject}}}}"),
+        ) + &host(
+            "wide",
+            "hostname: \"*\"; requestPolicy: {insecure: {action: Route}}",
+        ) + &mapping("m", "service: https://svc");
+        let world = world(&manifests);
+        world.tells(Severity::Error, "Host narrow spec.hostname", "counts as `a.test`");
+        let listener = &world.output.snapshot.listeners[0];
+        let found = listener.hosts.find("a.test").expect("a Host");
+        assert_eq!(
+            (&*found.hostname, found.insecure),
+            ("a.test", InsecureAction::Reject),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_mapping_for_a_url_has_no_route() {
+    for field in ["hostname", "host"] {
+        let manifest = mapping("m", "service: https://svc")
+            .replace("hostname: \"*\"", &format!("{field}: https://a.test"));
+        let world = world(&manifest);
+        world.tells(
+            Severity::Error,
+            &format!("Mapping m spec.{field}"),
+            "write `a.test`",
+        );
+        assert!(world.order().is_empty());
+    }
+}

@@ -605,3 +605,58 @@ fn a_resolve_rule_changes_the_address_and_nothing_else() {
         assert!(text.parse::<nuncio_compile::ResolveRule>().is_err(), "{text}");
     }
 }
+
+/// Each would be cleartext to a host that nobody meant.
+#[test]
+fn a_slip_in_the_scheme_is_service_invalid() {
+    for (service, spelling) in [
+        ("https:/svc", "write `https://svc`"),
+        ("https//svc:8443", "write `https://svc:8443`"),
+        ("https:8443", "write `https://HOST:8443`"),
+        ("//svc:443", "write `https://svc:443`"),
+        ("http://https://svc", "write `https://svc`"),
+        ("svc:0", "port 0"),
+        ("https", "name of a scheme"),
+        ("wss://svc", "write `https://svc`"),
+    ] {
+        let world = served(&format!("service: \"{service}\""));
+        world.refuses("m", Reason::ServiceInvalid);
+        world.tells(Severity::Error, "Mapping m spec.service", spelling);
+    }
+}
+
+#[test]
+fn a_slip_beside_a_context_is_service_invalid() {
+    let world = world(&(context("ctx", "sni: a.test") + &mapping("m", "service: https:/svc; tls: ctx")));
+    world.refuses("m", Reason::ServiceInvalid);
+}
+
+#[test]
+fn a_url_as_host_rewrite_is_refused() {
+    for text in [
+        "https://b.test",
+        "b.test/",
+        "https:/b.test/path",
+        "//b.test",
+        "' b.test'",
+    ] {
+        let world = served(&format!("service: https://svc; host_rewrite: {text}"));
+        world.refuses("m", Reason::ServiceInvalid);
+        world.tells(Severity::Error, "Mapping m spec.host_rewrite", "write `b.test`");
+    }
+}
+
+#[test]
+fn credentials_in_a_service_are_not_repeated() {
+    for service in [
+        "https://me:secret@svc",
+        "https:/me:secret@svc",
+        "me:secret@svc:99999",
+    ] {
+        let world = served(&format!("service: {service}"));
+        assert!(!world.problems().is_empty());
+        for problem in world.problems() {
+            assert!(!problem.message.contains("secret"), "{}", problem.message);
+        }
+    }
+}
