@@ -28,4 +28,5 @@ mod packaging;
 mod peers;
 mod rows;
 mod slips;
+mod surroundings;
 mod wire;

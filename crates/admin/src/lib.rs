@@ -17,6 +17,7 @@ mod diagnostics;
 mod health;
 mod pages;
 mod problems;
+mod process;
 mod query;
 mod routes;
 mod server;
@@ -45,6 +46,8 @@ pub struct Admin {
     pub cluster: Option<Arc<dyn ClusterState>>,
     /// Whether this process is about to end, and should get no more traffic.
     pub leaving: watch::Receiver<bool>,
+    /// Lines of the program's own log that were lost so far.
+    pub lost_log_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl Admin {

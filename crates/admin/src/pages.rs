@@ -11,7 +11,7 @@ use crate::problems::Problems;
 use crate::query::Query;
 use crate::routes::Routes;
 use crate::upstreams::Upstreams;
-use crate::{cluster, diagnostics, health};
+use crate::{cluster, diagnostics, health, process};
 
 /// Something that is served.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +89,7 @@ fn metrics(admin: &Admin) -> Answer {
         Some(snapshot) => admin.live.metrics(&snapshot),
         None => "# no configuration yet\n".to_owned(),
     };
+    text.push_str(&process::metrics(admin));
     if let Some(cluster) = &admin.cluster {
         text.push_str(&cluster::metrics(&**cluster));
     }

@@ -40,6 +40,7 @@ impl Served {
             snapshot: receiver,
             live: proxy.clone(),
             about: about(),
+            lost_log_lines: Arc::new(|| 7),
         };
         let task = tokio::spawn(serve(listener, admin, async {
             let _ = stopped.await;

@@ -208,7 +208,7 @@ async fn start(story: Story, root: &Path, upstreams: &Upstreams) -> Result<Runni
         let port = free_port().map_err(|error| Failure::wrong(format!("no free port: {error}")))?;
         let path = folder.join("listener.yaml");
         std::fs::write(&path, listener(port)).map_err(|error| cannot_write(&path, &error))?;
-        let mut gateway = Gateway::start(settings(folder.clone(), upstream)).await?;
+        let mut gateway = Gateway::start(settings(folder.clone(), upstream), None).await?;
         match gateway.opened().await {
             Ok(()) => return Ok(Running { story, gateway, port }),
             Err(NotOpened::Proxy(error)) => last = error.to_string(),

@@ -7,6 +7,7 @@ mod demo;
 mod echo;
 mod explain;
 mod failure;
+mod log;
 mod output;
 mod probe;
 mod report;
@@ -37,19 +38,28 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(args) => {
             let (settings, log) = settings::run(args, environment)?;
-            start_log(log);
-            block_on(run::run(settings))
+            let log = log::start(log)?;
+            let outcome = block_on(run::run(settings, log.clone()));
+            let status = outcome.unwrap_or_else(|failure| {
+                // Through the queue, so that a reader that stalls cannot keep the process from ending.
+                log.send(format!("nuncio: {failure}\n").into_bytes());
+                failure.status()
+            });
+            log.flush();
+            Ok(status)
         }
         Command::Probe(args) => {
             let options = settings::compile(&args.resolve, environment)?;
             block_on(probe::run(&args, &options))
         }
         Command::Echo(args) => {
-            start_log(LogSettings {
+            let log = log::start(LogSettings {
                 json: false,
                 level: LevelFilter::WARN,
-            });
-            block_on(echo::run(&args))
+            })?;
+            let outcome = block_on(echo::run(&args));
+            log.flush();
+            outcome
         }
         Command::Demo(args) => block_on(demo::run(&args)),
         Command::Crds(CrdsArgs {}) => output::with_stdout(|out, _| crds::write(out)),
@@ -64,28 +74,6 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             let options = settings::compile(&[], environment)?;
             output::with_stdout(|out, _| explain::run(&question, &options, out))
         }
-    }
-}
-
-/// The program's own log, on standard error; standard output belongs to the access log.
-fn start_log(settings: LogSettings) {
-    use std::io::IsTerminal;
-    use tracing_subscriber::filter::Targets;
-    use tracing_subscriber::prelude::*;
-    // Of ours alone: what libraries log may be an answer of the API server, which may be a Secret.
-    let ours = Targets::new().with_target("nuncio", settings.level);
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(settings.level);
-    if settings.json {
-        builder.json().finish().with(ours).init();
-    } else {
-        builder
-            .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .finish()
-            .with(ours)
-            .init();
     }
 }
 

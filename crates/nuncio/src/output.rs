@@ -22,15 +22,32 @@ pub(crate) fn with_stdout(
     write: impl FnOnce(&mut dyn Write, bool) -> io::Result<u8>,
 ) -> Result<ExitCode, Failure> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(UntilClosed(io::stdout().lock()));
     let status = write(&mut out, colour);
     match status.and_then(|status| out.flush().map(|()| status)) {
         Ok(status) => Ok(ExitCode::from(status)),
-        // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(error) => Err(Failure::wrong(format!(
             "cannot write to standard output: {error}"
         ))),
+    }
+}
+
+/// Drops what is written after the reader has gone (`| head`), so that the command still gives its status.
+struct UntilClosed<W>(W);
+
+impl<W: Write> Write for UntilClosed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use nuncio_admin::{About, Admin};
 use nuncio_compile::Options;
 use nuncio_controller::{ClusterHealth, ControllerError, Publisher, run_files, run_kubernetes};
 use nuncio_model::{ClusterState, EndpointTable, Live, Severity, Snapshot};
-use nuncio_proxy::{Proxy, StartError};
+use nuncio_proxy::{LogQueue, Proxy, StartError};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -52,8 +52,9 @@ pub(crate) enum NotOpened {
 }
 
 impl Gateway {
-    /// Takes the admin port and starts everything; [`Gateway::opened`] tells when it serves.
-    pub(crate) async fn start(settings: RunSettings) -> Result<Self, Failure> {
+    /// Takes the admin port and starts everything; [`Gateway::opened`] tells when it serves. `log` is the
+    /// program's own, for the metric of its lost lines.
+    pub(crate) async fn start(settings: RunSettings, log: Option<LogQueue>) -> Result<Self, Failure> {
         let RunSettings {
             source,
             admin,
@@ -90,6 +91,7 @@ impl Gateway {
                 about: about(&compile, &source),
                 cluster: health.clone().map(|health| health as Arc<dyn ClusterState>),
                 leaving,
+                lost_log_lines: Arc::new(move || log.as_ref().map_or(0, LogQueue::lost)),
             },
             until(stopped.clone()),
         );
@@ -270,9 +272,9 @@ fn ports(bind: IpAddr, snapshot: Option<&Snapshot>) -> String {
 }
 
 /// `nuncio run`: serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
-pub(crate) async fn run(settings: RunSettings) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(settings: RunSettings, log: LogQueue) -> Result<ExitCode, Failure> {
     let mut signals = Termination::listen()?;
-    let mut gateway = Gateway::start(settings).await?;
+    let mut gateway = Gateway::start(settings, Some(log)).await?;
     tracing::info!("admin interface on http://{}", gateway.admin);
     let opened = tokio::select! {
         opened = gateway.opened() => opened,

@@ -3,18 +3,20 @@
 //! Workers format into a buffer and hand it over in batches; a reader that is too slow loses lines,
 //! which are counted, and never holds up a request.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method};
 use nuncio_model::{HandshakeReport, Reason};
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::log_queue::LogQueue;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,61 +29,15 @@ pub enum AccessLog {
     Off,
 }
 
-/// Batches that may wait for the writer.
-const QUEUE: usize = 256;
-/// When the program ends, so long is waited for a reader that is slow, or gone.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-
-/// Where workers hand their lines to.
-#[derive(Clone)]
-pub(crate) struct LogSender {
-    batches: SyncSender<Vec<u8>>,
-    pub(crate) lost: Arc<AtomicU64>,
-}
-
-impl LogSender {
-    /// Starts the writer.
-    pub(crate) fn start() -> io::Result<(Self, std::thread::JoinHandle<()>)> {
-        let (batches, queue) = sync_channel(QUEUE);
-        let writer = std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write(&queue))?;
-        Ok((
-            Self {
-                batches,
-                lost: Arc::default(),
-            },
-            writer,
-        ))
-    }
-
-    /// Lets the writer end once it has written what is there; within limits, waits for that.
-    pub(crate) fn end(&self, writer: &std::thread::JoinHandle<()>) {
-        let deadline = Instant::now() + LAST_WORDS;
-        let mut told = false;
-        while !writer.is_finished() && Instant::now() < deadline {
-            // An empty batch is the end. There may be no room for it yet.
-            told = told || self.batches.try_send(Vec::new()).is_ok();
-            std::thread::sleep(Duration::from_millis(1));
+impl AccessLog {
+    /// The queue to standard output; none where nothing is logged.
+    pub(crate) fn open(self) -> io::Result<Option<LogQueue>> {
+        if self == Self::Off {
+            return Ok(None);
         }
-    }
-
-    /// Hands over whole lines.
-    pub(crate) fn send(&self, batch: Vec<u8>) {
-        let lines = memchr::memchr_iter(b'\n', &batch).count();
-        if self.batches.try_send(batch).is_err() {
-            self.lost.fetch_add(lines as u64, Ordering::Relaxed);
-        }
-    }
-}
-
-fn write(queue: &Receiver<Vec<u8>>) {
-    let mut out = io::stdout().lock();
-    for batch in queue.iter().take_while(|batch| !batch.is_empty()) {
-        // Nobody reads the log any more: that must not stop the gateway.
-        if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
-            return;
-        }
+        // Not by way of `Stdout`: what it buffers and fails to write would be written twice.
+        let out = io::stdout().as_fd().try_clone_to_owned()?;
+        LogQueue::start("access log", File::from(out)).map(Some)
     }
 }
 

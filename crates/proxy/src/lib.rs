@@ -22,6 +22,7 @@ mod failure;
 mod framing;
 mod headers;
 mod listening;
+mod log_queue;
 mod metrics;
 mod path;
 mod patience;
@@ -36,6 +37,7 @@ mod upstream;
 mod worker;
 
 pub use access_log::AccessLog;
+pub use log_queue::LogQueue;
 pub use path::normalise;
 pub use probe::{EndpointProbe, ProbeOptions, probe};
 pub use proxy::{Proxy, ProxyOptions, StartError};

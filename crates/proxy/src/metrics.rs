@@ -146,7 +146,7 @@ pub(crate) fn page(
     configuration(&mut page, snapshot, live_problems);
     page.counters(
         "nuncio_access_log_lost_total",
-        "Access log lines that were dropped because their reader was too slow.",
+        "Access log lines that were not written, since the reader of standard output stalled or was gone, or its disk was full.",
         [(Vec::new(), lost_log_lines)].into_iter(),
     );
     // Writing into a string cannot fail once names are valid, and they are all given here.

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,7 +10,8 @@ use nuncio_model::{EndpointTable, Live, Problem, Snapshot, UpstreamIndex, Upstre
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
-use crate::access_log::{AccessLog, LogSender};
+use crate::access_log::AccessLog;
+use crate::log_queue::LogQueue;
 use crate::stats::{Totals, WorkerStats};
 use crate::upstream::live::lock;
 use crate::worker::{Orders, Shared, Worker};
@@ -62,7 +62,6 @@ pub struct Proxy {
     served: Vec<watch::Receiver<Option<u64>>>,
     drain: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
-    log_writer: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
@@ -73,18 +72,11 @@ impl Proxy {
         snapshot: &watch::Receiver<Option<Arc<Snapshot>>>,
         endpoints: &watch::Receiver<Arc<EndpointTable>>,
     ) -> Result<Self, StartError> {
-        let (log, log_writer) = match options.access_log {
-            AccessLog::Off => (None, None),
-            AccessLog::Json | AccessLog::Text => {
-                let (sender, writer) = LogSender::start()?;
-                (Some(sender), Some(writer))
-            }
-        };
         let shared = Arc::new(Shared {
             bind: options.bind,
             expose_reasons: options.expose_reasons,
             access_log: options.access_log,
-            log,
+            log: options.access_log.open()?,
             drain_time: options.drain_time,
             take_over: options.take_over,
             registry: Default::default(),
@@ -99,7 +91,6 @@ impl Proxy {
             served: Vec::new(),
             drain,
             threads: Vec::new(),
-            log_writer,
         };
         for number in 0..options.workers.max(1) {
             proxy.start_worker(number, snapshot, endpoints, &draining)?;
@@ -180,11 +171,10 @@ impl Proxy {
     pub async fn drain(mut self) {
         self.drain.send_replace(true);
         let threads = std::mem::take(&mut self.threads);
-        let log_writer = self.log_writer.take();
         let joined = tokio::task::spawn_blocking(move || {
             let ended: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
-            if let (Some(log), Some(writer)) = (&self.shared.log, log_writer) {
-                log.end(&writer);
+            if let Some(log) = &self.shared.log {
+                log.flush();
             }
             ended.iter().all(Result::is_ok)
         });
@@ -212,11 +202,7 @@ impl Live for LiveProxy {
     }
 
     fn metrics(&self, snapshot: &Snapshot) -> String {
-        let lost = self
-            .shared
-            .log
-            .as_ref()
-            .map_or(0, |log| log.lost.load(Ordering::Relaxed));
+        let lost = self.shared.log.as_ref().map_or(0, LogQueue::lost);
         let live_problems = problems::count(snapshot, &self.shared);
         let totals = Totals::of(&self.stats);
         metrics::page(snapshot, &self.shared.registry, &totals, live_problems, lost)

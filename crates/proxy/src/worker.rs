@@ -17,10 +17,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::access_log::{AccessLog, Entry, LogSender};
+use crate::access_log::{AccessLog, Entry};
 use crate::body::Flow;
 use crate::client::connection::{Clients, serve};
 use crate::listening::{listen, take_no_more, taken_over};
+use crate::log_queue::LogQueue;
 use crate::serving::{Change, Serving};
 use crate::stats::WorkerStats;
 use crate::upstream::dns::Dns;
@@ -32,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) bind: IpAddr,
     pub(crate) expose_reasons: bool,
     pub(crate) access_log: AccessLog,
-    pub(crate) log: Option<LogSender>,
+    pub(crate) log: Option<LogQueue>,
     pub(crate) drain_time: Duration,
     /// Another process may have the ports, too.
     pub(crate) take_over: bool,
