@@ -7,9 +7,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::socket::{OK, Script, message, raw};
+use crate::support::certificates::Certificates;
 use crate::support::client::Response as Answer;
-use crate::support::peer::Upstream;
-use crate::support::program::{Gateway, mapping};
+use crate::support::peer::{Tls, Upstream, answer_ok, serve_http};
+use crate::support::program::{Gateway, mapping, tls_context};
 
 /// A client of HTTP/2 that decides on each frame.
 async fn http2(gateway: &Gateway) -> h2::client::SendRequest<Bytes> {
@@ -422,4 +423,118 @@ async fn trailers_of_a_request_reach_the_upstream_or_none_of_it_does() {
         message(&mut stream).await.unwrap().first_line(),
         "HTTP/1.1 200 OK"
     );
+}
+
+/// How an upstream says that it serves over HTTP/1.1 only.
+#[derive(Clone, Copy, PartialEq)]
+enum Says {
+    Reset,
+    GoAway,
+    /// Before it has seen a request.
+    AtOnce,
+}
+
+/// A TLS upstream that answers `ok` over HTTP/1.1, and requires that over HTTP/2.
+async fn requires_http1(says: Says) -> Upstream {
+    let server = Certificates::new().server(&["a.test"]);
+    let tls = Tls::with(&server).start_with(move |stream, record| async move {
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return serve_http(stream, record, answer_ok()).await;
+        }
+        let mut connection = server::handshake(stream).await.unwrap();
+        if says == Says::AtOnce {
+            connection.abrupt_shutdown(Reason::HTTP_1_1_REQUIRED);
+        }
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            match says {
+                Says::Reset => respond.send_reset(Reason::HTTP_1_1_REQUIRED),
+                Says::GoAway | Says::AtOnce => connection.abrupt_shutdown(Reason::HTTP_1_1_REQUIRED),
+            }
+            drop(request);
+        }
+    });
+    tls.await
+}
+
+async fn gateway_to(upstream: &Upstream, context: &str, lines: &[&str]) -> Gateway {
+    let mut all = vec!["tls: ctx", "rewrite: \"\""];
+    all.extend(lines);
+    let mapping = mapping("m", "/", "https://a.test", &all);
+    let plan = Gateway::with(tls_context("ctx", &[context]) + &mapping);
+    plan.resolve("a.test:443", upstream.address).start().await
+}
+
+#[tokio::test]
+async fn an_upstream_that_requires_http1_gets_it() {
+    for says in [Says::Reset, Says::GoAway, Says::AtOnce] {
+        let upstream = requires_http1(says).await;
+        let gateway = gateway_to(&upstream, "alpn_protocols: h2,http/1.1", &[]).await;
+        gateway.get("/1").await.assert_ok();
+        let offered: Vec<_> = upstream
+            .connections()
+            .into_iter()
+            .filter_map(|one| one.hello)
+            .collect();
+        assert_eq!(
+            offered.last().unwrap().alpn,
+            ["http/1.1"],
+            "nothing else is offered"
+        );
+        let before = offered.len();
+        // It is remembered, also for a request whose body is gone when the answer comes.
+        let posted = "POST /2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc";
+        let answer = raw(gateway.address, posted).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert_eq!(upstream.request().body, "abc");
+        assert!(
+            upstream
+                .connections()
+                .iter()
+                .skip(before)
+                .all(|one| { one.hello.as_ref().is_some_and(|hello| hello.alpn == ["http/1.1"]) })
+        );
+        let entry = gateway.access_log("/1").await;
+        assert_eq!(
+            (&entry["attempts"], &entry["status"]),
+            (&2.into(), &200.into()),
+            "{entry:#}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_was_not_begun_goes_over_http1() {
+    let upstream = requires_http1(Says::Reset).await;
+    let gateway = gateway_to(&upstream, "alpn_protocols: h2,http/1.1", &[]).await;
+    let mut client = TcpStream::connect(gateway.address).await.unwrap();
+    let head = "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    upstream
+        .saw("a connection for HTTP/1.1", |one| {
+            one.hello.as_ref().is_some_and(|hello| hello.alpn == ["http/1.1"])
+        })
+        .await;
+    client.write_all(b"abc").await.unwrap();
+    assert_eq!(message(&mut client).await.unwrap().body, "ok");
+    assert_eq!(upstream.request().body, "abc");
+}
+
+#[tokio::test]
+async fn an_upstream_that_requires_http1_where_that_cannot_be_is_told() {
+    let upstream = requires_http1(Says::Reset).await;
+    for (context, lines) in [
+        ("alpn_protocols: h2", &[][..]),
+        ("alpn_protocols: h2,http/1.1", &["grpc: true"]),
+    ] {
+        let gateway = gateway_to(&upstream, context, lines).await;
+        gateway.get("/x").await;
+        let entry = gateway.access_log("/x").await;
+        assert_eq!(entry["reason"], "reset_before_response", "{entry:#}");
+        let message = entry["message"].as_str().unwrap();
+        assert!(
+            message.contains("requires HTTP/1.1 for it (HTTP_1_1_REQUIRED)"),
+            "{message}"
+        );
+        assert_eq!(entry["attempts"], 1, "{entry:#}");
+    }
 }

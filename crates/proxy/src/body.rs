@@ -22,8 +22,40 @@ use crate::upstream::pool::Lease;
 pub(crate) enum RequestBody {
     /// There is none.
     Empty,
-    /// The client's, and how far it has come.
-    Client(Incoming, Rc<Upload>),
+    /// The client's, as one attempt sends it.
+    Client(Turn),
+}
+
+/// The right to read an upload, until another attempt takes it.
+pub(crate) struct Turn {
+    upload: Rc<Upload>,
+    number: u32,
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.upload.turn.get() != self.number
+    }
+
+    fn of_body<T>(&self, look: impl FnOnce(&Incoming) -> T) -> Option<T> {
+        self.upload.body.borrow().as_ref().map(look)
+    }
+}
+
+impl Upload {
+    /// Its body, to be read from now on by whoever holds this; none where some of it was read already, for
+    /// that is kept nowhere.
+    pub(crate) fn next_turn(self: &Rc<Self>) -> Option<RequestBody> {
+        if self.begun.get() {
+            return None;
+        }
+        self.turn.set(self.turn.get() + 1);
+        self.go_on();
+        Some(RequestBody::Client(Turn {
+            number: self.turn.get(),
+            upload: Rc::clone(self),
+        }))
+    }
 }
 
 /// Why a request's body ended before it was complete.
@@ -33,9 +65,18 @@ pub(crate) enum Interrupted {
     Client(Arc<hyper::Error>),
     #[error("the trailers of the request are too large: {0}")]
     Trailers(Excess),
+    #[error("another attempt sends the request")]
+    Taken,
 }
 
 impl RequestBody {
+    pub(crate) fn upload(&self) -> Option<&Rc<Upload>> {
+        match self {
+            Self::Empty => None,
+            Self::Client(turn) => Some(&turn.upload),
+        }
+    }
+
     /// How long it is, as far as is known before it is read.
     pub(crate) fn content(&self) -> Content {
         if self.is_end_stream() {
@@ -48,11 +89,11 @@ impl RequestBody {
     }
 }
 
-impl Drop for RequestBody {
+impl Drop for Turn {
     fn drop(&mut self) {
         // An upstream that has answered may not want the rest.
-        if let Self::Client(_, upload) = self {
-            upload.ended();
+        if !self.is_over() {
+            self.upload.ended();
         }
     }
 }
@@ -67,37 +108,47 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Client(body, upload) => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-                let frame = frame.map(|frame| within(frame, upload.most_trailers));
-                if let Some(Err(interrupted)) = &frame {
-                    upload.ended();
-                    let _ = upload.interrupted.set(interrupted.clone());
-                }
-                if let Some(Ok(frame)) = &frame {
-                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                    upload.bytes.set(upload.bytes.get() + bytes);
-                }
-                if frame.is_none() || body.is_end_stream() {
-                    upload.ended();
-                }
-                Poll::Ready(frame)
-            }
+            Self::Client(turn) if turn.is_over() => Poll::Ready(Some(Err(Interrupted::Taken))),
+            Self::Client(turn) => turn.upload.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body, _) => body.is_end_stream(),
+            Self::Client(turn) => turn.of_body(Body::is_end_stream).unwrap_or(true),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body, _) => body.size_hint(),
+            Self::Client(turn) => turn.of_body(Body::size_hint).unwrap_or_default(),
         }
+    }
+}
+
+impl Upload {
+    fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        let mut body = self.body.borrow_mut();
+        let Some(body) = &mut *body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        self.begun.set(true);
+        let frame = frame.map(|frame| within(frame, self.most_trailers));
+        match &frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.bytes.set(self.bytes.get() + bytes);
+            }
+            Some(Err(interrupted)) => drop(self.interrupted.set(interrupted.clone())),
+            None => {}
+        }
+        if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
+            self.ended();
+        }
+        Poll::Ready(frame)
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     StaleConnection,
     /// The upstream's, which refused an HTTP/2 stream before it did anything.
     RefusedStream,
+    /// The upstream's, which serves this request over HTTP/1.1 only.
+    Http1Required,
     /// The upstream's, after the request went out.
     Upstream,
     /// The client's, who went away or broke off its own request.
@@ -108,6 +110,12 @@ impl ProxyError {
             return Self {
                 fault: Fault::Upstream,
                 failure: cause.clone(),
+            };
+        }
+        if lease.requires_http1() || error.error.as_ref().is_some_and(requires_http1) {
+            return Self {
+                fault: Fault::Http1Required,
+                failure: http1_required(lease),
             };
         }
         let Some(error) = &error.error else {
@@ -231,10 +239,33 @@ fn not_http(lease: &Lease, error: &hyper::Error) -> Failure {
     }
 }
 
+/// Whether the peer says that it serves this over HTTP/1.1 only (RFC 9113 section 7).
+pub(crate) fn requires_http1(error: &hyper::Error) -> bool {
+    reason_of(error) == Some(h2::Reason::HTTP_1_1_REQUIRED)
+}
+
+fn http1_required(lease: &Lease) -> Failure {
+    Failure {
+        reason: Reason::ResetBeforeResponse,
+        message: format!(
+            "{} took the request and requires HTTP/1.1 for it (HTTP_1_1_REQUIRED)",
+            lease.address()
+        ),
+        remedy:
+            "let alpn_protocols of the TLSContext be h2,http/1.1, or http/1.1 alone; gRPC has no way over \
+                 HTTP/1.1"
+                .to_owned(),
+    }
+}
+
 /// The peer says that it did nothing with the stream (RFC 9113 section 8.7).
 fn is_refused_stream(error: &hyper::Error) -> bool {
+    reason_of(error) == Some(h2::Reason::REFUSED_STREAM)
+}
+
+fn reason_of(error: &hyper::Error) -> Option<h2::Reason> {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.and_then(h2::Error::reason) == Some(h2::Reason::REFUSED_STREAM)
+    cause.and_then(h2::Error::reason)
 }
 
 /// Whether it was found here that the peer breaks the rules of HTTP/2, or floods with what they allow. What

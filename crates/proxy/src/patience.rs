@@ -4,11 +4,12 @@
 //! in Envoy: a client may take its time to send a large body. Where no limit is set, and while a
 //! body is on its way, nothing may stand still for longer than [`STREAM_IDLE`].
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
@@ -20,19 +21,25 @@ pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(300);
 /// A request's body as far as it has come.
 #[derive(Default)]
 pub(crate) struct Upload {
+    pub(crate) body: RefCell<Option<Incoming>>,
+    /// Which attempt may read it.
+    pub(crate) turn: Cell<u32>,
+    /// Some of it was read.
+    pub(crate) begun: Cell<bool>,
     /// Bytes that were passed on.
     pub(crate) bytes: Rc<Cell<u64>>,
     /// Bytes that its trailers may have.
     pub(crate) most_trailers: usize,
-    ended: Cell<Option<Instant>>,
-    end: Notify,
     /// Why it will never be complete.
     pub(crate) interrupted: OnceCell<Interrupted>,
+    ended: Cell<Option<Instant>>,
+    end: Notify,
 }
 
 impl Upload {
-    pub(crate) fn new(most_trailers: usize) -> Self {
+    pub(crate) fn new(body: Incoming, most_trailers: usize) -> Self {
         Self {
+            body: RefCell::new(Some(body)),
             most_trailers,
             ..Self::default()
         }
@@ -44,6 +51,11 @@ impl Upload {
             self.ended.set(Some(Instant::now()));
             self.end.notify_one();
         }
+    }
+
+    /// It goes on with another attempt.
+    pub(crate) fn go_on(&self) {
+        self.ended.set(None);
     }
 }
 

@@ -109,6 +109,7 @@ pub(crate) async fn handle(
         forward,
         live: &live,
         pool,
+        may_use_http1: !grpc && pool.live.offers_both(),
     };
     let plan = match hop.plan(&parts, &head) {
         Ok(plan) => plan,

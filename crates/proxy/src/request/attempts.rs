@@ -1,9 +1,10 @@
 //! Sending: pick a connection, send, and send again where that is safe or the Mapping asks for it.
 //!
 //! A body passes through and is kept nowhere, so a request whose body the upstream began to take is sent
-//! once. One whose body nobody touched, because there was no connection, may go to the next endpoint.
+//! once. One whose body nobody touched may go to the next endpoint.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{HOST, HeaderValue};
@@ -18,7 +19,7 @@ use crate::body::{Interrupted, RequestBody};
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
 use crate::headers;
-use crate::patience::{Attempt, Patience, STREAM_IDLE};
+use crate::patience::{Attempt, Patience, STREAM_IDLE, Upload};
 use crate::upstream::live::Wanted;
 use crate::upstream::pool::{Lease, Need, SendError, Tried};
 
@@ -59,7 +60,7 @@ impl From<ProxyError> for Failed {
 struct Answered {
     response: Response<Incoming>,
     lease: Lease,
-    copy: Option<Request<RequestBody>>,
+    copy: Option<Copy>,
 }
 
 impl Hop<'_> {
@@ -94,8 +95,9 @@ impl Hop<'_> {
                     copy,
                 }) => {
                     let status = response.status().as_u16();
+                    let copy = copy.filter(Copy::can_be_sent);
                     let again = trip.retries.after_answer(status, copy.is_some());
-                    let (Some(again), Some(copy)) = (again, copy) else {
+                    let (Some(again), Some(copy)) = (again, copy.and_then(Copy::request)) else {
                         return Ok((response, lease));
                     };
                     self.pool.count(status);
@@ -104,6 +106,16 @@ impl Hop<'_> {
                         lease.finish();
                     }
                     (again, copy, Some(endpoint))
+                }
+                Err(Failed {
+                    request: Some(copy),
+                    error,
+                    ..
+                }) if error.fault == Fault::Http1Required && self.may_use_http1 => {
+                    // Another connection speaks HTTP/1.1, where this cannot happen again.
+                    trip.wanted = Wanted::Http1;
+                    request = copy;
+                    continue;
                 }
                 Err(failed) => {
                     let may_go_out = failed.request.is_some();
@@ -153,9 +165,9 @@ impl Hop<'_> {
             entry.endpoint = Some(lease.address());
             entry.upstream_tls = lease.tls().cloned();
         }
-        let copy = (trip.retries.wants_copy(lease.reused(), request.method()))
-            .then(|| replayable(&request))
-            .flatten();
+        let may_fall_back = lease.is_http2() && self.may_use_http1;
+        let copy = (may_fall_back || trip.retries.wants_copy(lease.reused(), request.method()))
+            .then(|| Copy::of(&request));
         let request = self.address(request, trip.authority, &lease)?;
         let attempt = Attempt {
             began,
@@ -167,11 +179,21 @@ impl Hop<'_> {
                 lease,
                 copy,
             }),
-            Some(Err(error)) => Err(failed(&lease, error, trip.patience.interrupted(), copy)),
+            Some(Err(error)) => {
+                if lease.is_http2() {
+                    // Why the connection ended is noted by the task that drives it.
+                    tokio::task::yield_now().await;
+                }
+                let failed = failed(&lease, error, trip.patience.interrupted(), copy);
+                if failed.error.fault == Fault::Http1Required && self.may_use_http1 {
+                    self.pool.live.note_http1_required(lease.address());
+                }
+                Err(failed)
+            }
             None => Err(Failed {
                 error: self.out_of_time(trip.patience, attempt),
                 endpoint: Some(lease.address()),
-                request: copy,
+                request: copy.and_then(Copy::request),
                 stale: false,
             }),
         }
@@ -271,33 +293,54 @@ fn failed(
     lease: &Lease,
     mut error: SendError,
     interrupted: Option<&Interrupted>,
-    copy: Option<Request<RequestBody>>,
+    copy: Option<Copy>,
 ) -> Failed {
     let told = ProxyError::send(lease, &error, interrupted);
     lease.note_refusal(&told.failure);
     let unsent = error.unsent.take();
-    let harmless = copy.as_ref().is_some_and(|copy| copy.method().is_idempotent());
+    let harmless = copy
+        .as_ref()
+        .is_some_and(|copy| copy.head.method().is_idempotent());
     let closing = matches!(told.fault, Fault::StaleConnection | Fault::RefusedStream);
     let stale = lease.reused() && (unsent.is_some() || closing && harmless);
     Failed {
         error: told,
         endpoint: Some(lease.address()),
-        request: unsent.or(copy),
+        request: unsent.or_else(|| copy?.request()),
         stale,
     }
 }
 
-/// A copy of a request that has no body.
-fn replayable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.body().is_end_stream() {
-        return None;
+/// What it takes to send a request again.
+struct Copy {
+    head: Request<()>,
+    /// The body, unless there is none.
+    upload: Option<Rc<Upload>>,
+}
+
+impl Copy {
+    fn of(request: &Request<RequestBody>) -> Self {
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        *head.headers_mut() = request.headers().clone();
+        let upload = request.body().upload().cloned();
+        Self { head, upload }
     }
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+
+    fn can_be_sent(&self) -> bool {
+        self.upload.as_ref().is_none_or(|upload| !upload.begun.get())
+    }
+
+    /// The request, unless some of its body is gone.
+    fn request(self) -> Option<Request<RequestBody>> {
+        let body = match &self.upload {
+            Some(upload) => upload.next_turn()?,
+            None => RequestBody::Empty,
+        };
+        Some(self.head.map(|()| body))
+    }
 }
 
 fn bad_authority(authority: &HeaderValue, error: &http::Error) -> ProxyError {

@@ -34,6 +34,8 @@ pub(super) struct Hop<'a> {
     pub(super) forward: &'a Forward,
     pub(super) live: &'a LiveTarget,
     pub(super) pool: &'a Rc<Pool>,
+    /// The request may go over HTTP/1.1 where the upstream says that it must.
+    pub(super) may_use_http1: bool,
 }
 
 /// What becomes of a request's head.
@@ -92,20 +94,19 @@ impl Hop<'_> {
             entry.request_id = id.clone();
         }
         let most = self.settings.max_request_headers_bytes;
-        let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::new(most)));
+        let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::new(body, most)));
         exchange.bytes_in = upload.as_ref().map(|upload| Rc::clone(&upload.bytes));
-        let body = match &upload {
-            Some(upload) => RequestBody::Client(body, Rc::clone(upload)),
-            None => RequestBody::Empty,
-        };
-        let wanted = if upgrade.is_some() {
+        let body = upload.as_ref().and_then(Upload::next_turn);
+        let body = body.unwrap_or(RequestBody::Empty);
+        let wanted = if upgrade.is_some() || (self.may_use_http1 && self.pool.live.requires_http1()) {
             Wanted::Http1
         } else {
             Wanted::Configured
         };
         let patience = Patience::new(self.forward.timeout, exchange.started, upload);
         let request = Request::from_parts(parts, body);
-        let (response, lease) = self.send(request, authority, wanted, &patience, exchange).await?;
+        let sending = self.send(request, authority, wanted, &patience, exchange);
+        let (response, lease) = sending.await?;
         if let Some(excess) = headers::excess(0, response.headers(), most) {
             return Err(ProxyError::section_too_large(&lease, "header section", &excess));
         }

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use nuncio_model::{
     Alpn, EndpointStatus, Failure, HandshakeReport, Identity, Outcome, Reason, TlsSettings, Upstream,
-    UpstreamStatus, VerifyMode,
+    UpstreamHttp, UpstreamStatus, VerifyMode,
 };
 use nuncio_tls::{ClientTls, EndpointTls};
 
@@ -39,6 +39,8 @@ pub(crate) struct LiveUpstream {
     endpoints: Mutex<BTreeMap<SocketAddr, Arc<LiveEndpoint>>>,
     /// Open to it, and to those of its names.
     connections: Arc<AtomicUsize>,
+    /// It answered that it serves something over HTTP/1.1 only.
+    requires_http1: Http1Memory,
     pub(crate) counts: SharedCounts,
     /// Those of one server name each, where requests decide it.
     pub(super) of_names: Mutex<HashMap<Arc<str>, Weak<Self>>>,
@@ -110,6 +112,31 @@ pub(crate) enum Wanted {
     Http1,
 }
 
+/// So long requests go over HTTP/1.1 to an upstream that required it.
+const HTTP1_MEMORY: Duration = Duration::from_secs(600);
+
+/// Whether an upstream that speaks HTTP/2 required HTTP/1.1 a short time ago. Read by each request, so without
+/// a lock: seconds since `EPOCH` at which it is over, zero where it never did.
+#[derive(Default)]
+struct Http1Memory(AtomicU64);
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Http1Memory {
+    fn is_fresh(&self, now: Instant) -> bool {
+        let until = self.0.load(Ordering::Relaxed);
+        until > 0 && now.saturating_duration_since(*EPOCH).as_secs() < until
+    }
+
+    /// Says whether that is news.
+    fn renew(&self, now: Instant) -> bool {
+        let until = now.saturating_duration_since(*EPOCH) + HTTP1_MEMORY;
+        let was_fresh = self.is_fresh(now);
+        self.0.store(until.as_secs(), Ordering::Relaxed);
+        !was_fresh
+    }
+}
+
 impl LiveUpstream {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
         Self::counting(identity, Arc::new(Mutex::new("".into())), SharedCounts::default())
@@ -122,6 +149,7 @@ impl LiveUpstream {
             tls: OnceLock::new(),
             endpoints: Mutex::default(),
             connections: Arc::default(),
+            requires_http1: Http1Memory::default(),
             counts,
             of_names: Mutex::default(),
             _configured: None,
@@ -215,6 +243,30 @@ impl LiveUpstream {
 
     pub(crate) fn count_avoided(&self, reason: Reason) {
         *lock(&self.counts).avoided.entry(reason).or_default() += 1;
+    }
+
+    /// Whether HTTP/1.1 can be offered where HTTP/2 is.
+    pub(crate) fn offers_both(&self) -> bool {
+        let tls = self.identity.tls.as_ref();
+        self.identity.http == UpstreamHttp::Negotiated
+            && tls.is_some_and(|tls| tls.alpn.contains(&Alpn::Http1))
+    }
+
+    /// Whether requests go over HTTP/1.1 although HTTP/2 is offered as well.
+    pub(crate) fn requires_http1(&self) -> bool {
+        self.requires_http1.is_fresh(Instant::now())
+    }
+
+    /// It reset a stream with HTTP_1_1_REQUIRED.
+    pub(crate) fn note_http1_required(&self, address: SocketAddr) {
+        if self.requires_http1.renew(Instant::now()) {
+            tracing::info!(
+                upstream = %lock(&self.name),
+                endpoint = %address,
+                "the upstream requires HTTP/1.1 (HTTP_1_1_REQUIRED), so requests go over HTTP/1.1 for {} s",
+                HTTP1_MEMORY.as_secs()
+            );
+        }
     }
 
     /// Tells the program's log that no connection came about, unless it has just told the like.

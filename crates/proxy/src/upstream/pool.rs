@@ -37,6 +37,7 @@ use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream
 use super::stream::{FirstCause, UpstreamIo};
 use crate::body::RequestBody;
 use crate::counter::Codes;
+use crate::failure::requires_http1;
 use crate::headers::http2_list_limit;
 
 /// An idle connection is closed after this, as Envoy does unless told otherwise.
@@ -131,6 +132,8 @@ pub(crate) struct Facts {
     tls: Option<Arc<HandshakeReport>>,
     /// Counts the handshake once its outcome is certain.
     verdict: Verdict,
+    /// It ended because its peer requires HTTP/1.1.
+    requires_http1: Cell<bool>,
     /// Held as long as the connection is, upgraded or not.
     _permit: Rc<ConnectionPermit>,
 }
@@ -344,9 +347,12 @@ impl EndpointPool {
             let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
             let connection = Rc::new(RefCell::new(connection));
             let known = Rc::downgrade(&connection);
+            let driven = Rc::clone(&facts);
             self.drive(async move {
-                // The requests on it learn of its end themselves.
-                let _ = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx)).await;
+                // The requests on it learn of its end themselves, but for those that were never begun.
+                let ended = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx)).await;
+                let required = ended.is_err_and(|error| requires_http1(&error));
+                driven.requires_http1.set(required);
                 drop(permit);
             });
             return Ok(self.share(sender, known, facts));

@@ -87,6 +87,11 @@ impl Lease {
         self.facts().cause.get()
     }
 
+    /// Whether this connection ended because its peer requires HTTP/1.1.
+    pub(crate) fn requires_http1(&self) -> bool {
+        self.facts().requires_http1.get()
+    }
+
     /// How TLS began; none for cleartext.
     pub(crate) fn tls(&self) -> Option<&Arc<HandshakeReport>> {
         self.facts().tls.as_ref()

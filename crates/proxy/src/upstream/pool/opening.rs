@@ -1,5 +1,6 @@
 //! How a request gets a connection: from what waits, else by opening one, at the next endpoint in turn.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -377,6 +378,7 @@ impl Pool {
             cause: connected.cause,
             tls: report.clone(),
             verdict: Verdict::new(&self.live, report),
+            requires_http1: Cell::default(),
             _permit: Rc::clone(&permit),
         });
         let io = connected.io;

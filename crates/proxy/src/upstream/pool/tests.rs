@@ -36,6 +36,7 @@ async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
         cause: Arc::default(),
         tls: None,
         verdict: Verdict::default(),
+        requires_http1: Cell::default(),
         _permit: Rc::new(permit),
     };
     endpoint.keep(sender, Rc::new(facts));
