@@ -99,6 +99,28 @@ fn every_failure_reason_has_its_place_on_its_page() {
     }
 }
 
+/// Identifiers of a library mean nothing to whoever reads a message, so what ends in one is put into words.
+#[test]
+fn messages_about_tls_hold_no_identifier_of_a_library() {
+    let of_tls = |path: &Path| path.ends_with("crates/tls/src") || path.ends_with("proxy/src/upstream");
+    for path in files(".rs") {
+        let tests = ["tests", "tests.rs", "fixture.rs"];
+        let tests = path
+            .components()
+            .any(|part| tests.iter().any(|name| part.as_os_str() == *name));
+        if tests || !path.ancestors().any(of_tls) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let is_debug = line.contains(":?}") && !line.contains("relative:{relative:?}");
+            let is_url = line.contains("docs.rs");
+            assert!(!is_debug && !is_url, "{}: {line}", path.display());
+        }
+    }
+}
+
 /// A command line in a document must be one that the program understands.
 #[test]
 fn commands_in_documents_exist() {

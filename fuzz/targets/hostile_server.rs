@@ -115,7 +115,8 @@ fn judge(handshake: &Handshake, failure: &Failure, harmed: Option<Harm>) {
     }
     match (harmed, failure.reason) {
         (None | Some(Harm::Cut), Reason::NotTls) => panic!("nothing was wrong with what came: {failure:?}"),
-        (Some(Harm::Noise), Reason::NotTls) => {}
+        // Noise may look like SSL 2.0.
+        (Some(Harm::Noise), Reason::NotTls | Reason::ProtocolVersion) => {}
         (Some(Harm::Noise), _) => panic!("noise is no TLS: {failure:?}"),
         (_, Reason::TlsConfigUnresolved | Reason::HandshakeTimeout) => {
             panic!("no server can say that: {failure:?}")
@@ -123,7 +124,7 @@ fn judge(handshake: &Handshake, failure: &Failure, harmed: Option<Harm>) {
         // Any other alert may stand in what was spoilt.
         (
             None | Some(Harm::Cut),
-            Reason::UpstreamProtocolError | Reason::RenegotiationUnsupported | Reason::ClientCertRejected,
+            Reason::UpstreamProtocolError | Reason::TlsProtocolError | Reason::RenegotiationUnsupported | Reason::ClientCertRejected,
         ) => panic!("no such thing was done: {failure:?}"),
         _ => {}
     }
@@ -146,6 +147,8 @@ fn readable(failure: &Failure) {
         "{message:?}"
     );
     assert!(!message.contains(['\n', '\r', '\0']), "{message:?}");
+    let advises_cleartext = failure.remedy.contains("http://");
+    assert!(!advises_cleartext || failure.reason == Reason::NotTls, "{failure:?}");
 }
 
 /// What comes behind the encryption.

@@ -33,7 +33,7 @@ async fn f1_silent_upstream_is_handshake_timeout() {
     let gateway = origination(&upstream, &[CONNECT_TIMEOUT], &[]).start().await;
     let refusal = Refusal {
         reason: "handshake_timeout",
-        message: &["accepted the connection and did not answer the TLS hello in time"],
+        message: &["accepted the connection and did not answer the ClientHello in time"],
         remedy: &["connect_timeout_ms"],
     };
     refusal.assert_told(&gateway, "m", "/x").await;
@@ -67,7 +67,7 @@ async fn f2_upstream_that_trickles_is_handshake_timeout() {
     let gateway = origination(&upstream, &[CONNECT_TIMEOUT], &[]).start().await;
     let refusal = Refusal {
         reason: "handshake_timeout",
-        message: &["began to answer the TLS hello and did not finish in time"],
+        message: &["began to answer the ClientHello and did not finish in time"],
         remedy: &["connect_timeout_ms"],
     };
     refusal.assert_told(&gateway, "m", "/x").await;
@@ -85,7 +85,7 @@ async fn f3_reset_after_the_hello_is_told_and_not_tried_again() {
     let refusal = Refusal {
         reason: "reset_during_handshake",
         message: &[
-            "reset the connection before it answered the TLS hello",
+            "reset the connection before it answered the ClientHello",
             "without an alert",
         ],
         remedy: &["check that TLS is spoken on this port", "spec.sni"],

@@ -7,13 +7,14 @@ mod renegotiation;
 use bytes::Bytes;
 use http::{Method, Version};
 use rustls::version::{TLS12, TLS13};
-use rustls::{CipherSuite, NamedGroup};
+use rustls::{CipherSuite, NamedGroup, SupportedProtocolVersion};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 use super::origination;
 use crate::support::certificates::{Certificates, Identity};
 use crate::support::client::request;
-use crate::support::peer::{Tls, Upstream};
+use crate::support::peer::{Tls, Upstream, read_head};
 use crate::support::program::{Gateway, finish_beside, mapping, nuncio, tls_context};
 use crate::support::refusal::{Refusal, assert_holds, name};
 use crate::support::tls_bytes::{alert, answer_hello};
@@ -330,5 +331,98 @@ async fn p16_probe_waits_for_the_verdict_on_its_certificate() {
             .unwrap()
             .contains("certificate in spec.secret");
         assert_eq!(about_ours, status == 1, "{report:#}");
+    }
+}
+
+/// A server that asks for a client certificate, shakes hands and ends the connection without an alert, as
+/// applications do that judge the certificate themselves.
+async fn judging_in_silence(ca: &Certificates, version: &'static SupportedProtocolVersion) -> Upstream {
+    let tls = Tls::with(&ca.server(&["a.test"])).versions(&[version]);
+    let tls = tls.client_ca(&ca.pem(), false).without_tickets();
+    tls.start_with(|stream, _| async move { drop(stream) }).await
+}
+
+#[tokio::test]
+async fn p15_p16_an_end_in_silence_is_a_verdict_on_the_certificate() {
+    let ca = Certificates::new();
+    for version in [&TLS12, &TLS13] {
+        for (context, reason) in [
+            (vec!["sni: a.test"], "client_cert_required"),
+            (vec!["sni: a.test", "secret: client"], "client_cert_rejected"),
+        ] {
+            let upstream = judging_in_silence(&ca, version).await;
+            let plan = origination(&upstream, &[], &context);
+            let gateway = plan
+                .file("secret.yaml", &ca.client("us").secret("client"))
+                .start()
+                .await;
+            let refusal = Refusal {
+                reason,
+                message: &["client certificate", "the connection", "without an alert"],
+                remedy: &["spec.secret"],
+            };
+            // The end of the connection races the request; a few tries show both orders.
+            for n in 0..5 {
+                refusal.assert_told(&gateway, "m", &format!("/get/{n}")).await;
+                let post = format!("/post/{n}");
+                let body = Bytes::from(vec![b'x'; 1024 * 1024]);
+                let answer = gateway.send(request(Method::POST, "a", &post, body)).await;
+                answer.assert_refused(reason);
+                refusal.assert_recorded(&gateway, "m", &post).await;
+            }
+        }
+    }
+}
+
+/// One that has answered before, or did not ask, has another reason to end the connection.
+#[tokio::test]
+async fn p16_an_end_in_silence_is_a_reset_where_no_certificate_is_at_issue() {
+    let ca = Certificates::new();
+    let asking = Tls::with(&ca.server(&["a.test"]))
+        .client_ca(&ca.pem(), false)
+        .without_tickets();
+    let answers_once = asking.alpn(&["http/1.1"]).start_with(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            .await
+            .unwrap();
+        stream.flush().await.unwrap();
+        read_head(&mut stream).await;
+    });
+    let answers_once = answers_once.await;
+    let gateway = origination(&answers_once, &[], &[]).start().await;
+    gateway.get("/1").await.assert_ok();
+    let second = gateway.send(request(Method::POST, "a", "/2", "x")).await;
+    second.assert_refused("reset_before_response");
+
+    let never_asks = Tls::with(&ca.server(&["a.test"])).without_tickets();
+    let never_asks = never_asks
+        .start_with(|stream, _| async move { drop(stream) })
+        .await;
+    let gateway = origination(&never_asks, &[], &[]).start().await;
+    gateway.get("/x").await.assert_refused("reset_before_response");
+    let message = gateway.access_log("/x").await["message"].to_string();
+    assert!(!message.contains("docs.rs"), "{message}");
+}
+
+/// The handshake itself is over when the server ends the connection.
+#[tokio::test]
+async fn p16_probe_does_not_say_yes_to_a_server_that_hangs_up() {
+    let ca = Certificates::new();
+    for version in [&TLS12, &TLS13] {
+        let asks = judging_in_silence(&ca, version).await;
+        let tls = Tls::with(&ca.server(&["a.test"])).versions(&[version]);
+        let hangs_up = tls.start_with(|stream, _| async move { drop(stream) }).await;
+        for (upstream, outcome) in [
+            (asks, "client_cert_required"),
+            (hangs_up, "reset_during_handshake"),
+        ] {
+            let url = format!("https://{}", upstream.address);
+            let probed = finish_beside(nuncio(["probe", &url, "--format", "json"])).await;
+            assert_eq!(probed.status, 1, "{probed:?}");
+            let report: Value = serde_json::from_str(&probed.stdout).unwrap();
+            assert_eq!(report["outcome"], outcome, "{report:#}");
+        }
     }
 }

@@ -282,6 +282,7 @@ pub struct Tls {
     versions: Vec<&'static SupportedProtocolVersion>,
     suites: Option<Vec<rustls::CipherSuite>>,
     groups: Option<Vec<rustls::NamedGroup>>,
+    tickets: bool,
     answer: Answer,
 }
 
@@ -294,6 +295,7 @@ impl Tls {
             versions: rustls::ALL_VERSIONS.to_vec(),
             suites: None,
             groups: None,
+            tickets: true,
             answer: answer_ok(),
         }
     }
@@ -325,6 +327,12 @@ impl Tls {
     /// Key-exchange groups that are accepted.
     pub fn groups(mut self, groups: &[rustls::NamedGroup]) -> Self {
         self.groups = Some(groups.to_vec());
+        self
+    }
+
+    /// Issues no session tickets under TLS 1.3.
+    pub fn without_tickets(mut self) -> Self {
+        self.tickets = false;
         self
     }
 
@@ -430,6 +438,9 @@ impl Tls {
         let shown = CertifiedKey::new(self.identity.chain_der(), signing_key);
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
         config.alpn_protocols = self.alpn.iter().map(|id| id.as_bytes().to_vec()).collect();
+        if !self.tickets {
+            config.send_tls13_tickets = 0;
+        }
         // For those who go on by hand; see `sealed`.
         config.enable_secret_extraction = true;
         Arc::new(config)

@@ -64,6 +64,8 @@ reasons! {
     HandshakeTimeout => "handshake_timeout", 503, "UF";
     /// The peer does not speak TLS.
     NotTls => "not_tls", 503, "UF";
+    /// The peer speaks TLS and breaks its rules.
+    TlsProtocolError => "tls_protocol_error", 503, "UF";
     /// Closed or reset during the handshake without an alert.
     ResetDuringHandshake => "reset_during_handshake", 503, "UF";
     /// No TLS version in common.
@@ -92,6 +94,10 @@ reasons! {
     CrlUnknown => "crl_unknown", 503, "UF";
     /// The certificate is not meant for servers.
     BadPurpose => "bad_purpose", 503, "UF";
+    /// A CA in the chain may not issue for a name in a certificate below it.
+    NameConstraint => "name_constraint", 503, "UF";
+    /// An issuer in the chain is no CA, its path length is exceeded, or the anchor may not end a chain.
+    BadIssuer => "bad_issuer", 503, "UF";
     /// A signature uses an algorithm that is not accepted.
     BadSignatureAlgorithm => "bad_signature_algorithm", 503, "UF";
     /// The certificate cannot be used for another reason.
@@ -122,6 +128,7 @@ impl Reason {
     pub fn repeats(self) -> bool {
         match self {
             Self::NotTls
+            | Self::TlsProtocolError
             | Self::ProtocolVersion
             | Self::NoSharedCipher
             | Self::NoSharedGroup
@@ -134,6 +141,8 @@ impl Reason {
             | Self::CrlExpired
             | Self::CrlUnknown
             | Self::BadPurpose
+            | Self::NameConstraint
+            | Self::BadIssuer
             | Self::BadSignatureAlgorithm
             | Self::BadCertificate
             | Self::PinMismatch

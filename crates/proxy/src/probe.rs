@@ -6,18 +6,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Reason, Resolve, TlsVersion, Verdict};
+use nuncio_model::{EndpointTable, Failure, HandshakeReport, Identity, Reason, Resolve, Verdict};
 use nuncio_tls::Evidence;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::upstream::connector::Connected;
 use crate::upstream::dns::Dns;
 use crate::upstream::live::{LiveUpstream, Wanted};
 use crate::upstream::pool::{refused, sockets, speaks_http2};
+use crate::upstream::stream::Word;
 
-/// How long a peer may take to judge our certificate when the handshake is over.
+/// How long a peer may take to judge our certificate, or the lack of one, when the handshake is over.
 const VERDICT: Duration = Duration::from_secs(1);
+/// How long it must stay when it need not judge, or seems to be content.
+const STAY: Duration = Duration::from_millis(300);
 
 /// How to probe.
 #[derive(Clone, Copy, Debug)]
@@ -143,12 +146,18 @@ async fn outcome(
     (Some(report), failure, connected.io.evidence())
 }
 
-/// Under TLS 1.3 a peer judges our certificate when the handshake is over for us (row P16). It says
-/// nothing where it is content and sends no session tickets, so it is given only so much time.
+/// A handshake is over for us before it is for a peer of TLS 1.3, which may yet refuse our certificate (row P16), and
+/// before the peer's application has seen anything of it. One that sends neither session tickets nor data does not say
+/// that it is content, so it is given only so much time.
 async fn refusal(connected: &mut Connected, report: &HandshakeReport) -> Option<Failure> {
-    let judged_later = report.version == Some(TlsVersion::V1_3) && report.client_certificate.requested;
-    if judged_later {
-        let _ = timeout(VERDICT, connected.io.first_record()).await;
+    let mut until = Instant::now()
+        + if report.client_certificate.requested {
+            VERDICT
+        } else {
+            STAY
+        };
+    while let Ok(Some(Word::Ticket)) = timeout_at(until.into(), connected.io.next_word()).await {
+        until = until.min(Instant::now() + STAY);
     }
     connected.cause.get().cloned()
 }

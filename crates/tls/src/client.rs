@@ -77,9 +77,16 @@ fn kx_group_named(name: &str) -> Option<&'static dyn SupportedKxGroup> {
 
 /// The RFC's name of a suite; rustls has its own for those of TLS 1.3.
 pub(crate) fn suite_name(suite: rustls::CipherSuite) -> String {
-    let name = suite.as_str().map_or_else(|| format!("{suite:?}"), str::to_owned);
+    let number = || format!("0x{:04x}", u16::from(suite));
+    let name = suite.as_str().map_or_else(number, str::to_owned);
     name.strip_prefix("TLS13_")
         .map_or(name.clone(), |rest| format!("TLS_{rest}"))
+}
+
+/// The RFC's name of a group; the number that IANA gave it where it has none here.
+pub(crate) fn group_name(group: rustls::NamedGroup) -> String {
+    let number = || format!("0x{:04x}", u16::from(group));
+    group.as_str().map_or_else(number, str::to_owned)
 }
 
 /// The suites of the versions in bounds: all of TLS 1.3, and of TLS 1.2 those that are named, or all.
@@ -398,7 +405,7 @@ impl EndpointTls {
             && self
                 .sessions
                 .group()
-                .is_none_or(|group| is_post_quantum(&format!("{group:?}")))
+                .is_none_or(|group| is_post_quantum(&group_name(group)))
     }
 
     fn start_with(&self, config: &Arc<ClientConfig>) -> Result<Handshake, Failure> {

@@ -7,6 +7,8 @@ use nuncio_model::{Alert, Failure, Reason, TlsSettings, TlsVersion};
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
 use crate::Closed;
+use crate::breach::{of_incompatibility as lacks, words};
+use crate::foreign::{Foreign, Protocol};
 use crate::remedy::remedy;
 use crate::verify::{Flaw, Judgement};
 
@@ -22,6 +24,8 @@ pub struct Seen {
     pub(crate) version: Option<TlsVersion>,
     /// The handshake is over.
     pub(crate) established: bool,
+    /// The peer has our certificate, or the message that there is none.
+    pub(crate) certificate_answered: bool,
     /// What was found out about the peer's certificate during the handshake.
     pub(crate) judgement: Option<Arc<Judgement>>,
     /// What it was refused for.
@@ -36,18 +40,20 @@ pub fn failure_of(error: &Error, seen: &Seen, settings: &TlsSettings, first_byte
         return of_excess(seen, settings, first_bytes);
     }
     let flaw = match error {
-        Error::AlertReceived(alert) => of_alert(*alert, seen, settings),
+        Error::AlertReceived(alert) => of_alert(*alert, seen, settings, first_bytes),
         Error::InvalidCertificate(error) => of_certificate(error, seen),
         Error::PeerIncompatible(what) => of_incompatibility(what),
-        Error::PeerMisbehaved(what) => of_misbehaviour(what, seen),
-        Error::InvalidMessage(what) => of_message(what, seen, first_bytes),
+        Error::PeerMisbehaved(what) => of_misbehaviour(what, error),
+        Error::InvalidMessage(what) => of_message(what, error, seen, first_bytes),
         Error::NoApplicationProtocol => flaw(
             Reason::AlpnMismatch,
             "the upstream negotiated no application protocol",
         ),
         Error::NoCertificatesPresented => flaw(Reason::BadCertificate, "the upstream sent no certificate"),
-        _ if !first_bytes.is_empty() && !is_tls(first_bytes) => not_tls(first_bytes),
-        other => protocol_broken(&other.to_string(), seen),
+        error => match Foreign::of(first_bytes) {
+            Some(foreign) => of_foreign(&foreign),
+            None => protocol_broken(error),
+        },
     };
     with_remedy(flaw, seen, settings, first_bytes)
 }
@@ -61,7 +67,7 @@ pub(crate) fn of_excess(seen: &Seen, settings: &TlsSettings, first_bytes: &[u8])
             "the upstream sent a certificate chain of about 64 KiB or more, which is not read",
         )
     } else {
-        protocol_broken("a message of more than 64 KiB", seen)
+        protocol_broken(&Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge))
     };
     with_remedy(flaw, seen, settings, first_bytes)
 }
@@ -73,24 +79,30 @@ fn is_server_hello(first_bytes: &[u8]) -> bool {
 
 /// What it means that a connection ended while its handshake went on.
 pub(crate) fn of_closed(how: Closed, seen: &Seen, settings: &TlsSettings, first_bytes: &[u8]) -> Failure {
-    let flaw = match how {
-        // Whatever ended it: what does not speak TLS will not learn it.
-        _ if !first_bytes.is_empty() && !is_tls(first_bytes) => not_tls(first_bytes),
+    // Whatever ended it: what does not speak TLS will not learn it.
+    let flaw = match Foreign::of(first_bytes) {
+        Some(foreign) => of_foreign(&foreign),
+        None => of_end(how, seen, first_bytes),
+    };
+    with_remedy(flaw, seen, settings, first_bytes)
+}
+
+fn of_end(how: Closed, seen: &Seen, first_bytes: &[u8]) -> Flaw {
+    match how {
         Closed::Timeout => flaw(
             Reason::HandshakeTimeout,
             match (seen.version, first_bytes.is_empty()) {
                 (None, true) => {
-                    "the upstream accepted the connection and did not answer the TLS hello in time"
+                    "the upstream accepted the connection and did not answer the ClientHello in time"
                 }
-                (None, false) => "the upstream began to answer the TLS hello and did not finish in time",
+                (None, false) => "the upstream began to answer the ClientHello and did not finish in time",
                 (Some(_), _) => "the upstream stopped in the middle of the TLS handshake",
             },
         ),
-        Closed::Eof => reset("closed the connection", seen),
-        Closed::Reset => reset("reset the connection", seen),
-        Closed::Io(kind) => reset(&format!("was lost ({kind})"), seen),
-    };
-    with_remedy(flaw, seen, settings, first_bytes)
+        Closed::Eof | Closed::Reset => refused_in_silence(how, seen)
+            .unwrap_or_else(|| reset(&format!("the upstream {}", verb(how)), seen)),
+        Closed::Io(kind) => reset(&format!("the connection to the upstream was lost ({kind})"), seen),
+    }
 }
 
 /// What it means that ALPN gave `got` where only `wanted` can be spoken (row P5).
@@ -146,12 +158,15 @@ fn flaw(reason: Reason, message: &str) -> Flaw {
     }
 }
 
-fn of_alert(description: AlertDescription, seen: &Seen, settings: &TlsSettings) -> Flaw {
+fn of_alert(description: AlertDescription, seen: &Seen, settings: &TlsSettings, first_bytes: &[u8]) -> Flaw {
     use AlertDescription as A;
     let alert = known(description);
-    let name = alert.name();
     let before_hello = seen.version.is_none();
     let (reason, message) = match description {
+        _ if before_hello && is_ssl3(first_bytes) => (
+            Reason::ProtocolVersion,
+            "the upstream answered in SSL 3.0, which is not supported".to_owned(),
+        ),
         A::ProtocolVersion => (
             Reason::ProtocolVersion,
             format!(
@@ -198,10 +213,19 @@ fn of_alert(description: AlertDescription, seen: &Seen, settings: &TlsSettings) 
             "the upstream ended the TLS session".to_owned(),
         ),
     };
+    let which = match alert {
+        Alert::Unknown => u8::from(description).to_string(),
+        named => format!("`{}`", named.name()),
+    };
     Flaw {
         reason,
-        message: format!("{message} (alert `{name}`)"),
+        message: format!("{message} (alert {which})"),
     }
+}
+
+/// Whether the first record is of SSL 3.0. Nothing newer sends its version in an answer.
+fn is_ssl3(first_bytes: &[u8]) -> bool {
+    matches!(first_bytes, [20..=24, 3, 0, ..])
 }
 
 /// Before the peer's hello a `handshake_failure` says that something is not shared, but not what. Where
@@ -251,8 +275,20 @@ fn of_certificate(error: &CertificateError, seen: &Seen) -> Flaw {
         Some(flaw) => flaw.clone(),
         None => Flaw {
             reason: Reason::BadCertificate,
-            message: format!("the upstream's certificate cannot be used: {error}"),
+            message: format!("the upstream's certificate {}", unusable_certificate(error)),
         },
+    }
+}
+
+/// What rustls itself may find wrong with a certificate; chains are judged in `verify`.
+fn unusable_certificate(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::BadEncoding => "is no valid X.509 certificate",
+        CertificateError::UnhandledCriticalExtension => {
+            "has an extension that is marked critical and is not supported"
+        }
+        CertificateError::BadSignature => "does not belong to the key that signed the handshake",
+        _ => "cannot be used",
     }
 }
 
@@ -284,12 +320,15 @@ fn of_incompatibility(what: &PeerIncompatible) -> Flaw {
         ),
         other => Flaw {
             reason: Reason::NoSharedCipher,
-            message: format!("the upstream lacks something that TLS needs here: {other:?}"),
+            message: format!(
+                "the upstream does not speak the TLS that is needed: {}",
+                lacks(other)
+            ),
         },
     }
 }
 
-fn of_misbehaviour(what: &PeerMisbehaved, seen: &Seen) -> Flaw {
+fn of_misbehaviour(what: &PeerMisbehaved, error: &Error) -> Flaw {
     use PeerMisbehaved as M;
     match what {
         M::SelectedUnofferedApplicationProtocol => flaw(
@@ -302,9 +341,7 @@ fn of_misbehaviour(what: &PeerMisbehaved, seen: &Seen) -> Flaw {
             Reason::NoSharedCipher,
             "the upstream chose a cipher suite that was not offered",
         ),
-        M::SelectedUnofferedKxGroup
-        | M::IllegalHelloRetryRequestWithUnofferedNamedGroup
-        | M::WrongGroupForKeyShare => flaw(
+        M::SelectedUnofferedKxGroup | M::IllegalHelloRetryRequestWithUnofferedNamedGroup => flaw(
             Reason::NoSharedGroup,
             "the upstream chose a key-exchange group that was not offered",
         ),
@@ -316,20 +353,15 @@ fn of_misbehaviour(what: &PeerMisbehaved, seen: &Seen) -> Flaw {
             Reason::BadSignatureAlgorithm,
             "the upstream signed the handshake with an algorithm that was not offered",
         ),
-        other => protocol_broken(&format!("{other:?}"), seen),
+        _ => protocol_broken(error),
     }
 }
 
-fn of_message(what: &InvalidMessage, seen: &Seen, first_bytes: &[u8]) -> Flaw {
+fn of_message(what: &InvalidMessage, error: &Error, seen: &Seen, first_bytes: &[u8]) -> Flaw {
+    if let Some(foreign) = Foreign::of(first_bytes).filter(|_| seen.version.is_none()) {
+        return of_foreign(&foreign);
+    }
     match what {
-        _ if seen.version.is_none() && !first_bytes.is_empty() && !is_tls(first_bytes) => {
-            not_tls(first_bytes)
-        }
-        InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion
-            if seen.version.is_none() =>
-        {
-            flaw(Reason::NotTls, "the upstream does not speak TLS on this port")
-        }
         InvalidMessage::UnsupportedCurveType => flaw(
             Reason::NoSharedGroup,
             "the upstream chose a kind of key-exchange group that is not spoken",
@@ -338,73 +370,95 @@ fn of_message(what: &InvalidMessage, seen: &Seen, first_bytes: &[u8]) -> Flaw {
             Reason::NoSharedCipher,
             "the upstream chose a kind of key exchange that is not spoken",
         ),
-        other => protocol_broken(&format!("{other:?}"), seen),
+        _ => protocol_broken(error),
     }
 }
 
-/// The peer speaks something like TLS and breaks its rules. During the handshake that is as good as not
-/// speaking it; afterwards it is no answer that could be used.
-fn protocol_broken(how: &str, seen: &Seen) -> Flaw {
-    let reason = if seen.established {
-        Reason::UpstreamProtocolError
-    } else {
-        Reason::NotTls
-    };
+/// The peer speaks TLS and breaks its rules, in the handshake or after it. That is never as good as not
+/// speaking TLS: it may be somebody on the way who wants TLS to fail.
+fn protocol_broken(error: &Error) -> Flaw {
     Flaw {
-        reason,
-        message: format!("the upstream broke the rules of TLS: {how}"),
+        reason: Reason::TlsProtocolError,
+        message: format!("the upstream broke the rules of TLS: {}", words(error)),
     }
 }
 
-fn reset(how: &str, seen: &Seen) -> Flaw {
-    let when = match seen.version {
-        None => "before it answered the TLS hello",
-        Some(_) if seen.certificate_requested && !seen.certificate_sent => {
-            "after it had asked for a client certificate and got none"
+fn verb(how: Closed) -> &'static str {
+    match how {
+        Closed::Reset => "reset the connection",
+        _ => "closed the connection",
+    }
+}
+
+/// What it means that a peer which asked for a client certificate ended the connection without a word
+/// about what it got. Servers do that whose TLS library leaves the verdict to the application (rows P15, P16).
+fn refused_in_silence(how: Closed, seen: &Seen) -> Option<Flaw> {
+    if !seen.certificate_requested || !seen.certificate_answered {
+        return None;
+    }
+    let verb = verb(how);
+    Some(if seen.certificate_sent {
+        Flaw {
+            reason: Reason::ClientCertRejected,
+            message: format!(
+                "the upstream {verb} when it had been sent the client certificate, without an alert"
+            ),
         }
-        Some(_) if seen.certificate_sent => "after it had been sent the client certificate",
-        Some(_) => "in the middle of the TLS handshake",
-    };
-    let subject = if how.starts_with("was") {
-        "the connection to the upstream"
     } else {
-        "the upstream"
+        Flaw {
+            reason: Reason::ClientCertRequired,
+            message: format!(
+                "the upstream asked for a client certificate, got none and {verb}, without an alert"
+            ),
+        }
+    })
+}
+
+/// The same on a connection that was ready for data and never brought any.
+pub(crate) fn of_silence(how: Closed, seen: &Seen, settings: &TlsSettings) -> Option<Failure> {
+    refused_in_silence(how, seen).map(|flaw| with_remedy(flaw, seen, settings, &[]))
+}
+
+/// What it means that the peer ended a connection as soon as its handshake was over.
+pub(crate) fn of_end_at_once(how: Closed, seen: &Seen, settings: &TlsSettings) -> Failure {
+    let flaw = Flaw {
+        reason: Reason::ResetDuringHandshake,
+        message: format!(
+            "the upstream {} as soon as the handshake was over, without an alert",
+            verb(how)
+        ),
+    };
+    with_remedy(flaw, seen, settings, &[])
+}
+
+fn reset(subject_and_verb: &str, seen: &Seen) -> Flaw {
+    let when = match seen.version {
+        None => "before it answered the ClientHello",
+        Some(_) => "in the middle of the TLS handshake",
     };
     Flaw {
         reason: Reason::ResetDuringHandshake,
-        message: format!("{subject} {how} {when}, without an alert"),
+        message: format!("{subject_and_verb} {when}, without an alert"),
     }
 }
 
-/// Bytes of a peer that does not speak TLS which a message shows.
-const SHOWN_BYTES: usize = 32;
-
-fn not_tls(first_bytes: &[u8]) -> Flaw {
-    let shown: String = first_bytes
-        .iter()
-        .take(SHOWN_BYTES)
-        .map(|byte| {
-            if byte.is_ascii_graphic() || *byte == b' ' {
-                char::from(*byte)
-            } else {
-                '.'
-            }
-        })
-        .collect();
-    Flaw {
-        reason: Reason::NotTls,
-        message: format!("the upstream does not speak TLS on this port, it answered `{shown}`"),
+fn of_foreign(foreign: &Foreign<'_>) -> Flaw {
+    let shown = foreign.shown();
+    match foreign.protocol {
+        Protocol::Ssl2 => flaw(
+            Reason::ProtocolVersion,
+            "the upstream answered in SSL 2.0, which is not supported",
+        ),
+        protocol => Flaw {
+            reason: Reason::NotTls,
+            message: match protocol.name() {
+                Some(name) if !matches!(protocol, Protocol::Http) => {
+                    format!("the upstream does not speak TLS on this port but {name}, it answered `{shown}`")
+                }
+                _ => format!("the upstream does not speak TLS on this port, it answered `{shown}`"),
+            },
+        },
     }
-}
-
-/// Whether bytes may begin a TLS record: one of its content types, then major version 3.
-fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [20..=24] | [20..=24, 3, ..])
-}
-
-/// Whether the answer is one of a server for plain HTTP.
-pub(crate) fn is_http(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"HTTP/") || bytes.starts_with(b"<!") || bytes.starts_with(b"<html")
 }
 
 fn known(alert: AlertDescription) -> Alert {
@@ -444,4 +498,4 @@ fn known(alert: AlertDescription) -> Alert {
 
 #[cfg(test)]
 #[path = "failure/tests.rs"]
-mod tests;
+pub(crate) mod tests;

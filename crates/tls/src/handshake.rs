@@ -10,9 +10,9 @@ use nuncio_model::{
 use rustls::{ClientConnection, HandshakeKind, IoState, ProtocolVersion};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::client::suite_name;
+use crate::client::{group_name, suite_name};
 use crate::describe::{rfc3339, unix_seconds};
-use crate::failure::{of_closed, of_excess, of_flaw, of_renegotiation};
+use crate::failure::{of_closed, of_end_at_once, of_excess, of_flaw, of_renegotiation, of_silence};
 use crate::observe::observe;
 use crate::session::Sessions;
 use crate::verify::{Flaw, Judgement};
@@ -121,6 +121,7 @@ impl Handshake {
         self.seen.judgement = observed.judgement.or(self.seen.judgement.take());
         self.seen.flaw = observed.flaw.or(self.seen.flaw.take());
         self.seen.version = self.version();
+        self.seen.certificate_answered |= self.answers_the_request();
         let outcome = match outcome {
             Ok(state) => self.finished().map(|()| state),
             Err(error) => {
@@ -135,6 +136,13 @@ impl Handshake {
             }
         };
         outcome.inspect_err(|failure| self.failure = Some(failure.clone()))
+    }
+
+    /// Whether what waits to be written answers a request for a certificate. Of TLS 1.2 it is the only thing that a
+    /// client sends after such a request; of TLS 1.3 it ends the handshake.
+    fn answers_the_request(&self) -> bool {
+        let of_tls12 = self.seen.version == Some(TlsVersion::V1_2) && self.connection.wants_write();
+        self.seen.certificate_requested && (of_tls12 || !self.connection.is_handshaking())
     }
 
     /// A resumed session brings the certificates of the handshake before, for which rustls does not ask
@@ -290,7 +298,7 @@ impl Handshake {
                 .map(|suite| suite_name(suite.suite())),
             group: connection
                 .negotiated_key_exchange_group()
-                .map(|group| format!("{:?}", group.name())),
+                .map(|group| group_name(group.name())),
             alpn: connection
                 .alpn_protocol()
                 .map(|id| String::from_utf8_lossy(id).into_owned()),
@@ -386,6 +394,30 @@ pub fn process_established(
         return Err(of_renegotiation(seen, settings));
     }
     Ok(state)
+}
+
+/// Why a peer ended an established connection on which it never sent data: it asked for a client certificate and
+/// did not like what it got, or got none. None where it did not ask, or has shown that it is content.
+pub fn ended_in_silence(
+    how: Closed,
+    connection: &ClientConnection,
+    seen: &Seen,
+    settings: &TlsSettings,
+) -> Option<Failure> {
+    // Under TLS 1.3 a server that asks for a certificate issues tickets only after it has accepted what it got (RFC
+    // 8446 section 4.6.1).
+    let accepted = connection.tls13_tickets_received() > 0;
+    of_silence(how, seen, settings).filter(|_| !accepted)
+}
+
+/// What it means that a peer ended a connection as soon as its handshake was over.
+pub fn ended_at_once(
+    how: Closed,
+    connection: &ClientConnection,
+    seen: &Seen,
+    settings: &TlsSettings,
+) -> Failure {
+    ended_in_silence(how, connection, seen, settings).unwrap_or_else(|| of_end_at_once(how, seen, settings))
 }
 
 pub(crate) fn unix_time(time: SystemTime) -> UnixTime {

@@ -11,6 +11,7 @@
 //!
 //! There are no sockets here: whoever drives a [`Handshake`] moves its bytes.
 
+mod breach;
 mod by_request;
 mod client;
 mod crl;
@@ -19,6 +20,7 @@ mod evidence;
 mod failure;
 #[cfg(test)]
 mod fixture;
+mod foreign;
 mod gap;
 mod handshake;
 mod interned;
@@ -44,7 +46,7 @@ pub use crl::{check_revocation_lists, crl_set};
 pub use describe::{describe, unix_seconds};
 pub use evidence::{Evidence, judging_roots, offer};
 pub use failure::{Seen, alpn_mismatch, failure_of};
-pub use handshake::{Closed, Established, Handshake, process_established};
+pub use handshake::{Closed, Established, Handshake, ended_at_once, ended_in_silence, process_established};
 pub use key::check_private_key;
 pub use material::{
     Finding, MaterialError, certificates, client_identity, digest_of as content_digest, holds_pem, is_ca,

@@ -4,13 +4,16 @@ use nuncio_model::{Alert, Reason, TlsSettings, TlsVersion};
 
 use crate::Seen;
 use crate::client::is_post_quantum;
-use crate::failure::is_http;
+use crate::foreign::{Foreign, Protocol};
 use crate::gap::Gap;
 
 /// Advice for `reason` under these settings; empty where none is known.
 pub(crate) fn remedy(reason: Reason, seen: &Seen, settings: &TlsSettings, first_bytes: &[u8]) -> String {
     match reason {
         Reason::NotTls => not_tls(first_bytes).to_owned(),
+        Reason::TlsProtocolError => "see whether something on the way, such as a firewall that inspects TLS, changes what is \
+                                     sent, and bring the TLS library of the upstream up to date"
+            .to_owned(),
         Reason::ProtocolVersion => protocol_version(settings).to_owned(),
         Reason::NoSharedCipher => no_shared_cipher(settings).to_owned(),
         Reason::NoSharedGroup => no_shared_group(settings).to_owned(),
@@ -18,7 +21,7 @@ pub(crate) fn remedy(reason: Reason, seen: &Seen, settings: &TlsSettings, first_
                                  speaks (`h2` or `http/1.1`), or leave them out"
             .to_owned(),
         Reason::HandshakeTimeout => handshake_timeout(seen, settings).to_owned(),
-        Reason::ResetDuringHandshake => reset(seen, settings).to_owned(),
+        Reason::ResetDuringHandshake => reset(settings).to_owned(),
         Reason::RenegotiationUnsupported => {
             "let the upstream ask for a client certificate in its first handshake, or speak TLS 1.3".to_owned()
         }
@@ -42,10 +45,11 @@ pub(crate) fn remedy(reason: Reason, seen: &Seen, settings: &TlsSettings, first_
 }
 
 fn not_tls(first_bytes: &[u8]) -> &'static str {
-    if is_http(first_bytes) {
-        "the upstream speaks plain HTTP on this port: use http:// or another port"
-    } else {
-        "check host and port of `service`: something else listens there"
+    match Foreign::of(first_bytes).map(|foreign| foreign.protocol) {
+        Some(Protocol::Http | Protocol::Http2) => {
+            "the upstream speaks plain HTTP on this port: use http:// or another port"
+        }
+        _ => "check host and port of `service`: something else listens there",
     }
 }
 
@@ -95,12 +99,8 @@ fn handshake_timeout(seen: &Seen, settings: &TlsSettings) -> &'static str {
     }
 }
 
-fn reset(seen: &Seen, settings: &TlsSettings) -> &'static str {
-    if seen.certificate_requested && !seen.certificate_sent {
-        "set spec.secret to a Secret with a client certificate that the upstream accepts"
-    } else if seen.certificate_sent {
-        "the upstream may not like the client certificate in spec.secret: its log says more"
-    } else if settings.sni.is_none() {
+fn reset(settings: &TlsSettings) -> &'static str {
+    if settings.sni.is_none() {
         "many servers close the connection when no server name is sent: set spec.sni"
     } else {
         "check that TLS is spoken on this port and that the upstream knows the server name in spec.sni: its log \

@@ -78,7 +78,7 @@ impl ServerCertVerifier for Verifier {
             Err(error) if is_unreadable(&error) => verify_with_key_of(message, cert, dss).ok_or(error),
             outcome => outcome,
         }
-        .inspect_err(|_| note(|observed| observed.flaw = Some(bad_signature(cert, dss))))
+        .inspect_err(|_| note(|observed| observed.flaw = Some(bad_signature(cert))))
     }
 
     fn verify_tls13_signature(
@@ -91,7 +91,7 @@ impl ServerCertVerifier for Verifier {
             Err(error) if is_unreadable(&error) => verify_with_key_of(message, cert, dss).ok_or(error),
             outcome => outcome,
         }
-        .inspect_err(|_| note(|observed| observed.flaw = Some(bad_signature(cert, dss))))
+        .inspect_err(|_| note(|observed| observed.flaw = Some(bad_signature(cert))))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -101,14 +101,12 @@ impl ServerCertVerifier for Verifier {
 
 /// The peer did not prove that it holds the key of its certificate, or with a key that is too weak to
 /// prove anything (row V15).
-fn bad_signature(cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Flaw {
+fn bad_signature(cert: &CertificateDer<'_>) -> Flaw {
     weak_key(cert).unwrap_or_else(|| Flaw {
         reason: Reason::BadCertificate,
         message: format!(
-            "the upstream did not prove that it holds the key of {}: its signature ({:?}) of the handshake does \
-             not verify",
-            named(cert),
-            dss.scheme
+            "the upstream did not prove that it holds the key of {}: its signature of the handshake does not verify",
+            named(cert)
         ),
     })
 }

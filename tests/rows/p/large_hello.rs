@@ -137,7 +137,7 @@ async fn p14_a_large_hello_that_was_asked_for_is_the_only_one() {
     let gateway = gateway.start().await;
     let refusal = Refusal {
         reason: "handshake_timeout",
-        message: &["did not answer the TLS hello in time"],
+        message: &["did not answer the ClientHello in time"],
         remedy: &[
             "stalls on a large TLS hello",
             "set spec.ecdh_curves to [X25519, P-256]",

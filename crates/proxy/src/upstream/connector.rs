@@ -117,6 +117,8 @@ pub(super) async fn connect(
                 seen: established.seen,
                 settings: Arc::clone(tls.settings),
                 cause: Arc::clone(&cause),
+                since: Instant::now(),
+                has_answered: false,
             };
             let io = UpstreamIo::Tls(Box::new(io));
             Ok(Connected {

@@ -12,12 +12,17 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use nuncio_model::{Failure, Reason, TlsSettings};
-use nuncio_tls::{Evidence, Seen, process_established};
+use nuncio_tls::{Closed, Evidence, Seen, ended_at_once, ended_in_silence, process_established};
 use rustls::ClientConnection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// A peer that ends a connection later than this after the handshake has another reason than a client certificate that
+/// it dislikes: no data may have come because nobody asked for any.
+const VERDICT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a connection failed, told by whoever knew first.
 pub(crate) type FirstCause = Arc<OnceLock<Failure>>;
@@ -45,6 +50,10 @@ pub(crate) struct TlsIo {
     pub(crate) seen: Seen,
     pub(crate) settings: Arc<TlsSettings>,
     pub(crate) cause: FirstCause,
+    /// When the handshake was over.
+    pub(crate) since: Instant,
+    /// The peer has sent data.
+    pub(crate) has_answered: bool,
 }
 
 impl PlainIo {
@@ -86,14 +95,23 @@ impl TlsIo {
     fn poll_plaintext(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             match io::BufRead::fill_buf(&mut self.tls.reader()) {
+                Ok([]) => {
+                    self.note_end(Closed::Eof);
+                    return Poll::Ready(Ok(()));
+                }
                 Ok(plaintext) => {
                     let n = plaintext.len().min(buf.remaining());
                     buf.put_slice(&plaintext[..n]);
                     io::BufRead::consume(&mut self.tls.reader(), n);
+                    self.has_answered = true;
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                // The socket has ended, and TLS has not.
+                Err(_) => {
+                    self.note_end(Closed::Eof);
+                    return Poll::Ready(Err(cut_off()));
+                }
             }
             if let Some(failure) = self.cause.get() {
                 return Poll::Ready(Err(io::Error::other(failure.message.clone())));
@@ -104,8 +122,23 @@ impl TlsIo {
                 Ok(_) => {}
                 // What came before the failure was whole, and goes first.
                 Err(_) if self.cause.get().is_some() => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Err(error) => {
+                    self.note_end(Closed::Reset);
+                    return Poll::Ready(Err(error));
+                }
             }
+        }
+    }
+
+    /// The connection has ended. A peer that did so right after it had asked for a client certificate, and never sent
+    /// anything, refused what it got (rows P15, P16).
+    fn note_end(&self, how: Closed) {
+        if self.has_answered || self.since.elapsed() > VERDICT_WITHIN {
+            return;
+        }
+        if let Some(failure) = ended_in_silence(how, &self.tls, &self.seen, &self.settings) {
+            // Only the first cause is kept.
+            let _ = self.cause.set(failure);
         }
     }
 
@@ -175,8 +208,23 @@ impl TlsIo {
                 return alert;
             }
         }
+        // Data that came before the end is an answer, whether anybody has read it or not.
+        self.has_answered |= self.has_data();
+        self.note_end(Closed::Reset);
         error
     }
+
+    fn has_data(&mut self) -> bool {
+        matches!(io::BufRead::fill_buf(&mut self.tls.reader()), Ok([_, ..]))
+    }
+}
+
+/// What rustls has more to say of than anybody wants to read.
+fn cut_off() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the connection was closed without the close_notify of TLS",
+    )
 }
 
 /// The rest of what a broken socket holds. The runtime may not know yet that there is something to
@@ -230,12 +278,37 @@ fn would_block(poll: Poll<io::Result<usize>>) -> io::Result<usize> {
     }
 }
 
+/// What a peer said by TLS after the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// A session ticket.
+    Ticket,
+    /// Data.
+    Data,
+    /// An alert, or the end of the connection; it is the connection's cause.
+    End,
+}
+
 impl UpstreamIo {
-    /// Waits for the first that the peer says by TLS after the handshake; an alert becomes the cause.
-    pub(crate) async fn first_record(&mut self) {
-        if let Self::Tls(io) = self {
-            // Whatever came, or that nothing did, is for who asks for the cause.
-            let _ = poll_fn(|cx| io.poll_records(cx)).await;
+    /// Waits for what the peer says after the handshake, besides the tickets that it has sent by now. None without TLS.
+    pub(crate) async fn next_word(&mut self) -> Option<Word> {
+        let Self::Tls(io) = self else { return None };
+        let tickets = io.tls.tls13_tickets_received();
+        loop {
+            if io.has_data() {
+                return Some(Word::Data);
+            }
+            if io.tls.tls13_tickets_received() > tickets {
+                return Some(Word::Ticket);
+            }
+            let how = match poll_fn(|cx| io.poll_records(cx)).await {
+                Ok(0) => Closed::Eof,
+                Ok(_) => continue,
+                Err(_) => Closed::Reset,
+            };
+            // An alert was told already, and only the first cause is kept.
+            let _ = io.cause.set(ended_at_once(how, &io.tls, &io.seen, &io.settings));
+            return Some(Word::End);
         }
     }
 }

@@ -4,9 +4,9 @@ use rustls::version::{TLS12, TLS13};
 
 use super::*;
 use crate::fixture::*;
-use crate::provider;
+use crate::{ended_at_once, ended_in_silence, provider};
 
-fn server() -> ServerConfig {
+pub(crate) fn server() -> ServerConfig {
     Authority::new("ca").leaf(&["a.test"]).server()
 }
 
@@ -14,7 +14,7 @@ fn failed(settings: TlsSettings, server: ServerConfig) -> Failure {
     meet(&endpoint(settings), server).failure().clone()
 }
 
-fn answered_with(settings: TlsSettings, bytes: &[u8]) -> Failure {
+pub(crate) fn answered_with(settings: TlsSettings, bytes: &[u8]) -> Failure {
     answered(&endpoint(settings), bytes).1.expect_err("a failure")
 }
 
@@ -79,7 +79,7 @@ fn p2_a_peer_of_rsa_key_exchange_is_no_shared_cipher() {
 }
 
 /// A TLS 1.2 ServerHello without extensions.
-fn server_hello(version: [u8; 2], suite: [u8; 2]) -> Vec<u8> {
+pub(crate) fn server_hello(version: [u8; 2], suite: [u8; 2]) -> Vec<u8> {
     let mut hello = vec![2, 0, 0, 38, version[0], version[1]];
     hello.extend([7; 32]);
     hello.extend([0, suite[0], suite[1], 0]);
@@ -183,9 +183,32 @@ fn not_tls_shows_nothing_that_cannot_be_printed() {
 }
 
 #[test]
-fn not_tls_also_for_a_peer_that_breaks_its_rules() {
-    let failure = answered_with(settings(), &[22, 3, 3, 0, 4, 1, 0, 0, 0]);
-    assert_says(&failure, Reason::NotTls, "broke the rules of TLS", "");
+fn not_tls_names_the_protocol_that_is_spoken_instead() {
+    for (answer, message) in [
+        (
+            &b"SSH-2.0-OpenSSH_9.6\r\n"[..],
+            "but SSH, it answered `SSH-2.0-OpenSSH_9.6..`",
+        ),
+        (b"220 mail.a.test ESMTP\r\n", "but SMTP or FTP"),
+        (b"E\0\0\0\x85SFATAL\0VFATAL\0C0A000\0", "but PostgreSQL"),
+    ] {
+        assert_says(
+            &answered_with(settings(), answer),
+            Reason::NotTls,
+            message,
+            "check host and port",
+        );
+    }
+}
+
+#[test]
+fn what_answers_in_ssl_is_protocol_version() {
+    let of_ssl3 = answered_with(settings(), &[21, 3, 0, 0, 2, 2, 40]);
+    assert_says(&of_ssl3, Reason::ProtocolVersion, "SSL 3.0", "TLS 1.2");
+    let hello_of_ssl3 = answered_with(settings(), &server_hello([3, 0], [0, 5]));
+    assert_says(&hello_of_ssl3, Reason::ProtocolVersion, "below 1.2", "TLS 1.2");
+    let of_ssl2 = answered_with(settings(), &[0x80, 3, 0, 0, 1]);
+    assert_says(&of_ssl2, Reason::ProtocolVersion, "SSL 2.0", "TLS 1.2");
 }
 
 #[test]
@@ -267,7 +290,20 @@ fn an_alert_without_a_reason_of_its_own_is_named() {
         "set spec.sni",
     );
     let unheard_of = answered_with(settings(), &alert(200));
-    assert_says(&unheard_of, Reason::AlertReceived(Alert::Unknown), "unknown", "");
+    assert_says(
+        &unheard_of,
+        Reason::AlertReceived(Alert::Unknown),
+        "(alert 200)",
+        "",
+    );
+    // Those that a later RFC took back have no name either.
+    let withdrawn = answered_with(settings(), &alert(60));
+    assert_says(
+        &withdrawn,
+        Reason::AlertReceived(Alert::Unknown),
+        "(alert 60)",
+        "",
+    );
 }
 
 #[test]
@@ -451,7 +487,7 @@ fn p16_a_rejection_that_comes_when_data_flows_is_explained_by_what_was_seen() {
 }
 
 #[test]
-fn a_connection_lost_after_the_question_for_a_certificate_says_so() {
+fn a_close_after_the_question_for_a_certificate_is_an_answer() {
     let ca = Authority::new("ca");
     let server = ca.leaf(&["a.test"]).server_demanding(&ca, &[&TLS12], true);
     let client = endpoint(settings()).start().expect("a hello");
@@ -463,32 +499,84 @@ fn a_connection_lost_after_the_question_for_a_certificate_says_so() {
     };
     meeting.client_speaks();
     meeting.server_speaks();
-    let failure = meeting.client.closed(Closed::Eof, &[]);
+    for (how, verb) in [(Closed::Eof, "closed"), (Closed::Reset, "reset")] {
+        let message = format!("asked for a client certificate, got none and {verb} the connection");
+        let failure = meeting.client.closed(how, &[]);
+        assert_says(&failure, Reason::ClientCertRequired, &message, "spec.secret");
+    }
+}
+
+/// A handshake with a server that asks for a certificate and takes anything, over when both are done with it, but for
+/// the session tickets that the server has to send.
+fn asked_for_a_certificate(
+    ca: &Authority,
+    settings: TlsSettings,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> Meeting {
+    let server = ca.leaf(&["a.test"]).server_demanding(ca, &[version], false);
+    let mut meeting = Meeting {
+        client: endpoint(settings).start().expect("a ClientHello"),
+        server: rustls::server::ServerConnection::new(Arc::new(server)).expect("a server"),
+        outcome: Ok(()),
+    };
+    while meeting.client.is_handshaking() {
+        assert!(meeting.client_speaks() | meeting.server_speaks(), "both wait");
+    }
+    meeting
+}
+
+#[test]
+fn p15_p16_an_end_without_a_word_is_a_verdict_in_both_versions() {
+    let ca = Authority::new("ca");
+    let ours = ca.leaf(&["client"]);
+    for version in [&TLS12, &TLS13] {
+        for (settings, reason) in [
+            (settings(), Reason::ClientCertRequired),
+            (with_client(settings(), &ours), Reason::ClientCertRejected),
+        ] {
+            let meeting = asked_for_a_certificate(&ca, settings.clone(), version);
+            let established = meeting.client.into_connection();
+            let (connection, seen) = (&established.connection, &established.seen);
+            let failure = ended_in_silence(Closed::Eof, connection, seen, &settings).expect("a verdict");
+            assert_says(&failure, reason, "closed the connection", "spec.secret");
+            assert_eq!(ended_at_once(Closed::Eof, connection, seen, &settings), failure);
+        }
+    }
+}
+
+#[test]
+fn p15_silence_is_no_verdict_where_nothing_was_asked() {
+    let meeting = meet(&endpoint(settings()), server());
+    let established = meeting.client.into_connection();
+    let (connection, seen) = (&established.connection, &established.seen);
+    assert_eq!(
+        ended_in_silence(Closed::Reset, connection, seen, &settings()),
+        None
+    );
+    let failure = ended_at_once(Closed::Reset, connection, seen, &settings());
     assert_says(
         &failure,
         Reason::ResetDuringHandshake,
-        "asked for a client certificate and got none",
-        "spec.secret",
+        "reset the connection as soon as the handshake was over",
+        "",
     );
 }
 
 #[test]
-fn data_that_does_not_decrypt_is_a_protocol_error() {
-    let meeting = meet(&endpoint(settings()), server());
-    let mut established = meeting.client.into_connection();
-    let mut record = vec![23, 3, 3, 0, 32];
-    record.extend([9; 32]);
-    established
-        .connection
-        .read_tls(&mut record.as_slice())
-        .expect("memory");
-    let failure = crate::process_established(&mut established.connection, &established.seen, &settings())
-        .expect_err("a failure");
-    assert_says(
-        &failure,
-        Reason::UpstreamProtocolError,
-        "broke the rules of TLS",
-        "",
+fn p16_a_server_that_sent_tickets_has_accepted_the_certificate() {
+    let ca = Authority::new("ca");
+    let ours = with_client(settings(), &ca.leaf(&["client"]));
+    let meeting = meet(
+        &endpoint(ours.clone()),
+        ca.leaf(&["a.test"]).server_demanding(&ca, &[&TLS13], true),
+    );
+    assert_eq!(meeting.outcome, Ok(()));
+    let established = meeting.client.into_connection();
+    assert!(established.seen.certificate_sent);
+    assert!(established.connection.tls13_tickets_received() > 0);
+    assert_eq!(
+        ended_in_silence(Closed::Eof, &established.connection, &established.seen, &ours),
+        None
     );
 }
 

@@ -72,7 +72,7 @@ fn p17_renegotiation_right_behind_the_handshake_is_noticed() {
 
 /// What does not decrypt is of the session, though the handshake ended in the same read.
 #[test]
-fn garbage_right_behind_the_handshake_is_a_protocol_error() {
+fn garbage_right_behind_the_handshake_breaks_the_rules() {
     let mut server = rustls::ServerConnection::new(Authority::new("ca").leaf(&["a.test"]).server().into())
         .expect("a server");
     let mut client = endpoint(settings()).start().expect("a hello");
@@ -89,7 +89,7 @@ fn garbage_right_behind_the_handshake_is_a_protocol_error() {
     while client.is_handshaking() {
         client.read_tls(&mut rest).expect("memory");
         if let Err(failure) = client.process() {
-            assert_eq!(failure.reason, Reason::UpstreamProtocolError, "{failure:?}");
+            assert_eq!(failure.reason, Reason::TlsProtocolError, "{failure:?}");
             return;
         }
     }
