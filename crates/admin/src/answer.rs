@@ -1,10 +1,15 @@
 //! An answer before it is put on the wire.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
-use http_body_util::Full;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::body::AnswerBody;
+use crate::places::Place;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -67,10 +72,23 @@ impl Answer {
         Self::json(status, &serde_json::json!({ "error": message }), Layout::Compact)
     }
 
+    /// It could not be made.
+    pub(crate) fn failed() -> Self {
+        Self::text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the answer could not be made; the log says why",
+        )
+    }
+
     /// Answers tell of this moment, so nobody may keep them.
-    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+    pub(crate) fn into_response(
+        self,
+        place: Arc<Place>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Response<AnswerBody> {
         let refused = self.status == StatusCode::METHOD_NOT_ALLOWED;
-        let mut response = Response::new(Full::new(self.body));
+        let later = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        let mut response = Response::new(AnswerBody::new(self.body, place, permit));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
@@ -78,6 +96,9 @@ impl Answer {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if refused {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        if later {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response
     }

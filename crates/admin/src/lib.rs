@@ -11,11 +11,14 @@
 //! can be changed. Of a private key this crate sees no more than that there is one.
 
 mod answer;
+mod body;
 mod certificates;
 mod cluster;
 mod diagnostics;
 mod health;
+mod names;
 mod pages;
+mod places;
 mod problems;
 mod process;
 mod query;
@@ -48,6 +51,10 @@ pub struct Admin {
     pub leaving: watch::Receiver<bool>,
     /// Lines of the program's own log that were lost so far.
     pub lost_log_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Names that it answers to besides its addresses and `localhost`, in lower case.
+    pub names: Vec<String>,
+    /// Connections that may be open at once, each with a descriptor.
+    pub max_connections: usize,
 }
 
 impl Admin {

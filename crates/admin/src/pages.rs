@@ -1,6 +1,6 @@
 //! Which path gets which answer.
 
-use http::{Method, StatusCode, Uri};
+use http::{Method, Request, StatusCode};
 
 use nuncio_model::Snapshot;
 
@@ -11,11 +11,29 @@ use crate::problems::Problems;
 use crate::query::Query;
 use crate::routes::Routes;
 use crate::upstreams::Upstreams;
-use crate::{cluster, diagnostics, health, process};
+use crate::{cluster, diagnostics, health, names, process};
+
+/// What is asked for, once it is known to be served and to whom.
+pub(crate) struct Page {
+    pub(crate) ask: Ask,
+    kind: Kind,
+    path: String,
+    query: String,
+}
+
+/// How much there is to an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// A line.
+    Health,
+    Metrics,
+    /// It may be large.
+    Dump,
+}
 
 /// Something that is served.
 #[derive(Clone, Copy, Debug)]
-enum Page {
+enum Kind {
     Alive,
     Ready,
     Metrics,
@@ -27,15 +45,15 @@ enum Page {
 }
 
 /// Paths as they are announced; a slash at the end may be left out or added.
-const PAGES: [(&str, Page); 8] = [
-    ("/ambassador/v0/check_alive", Page::Alive),
-    ("/ambassador/v0/check_ready", Page::Ready),
-    ("/ambassador/v0/diag/", Page::Diagnostics),
-    ("/api/v1/problems", Page::Problems),
-    ("/api/v1/routes", Page::Routes),
-    ("/api/v1/upstreams", Page::Upstreams),
-    ("/api/v1/certificates", Page::Certificates),
-    ("/metrics", Page::Metrics),
+const PAGES: [(&str, Kind); 8] = [
+    ("/ambassador/v0/check_alive", Kind::Alive),
+    ("/ambassador/v0/check_ready", Kind::Ready),
+    ("/ambassador/v0/diag/", Kind::Diagnostics),
+    ("/api/v1/problems", Kind::Problems),
+    ("/api/v1/routes", Kind::Routes),
+    ("/api/v1/upstreams", Kind::Upstreams),
+    ("/api/v1/certificates", Kind::Certificates),
+    ("/metrics", Kind::Metrics),
 ];
 
 /// All paths that are served.
@@ -43,34 +61,56 @@ pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
     PAGES.iter().map(|(path, _)| *path)
 }
 
-/// The answer to a request. For `HEAD` the body is dropped when it is sent.
-pub(crate) fn answer(admin: &Admin, method: &Method, uri: &Uri) -> Answer {
+/// The page that a request asks for, or why it gets none.
+pub(crate) fn page<B>(admin: &Admin, request: &Request<B>) -> Result<Page, Answer> {
+    let uri = request.uri();
     let path = uri.path();
+    names::check(&admin.names, request.version(), uri, request.headers())
+        .map_err(|foreign| refusal(path, foreign.status, foreign.message))?;
     let asked = path.strip_suffix('/').unwrap_or(path);
-    let page = PAGES
+    let found = PAGES
         .iter()
         .find(|(path, _)| path.strip_suffix('/').unwrap_or(path) == asked);
-    let Some((_, page)) = page else {
-        return refusal(
-            path,
-            StatusCode::NOT_FOUND,
-            "nothing is here; /ambassador/v0/diag/ lists what is",
-        );
-    };
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return refusal(
-            path,
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this can only be read; use GET or HEAD",
-        );
+    let nothing = "nothing is here; /ambassador/v0/diag/ lists what is";
+    let (_, kind) = found.ok_or_else(|| refusal(path, StatusCode::NOT_FOUND, nothing))?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let only = "this can only be read; use GET or HEAD";
+        return Err(refusal(path, StatusCode::METHOD_NOT_ALLOWED, only));
     }
-    let query = Query(uri.query().unwrap_or_default());
-    match page {
-        Page::Alive => health::alive(admin),
-        Page::Ready => health::ready(admin),
-        Page::Metrics => metrics(admin),
-        Page::Diagnostics => diagnostics::answer(admin, query),
-        Page::Problems | Page::Routes | Page::Upstreams | Page::Certificates => api(admin, *page, query),
+    Ok(Page {
+        ask: match kind {
+            Kind::Alive | Kind::Ready => Ask::Health,
+            Kind::Metrics => Ask::Metrics,
+            _ => Ask::Dump,
+        },
+        kind: *kind,
+        path: path.to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+    })
+}
+
+impl Page {
+    /// For `HEAD` the body is dropped when it is sent.
+    pub(crate) fn answer(&self, admin: &Admin) -> Answer {
+        let query = Query(&self.query);
+        match self.kind {
+            Kind::Alive => health::alive(admin),
+            Kind::Ready => health::ready(admin),
+            Kind::Metrics => metrics(admin),
+            Kind::Diagnostics => diagnostics::answer(admin, query),
+            Kind::Problems | Kind::Routes | Kind::Upstreams | Kind::Certificates => {
+                api(admin, self.kind, query)
+            }
+        }
+    }
+
+    /// As many answers as may be are still being taken.
+    pub(crate) fn busy(&self) -> Answer {
+        refusal(
+            &self.path,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "others are still reading answers like this one; try again",
+        )
     }
 }
 
@@ -96,16 +136,16 @@ fn metrics(admin: &Admin) -> Answer {
     Answer::metrics(text)
 }
 
-fn api(admin: &Admin, page: Page, query: Query<'_>) -> Answer {
+fn api(admin: &Admin, page: Kind, query: Query<'_>) -> Answer {
     let Some(snapshot) = admin.snapshot() else {
         return not_configured();
     };
     let snapshot: &Snapshot = &snapshot;
     let layout = layout(query);
     match page {
-        Page::Problems => Answer::json(StatusCode::OK, &Problems::of(admin, snapshot), layout),
-        Page::Routes => Answer::json(StatusCode::OK, &Routes::of(snapshot), layout),
-        Page::Upstreams => Answer::json(StatusCode::OK, &Upstreams::of(admin, snapshot), layout),
+        Kind::Problems => Answer::json(StatusCode::OK, &Problems::of(admin, snapshot), layout),
+        Kind::Routes => Answer::json(StatusCode::OK, &Routes::of(snapshot), layout),
+        Kind::Upstreams => Answer::json(StatusCode::OK, &Upstreams::of(admin, snapshot), layout),
         _ => Answer::json(StatusCode::OK, &Certificates::of(admin, snapshot), layout),
     }
 }

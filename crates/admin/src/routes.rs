@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use nuncio_model::{
-    Action, AuthorityMatch, InsecureAction, Listener, MethodMatch, ObjectRef, PathMatch, Pattern, Reason,
-    Route, RouteMatch, Snapshot, Target, ValueMatch, VirtualHost,
+    Action, AuthorityMatch, HIDDEN, InsecureAction, Listener, MethodMatch, ObjectRef, PathMatch, Pattern,
+    Reason, Route, RouteMatch, Snapshot, Target, ValueMatch, VirtualHost, may_be_credential,
 };
 use serde::{Serialize, Serializer};
 
@@ -225,6 +225,7 @@ fn authority(authority: &AuthorityMatch) -> (Option<String>, Option<&str>) {
     }
 }
 
+/// The conditions by name. What may be a credential is not shown.
 fn values<'a, V: 'a>(
     conditions: impl Iterator<Item = (&'a str, &'a ValueMatch<V>)>,
     text: impl Fn(&'a V) -> std::borrow::Cow<'a, str>,
@@ -238,10 +239,14 @@ fn values<'a, V: 'a>(
                 plain.entry(name).or_insert(Wanted::Present(true));
             }
             ValueMatch::Exact(value) => {
-                plain.insert(name, Wanted::Exact(text(value)));
+                let hidden = may_be_credential(name);
+                let shown = if hidden { HIDDEN.into() } else { text(value) };
+                plain.insert(name, Wanted::Exact(shown));
             }
             ValueMatch::Regex(pattern) => {
-                regexes.insert(name, Pattern::as_str(pattern));
+                let hidden = may_be_credential(name);
+                let shown = if hidden { HIDDEN } else { Pattern::as_str(pattern) };
+                regexes.insert(name, shown);
             }
         }
     }

@@ -17,6 +17,9 @@ use tokio::task::JoinHandle;
 use self::gateway::{FakeProxy, about};
 use crate::{Admin, serve};
 
+/// Connections that may be open at once.
+const CONNECTIONS: usize = 16;
+
 /// A running admin interface.
 struct Served {
     address: SocketAddr,
@@ -41,6 +44,8 @@ impl Served {
             live: proxy.clone(),
             about: about(),
             lost_log_lines: Arc::new(|| 7),
+            names: vec!["admin".to_owned()],
+            max_connections: CONNECTIONS,
         };
         let task = tokio::spawn(serve(listener, admin, async {
             let _ = stopped.await;

@@ -157,7 +157,14 @@ impl FileMode {
         if let Some(addresses) = addresses {
             self.publishing.endpoints(addresses);
         }
-        if changes.any || self.publishing.revision() == 0 {
+        let first = self.publishing.revision() == 0;
+        if first && self.at_desk(|desk| desk.loaded.file_count() == 0).await? {
+            if cause == Cause::Event {
+                tracing::warn!("the folders hold no manifest: nothing is served until there is one");
+            }
+            return Ok(());
+        }
+        if changes.any || first {
             self.compile().await?;
         }
         Ok(())

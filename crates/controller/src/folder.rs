@@ -75,6 +75,13 @@ fn at(path: &Path, now: SystemTime) -> Listing {
     }
 }
 
+/// Of a folder that held objects and holds none any more.
+pub(crate) fn emptied(path: &Path) -> Problem {
+    let end =
+        "holds no object any more, what it held still serves; put manifests there, or restart without them";
+    of(path, Severity::Error, "emptied_folder", end)
+}
+
 fn unknown(path: &Path, error: &io::Error) -> Listing {
     Listing {
         entries: None,

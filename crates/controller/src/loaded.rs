@@ -3,8 +3,8 @@
 //! What keeps serving is decided here. A file that cannot be parsed keeps what it held, whole, until
 //! it is mended; at the start, where it held nothing yet, the documents that can be read count. A
 //! file that was emptied is taken for one that is being written and keeps what it held too. A file
-//! that is gone from its folder takes its objects along; a path that was named and is gone, such as
-//! a folder that is not mounted, does not.
+//! that is gone from its folder takes its objects along; a path that was named and is gone does not, nor
+//! does a folder that holds no object at all any more, such as a volume that is not mounted.
 
 use std::collections::HashMap;
 use std::mem;
@@ -31,6 +31,8 @@ pub struct Loaded {
     files: Vec<SourceFile>,
     /// Problems of each path as a whole.
     path_problems: Vec<Vec<Problem>>,
+    /// Positions of the folders that hold no object any more and keep what they held.
+    emptied: Vec<usize>,
     /// The files in `objects.files`.
     material: Material,
 }
@@ -76,14 +78,20 @@ impl Loaded {
     pub(crate) fn refresh(&mut self, busy: Busy<'_>) -> Changes {
         let now = SystemTime::now();
         let listings = folder::list(&self.paths, now);
-        let path_problems = listings.iter().map(|listing| listing.problems.clone()).collect();
-        let problems_changed = self.path_problems != path_problems;
-        self.path_problems = path_problems;
+        let mut path_problems: Vec<_> = listings.iter().map(|listing| listing.problems.clone()).collect();
         let files = if self.is_current(&listings, busy) {
+            self.emptied.clear();
             Changes::default()
         } else {
             self.read_files(listings, busy)
         };
+        for root in &self.emptied {
+            if let (Some(problems), Some(path)) = (path_problems.get_mut(*root), self.paths.get(*root)) {
+                problems.push(folder::emptied(path));
+            }
+        }
+        let problems_changed = self.path_problems != path_problems;
+        self.path_problems = path_problems;
         if files.any || problems_changed {
             self.collect_problems();
         }
@@ -116,12 +124,19 @@ impl Loaded {
 
     fn read_files(&mut self, listings: Vec<Listing>, busy: Busy<'_>) -> Changes {
         let mut shelf = Shelf::new(mem::take(&mut self.files), mem::take(&mut self.objects.objects));
+        self.emptied.clear();
         for (root, listing) in listings.into_iter().enumerate() {
-            match listing.entries {
-                None => shelf.keep_all(root),
-                Some(entries) => entries
-                    .into_iter()
-                    .for_each(|entry| shelf.place(root, entry, busy)),
+            let Some(entries) = listing.entries else {
+                shelf.keep_all(root);
+                continue;
+            };
+            let before = shelf.objects.len();
+            entries
+                .into_iter()
+                .for_each(|entry| shelf.place(root, entry, busy));
+            if shelf.objects.len() == before && shelf.has_objects_of(root) {
+                shelf.keep_all(root);
+                self.emptied.push(root);
             }
         }
         shelf.drop_rest();
@@ -211,13 +226,19 @@ impl Shelf {
         }
     }
 
-    /// A path that cannot be looked at keeps what it held.
+    /// A path that cannot be looked at, or holds nothing any more, keeps what it held.
     fn keep_all(&mut self, root: usize) {
         let mut kept: Vec<_> = self.old.extract_if(|(known, _), _| *known == root).collect();
         kept.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (_, (file, objects)) in kept {
             self.put(file, objects);
         }
+    }
+
+    /// Whether there were objects in files of this path that have not been found again.
+    fn has_objects_of(&self, root: usize) -> bool {
+        let mut left = self.old.iter();
+        left.any(|((known, _), (_, objects))| *known == root && !objects.is_empty())
     }
 
     /// Takes a file over as it was, or reads it.

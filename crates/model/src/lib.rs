@@ -10,6 +10,7 @@
 //! the only algorithm; the rest is vocabulary.
 
 mod cluster;
+mod credential;
 mod endpoints;
 mod expiry;
 mod find;
@@ -25,6 +26,7 @@ mod tls;
 mod upstream;
 
 pub use cluster::*;
+pub use credential::*;
 pub use endpoints::*;
 pub use expiry::*;
 pub use find::*;

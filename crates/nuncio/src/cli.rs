@@ -104,6 +104,10 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<String>,
 
+    /// A name that the admin interface answers to besides its addresses and localhost; repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) admin_host: Vec<String>,
+
     /// IP address that Listeners bind [default: 0.0.0.0]
     #[arg(long, value_name = "IP")]
     pub(crate) bind: Option<String>,

@@ -243,6 +243,7 @@ fn settings(folder: PathBuf, upstream: SocketAddr) -> RunSettings {
     RunSettings {
         source: Source::Files(vec![folder]),
         admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        admin_names: Vec::new(),
         proxy: ProxyOptions {
             workers: 1,
             bind: Ipv4Addr::LOCALHOST.into(),

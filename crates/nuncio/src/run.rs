@@ -24,6 +24,9 @@ const ONE_SIGNAL: Duration = Duration::from_millis(250);
 /// Connections to the admin interface that may wait to be accepted.
 const ADMIN_BACKLOG: u32 = 1024;
 
+/// Connections to the admin interface that may be open at once.
+const ADMIN_CONNECTIONS: usize = 512;
+
 /// What the controller has to end in.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
@@ -58,6 +61,7 @@ impl Gateway {
         let RunSettings {
             source,
             admin,
+            admin_names,
             proxy,
             compile,
             shutdown_delay,
@@ -92,6 +96,8 @@ impl Gateway {
                 cluster: health.clone().map(|health| health as Arc<dyn ClusterState>),
                 leaving,
                 lost_log_lines: Arc::new(move || log.as_ref().map_or(0, LogQueue::lost)),
+                names: admin_names,
+                max_connections: ADMIN_CONNECTIONS,
             },
             until(stopped.clone()),
         );

@@ -48,6 +48,8 @@ pub(crate) struct RunSettings {
     pub(crate) source: Source,
     /// Where the admin interface listens.
     pub(crate) admin: SocketAddr,
+    /// Names that the admin interface answers to besides its addresses and `localhost`, in lower case.
+    pub(crate) admin_names: Vec<String>,
     /// For the data plane.
     pub(crate) proxy: ProxyOptions,
     /// For compile.
@@ -87,6 +89,7 @@ pub(crate) fn run(
     let proxy = environment.proxy(&args);
     let in_cluster = environment.is_for_cluster(&args);
     let admin = environment.admin(args.admin.as_deref(), in_cluster);
+    let admin_names = environment.admin_names(&args.admin_host);
     let shutdown_delay = environment.shutdown_delay(&args, in_cluster);
     let source = environment.source(args, in_cluster, &compile);
     compile.open_default_listeners = !in_cluster;
@@ -96,6 +99,7 @@ pub(crate) fn run(
         let settings = RunSettings {
             source,
             admin,
+            admin_names,
             proxy,
             compile,
             shutdown_delay,
@@ -298,6 +302,23 @@ impl<'a> Environment<'a> {
             "an address such as 127.0.0.1:8877",
             default,
         )
+    }
+
+    fn admin_names(&mut self, names: &[String]) -> Vec<String> {
+        for name in names {
+            let is_label = |label: &str| {
+                !label.is_empty()
+                    && label
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            };
+            if !name.split('.').all(is_label) {
+                self.wrong.push(format!(
+                    "--admin-host {name}: is not a host name; write it without a scheme and a port"
+                ));
+            }
+        }
+        names.iter().map(|name| name.to_ascii_lowercase()).collect()
     }
 
     /// Whether a cluster is asked for, or this is a pod and nothing else is.
@@ -523,6 +544,7 @@ mod tests {
     fn every_bad_setting_is_told_at_once() {
         let args = RunArgs {
             admin: Some("localhost".into()),
+            admin_host: vec!["admin.ops".into(), "http://admin:80".into()],
             bind: Some("eth0".into()),
             workers: Some("0".into()),
             access_log: Some("xml".into()),
@@ -537,6 +559,7 @@ mod tests {
         let failure = with(args, &variables).err().unwrap().to_string();
         for name in [
             "--admin localhost",
+            "--admin-host http://admin:80",
             "--bind eth0",
             "--workers 0",
             "--access-log xml",

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use super::gateway::{KEY, LEAF, snapshot};
+use super::gateway::{CREDENTIAL, KEY, LEAF, snapshot};
 use super::{Reply, Served};
 
 fn told(reply: &Reply) -> (u16, &str) {
@@ -118,8 +118,9 @@ fn routes_of(host: &str, insecure: &str) -> [Value; 2] {
         "precedence": -1, "hostname": "*.test",
         "prefix": "/x/[0-9]+", "prefix_exact": false, "prefix_regex": true, "case_sensitive": true,
         "method": "GET|PUT", "method_regex": true,
-        "headers": { "x-exact": "1", "x-present": true }, "regex_headers": { "x-regex": "a.*" },
-        "query_parameters": { "q": "v" }, "regex_query_parameters": { "r": "w" },
+        "headers": { "authorization": "…", "x-exact": "1", "x-present": true },
+        "regex_headers": { "x-api-key": "…", "x-regex": "a.*" },
+        "query_parameters": { "access_token": "…", "q": "v" }, "regex_query_parameters": { "r": "w" },
         "mappings": [{
             "kind": "Mapping", "namespace": "default", "name": "c", "share": 100,
             "unresolved": { "reason": "tls_config_unresolved", "message": "no TLSContext nosuch" }
@@ -367,6 +368,7 @@ async fn k16_no_answer_holds_bytes_of_a_key() {
             !body.contains(text) && !body.contains(&hex) && !body.contains(&decimal),
             "{path}"
         );
+        assert!(!body.contains(CREDENTIAL), "{path}");
         // A digest over the key says nothing today; it is nobody's business all the same.
         assert!(!body.contains(&"cd".repeat(32)), "{path}");
     }

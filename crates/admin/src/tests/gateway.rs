@@ -1,7 +1,7 @@
 //! A configuration with a bit of everything, and a proxy that tells what it is told to tell.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::Method;
@@ -12,6 +12,9 @@ use crate::About;
 
 /// Bytes of a private key, which must turn up nowhere.
 pub(super) const KEY: &[u8] = b"PRIVATE-KEY-BYTES";
+
+/// The value of conditions on credentials, which must turn up nowhere either.
+pub(super) const CREDENTIAL: &str = "CREDENTIAL-OF-A-CONDITION";
 
 pub(super) fn about() -> About {
     About {
@@ -28,6 +31,15 @@ pub(super) fn about() -> About {
 pub(super) struct FakeProxy {
     pub(super) alive: AtomicBool,
     pub(super) ready: AtomicBool,
+    /// Bytes of metrics besides the revision.
+    padding: AtomicUsize,
+}
+
+impl FakeProxy {
+    /// From now on the metrics are so large.
+    pub(super) fn metrics_of(&self, bytes: usize) {
+        self.padding.store(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Default for FakeProxy {
@@ -35,6 +47,7 @@ impl Default for FakeProxy {
         Self {
             alive: true.into(),
             ready: true.into(),
+            padding: 0.into(),
         }
     }
 }
@@ -61,7 +74,8 @@ impl Live for FakeProxy {
     }
 
     fn metrics(&self, snapshot: &Snapshot) -> String {
-        format!("nuncio_config_revision {}\n", snapshot.revision)
+        let padding = "#".repeat(self.padding.load(Ordering::Relaxed));
+        format!("nuncio_config_revision {}\n{padding}", snapshot.revision)
     }
 
     fn problems(&self, _: &Snapshot) -> Vec<Problem> {
@@ -304,8 +318,17 @@ fn routes() -> RouteTable {
             header("x-exact", ValueMatch::Exact(http::HeaderValue::from_static("1"))),
             header("x-present", ValueMatch::Present),
             header("x-regex", ValueMatch::Regex(pattern("a.*"))),
+            header(
+                "authorization",
+                ValueMatch::Exact(http::HeaderValue::from_static(CREDENTIAL)),
+            ),
+            header("x-api-key", ValueMatch::Regex(pattern(CREDENTIAL))),
         ],
         query: vec![
+            QueryMatch {
+                name: "access_token".into(),
+                value: ValueMatch::Exact(CREDENTIAL.into()),
+            },
             QueryMatch {
                 name: "q".into(),
                 value: ValueMatch::Exact("v".into()),

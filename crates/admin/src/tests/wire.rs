@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Reply, Served};
-use crate::server::HEADER_TIMEOUT;
+use super::{CONNECTIONS, Reply, Served};
+use crate::server::{ANSWER_TIMEOUT, HEADER_TIMEOUT};
 
 #[tokio::test]
 async fn nothing_can_be_changed() {
@@ -109,7 +109,7 @@ async fn answers_are_of_this_moment() {
 #[tokio::test]
 async fn a_body_is_ignored() {
     let served = Served::usual().await;
-    let head = "GET /ambassador/v0/check_alive HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\n";
+    let head = "GET /ambassador/v0/check_alive HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 5\r\n\r\n";
     assert_eq!(served.send(&format!("{head}hello")).await.status, 200);
 }
 
@@ -118,7 +118,7 @@ async fn what_is_no_request_is_refused() {
     let served = Served::usual().await;
     assert_eq!(served.send("nonsense\r\n\r\n").await.status, 400);
     let long = format!(
-        "GET /metrics HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n",
         "x".repeat(64 * 1024)
     );
     assert_eq!(served.send(&long).await.status, 431);
@@ -155,23 +155,119 @@ async fn a_connection_serves_several_requests() {
     }
 }
 
-/// Time passes by itself here whenever all wait, so that only the silent clients' time limit can let the
-/// last one in.
-#[tokio::test(start_paused = true)]
-async fn silent_clients_do_not_keep_others_out() {
-    let served = Served::usual().await;
+/// Sends nothing, or the beginning of a head, until all places are taken.
+async fn silent_clients(served: &Served) -> Vec<TcpStream> {
     let mut silent = Vec::new();
-    for n in 0..64 {
+    for n in 0..CONNECTIONS {
         let mut stream = served.connect().await;
         if n % 2 == 0 {
             stream.write_all(b"GET /metr").await.unwrap();
         }
         silent.push(stream);
     }
+    silent
+}
+
+#[tokio::test]
+async fn the_longest_silent_client_makes_room_for_the_next() {
+    let served = Served::usual().await;
+    let mut silent = silent_clients(&served).await;
+    assert_eq!(served.get("/ambassador/v0/check_alive").await.status, 200);
+    // Time cannot pass in a test this short: it was the next who ended it.
+    let mut closed = Vec::new();
+    assert_eq!(silent[0].read_to_end(&mut closed).await.unwrap(), 0);
+}
+
+/// Time passes by itself here whenever all wait.
+#[tokio::test(start_paused = true)]
+async fn silent_clients_are_closed_after_their_time() {
+    let served = Served::usual().await;
+    let mut silent = silent_clients(&served).await;
     let started = Instant::now();
-    assert_eq!(served.get("/metrics").await.status, 200);
-    // Not sooner: then there would have been a place for one more. Nor by some longer limit.
+    for stream in &mut silent {
+        // Whoever began a head may be told that it came too late.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
     assert!((HEADER_TIMEOUT..2 * HEADER_TIMEOUT).contains(&started.elapsed()));
+}
+
+#[tokio::test]
+async fn a_client_that_is_being_answered_stays_when_silent_ones_can_go() {
+    let served = Served::usual().await;
+    served.proxy.metrics_of(64 << 20);
+    let mut reading = served.connect().await;
+    reading
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut first = [0; 12];
+    reading.read_exact(&mut first).await.unwrap();
+    let _silent = silent_clients(&served).await;
+    let _more = silent_clients(&served).await;
+    assert_eq!(served.get("/ambassador/v0/check_alive").await.status, 200);
+    let mut rest = Vec::new();
+    reading.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() > 64 << 20, "the answer was cut: {}", rest.len());
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_keep_no_health_out() {
+    let served = Served::usual().await;
+    served.proxy.metrics_of(64 << 20);
+    let mut slow = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = served.connect().await;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(served.get("/ambassador/v0/check_alive").await.status, 200);
+    assert_eq!(served.get("/api/v1/problems").await.status, 200);
+}
+
+/// Time passes by itself here whenever all wait.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_takes_makes_room_in_time() {
+    let served = Served::usual().await;
+    served.proxy.metrics_of(64 << 20);
+    let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut stream = served.connect().await;
+        stream.write_all(request).await.unwrap();
+        // It has its turn.
+        stream.read_exact(&mut [0; 12]).await.unwrap();
+        slow.push(stream);
+    }
+    let busy = served.get("/metrics").await;
+    assert_eq!((busy.status, busy.header("retry-after")), (503, Some("5")));
+    served.proxy.metrics_of(1);
+    tokio::time::sleep(ANSWER_TIMEOUT).await;
+    assert_eq!(served.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn other_hosts_and_origins_are_refused() {
+    let served = Served::usual().await;
+    let ask = async |path: &str, headers: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+        served.send(&request).await
+    };
+    for path in ["/metrics", "/api/v1/routes", "/ambassador/v0/diag/", "/nosuch"] {
+        for foreign in [
+            "host: evil.example\r\n",
+            "host: localhost\r\norigin: http://evil.example\r\n",
+        ] {
+            assert_eq!(ask(path, foreign).await.status, 403, "{path} {foreign}");
+        }
+        let own = ask(path, "host: localhost\r\norigin: http://localhost\r\n").await;
+        assert!(matches!(own.status, 200 | 404), "{path} {}", own.status);
+    }
+    let told = ask("/api/v1/routes", "host: evil.example\r\n").await;
+    assert_eq!(told.header("content-type"), Some("application/json"));
+    assert!(told.body.contains("--admin-host"), "{}", told.body);
 }
 
 #[tokio::test(start_paused = true)]

@@ -224,6 +224,42 @@ async fn a_path_that_vanished_keeps_what_it_held_while_others_change() {
 }
 
 #[tokio::test]
+async fn an_emptied_folder_keeps_what_it_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));
+    fs::write(&a, mapping("a")).unwrap();
+    fs::write(&b, mapping("b")).unwrap();
+    let mut running = Running::on(&folder);
+    running.serves(&["a", "b"]).await;
+    // One of several is a deletion,
+    fs::remove_file(&b).unwrap();
+    running.serves(&["a"]).await;
+    // the last of all is a volume that is not mounted.
+    fs::remove_file(&a).unwrap();
+    let snapshot = running.until(|snapshot| has(snapshot, "emptied_folder")).await;
+    assert_eq!(mappings(&snapshot), ["a"]);
+    // Nor is a file that does not hold anything yet a configuration without routes.
+    let c = folder.path().join("c.yaml");
+    fs::write(&c, "kind: [").unwrap();
+    let snapshot = running.until(|snapshot| has(snapshot, "bad_yaml")).await;
+    assert_eq!(mappings(&snapshot), ["a"]);
+    fs::write(&c, mapping("c")).unwrap();
+    let snapshot = running.serves(&["c"]).await;
+    assert!(!has(&snapshot, "emptied_folder"));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn nothing_is_published_before_the_first_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::on(&folder);
+    fs::write(folder.path().join("a.yaml"), mapping("a")).unwrap();
+    let snapshot = running.until(|_| true).await;
+    assert_eq!(mappings(&snapshot), ["a"]);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_file_is_not_read_while_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let (slow, quick) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));
