@@ -22,6 +22,7 @@ mod documents;
 mod echo;
 mod edges;
 mod gateway;
+mod guards;
 mod packaging;
 // Needs programs that are not ours: `make test-peers`.
 #[cfg(feature = "peers")]

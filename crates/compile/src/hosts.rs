@@ -10,6 +10,7 @@ use nuncio_model::{InsecureAction, Route, RouteTable, Severity, VirtualHost};
 
 use crate::decode;
 use crate::groups::Group;
+use crate::inventory::Inventory;
 use crate::mapping::conditions::HostCondition;
 use crate::names;
 use crate::problems::Problems;
@@ -80,14 +81,16 @@ impl Selector {
     }
 }
 
-/// Reads all Hosts. Where there is none at all, one for `*` stands in (E17).
+/// Reads all Hosts. Where there is none at all, one for `*` stands in (E17); it must not serve what one that is lost to
+/// a slip would have redirected.
 pub(crate) fn read<'a>(
-    objects: &[&'a Object],
+    inventory: &Inventory<'a>,
     options: &'a Options,
     materials: &mut Materials<'_>,
     problems: &mut Problems,
 ) -> Vec<Host<'a>> {
-    if objects.is_empty() {
+    let objects = &inventory.hosts;
+    if objects.is_empty() && !inventory.lost_a_host {
         let message = "there is no Host, so one for every hostname stands in, which serves cleartext; write a Host to choose";
         problems.general(Severity::Notice, "no_host", message);
         return vec![Host {

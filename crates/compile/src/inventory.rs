@@ -7,12 +7,13 @@ use std::borrow::Cow;
 use std::ops::Deref;
 
 use foldhash::{HashMap, HashSet, HashSetExt};
-use nuncio_model::Problem;
+use nuncio_model::{Guard, Problem};
 use serde_json::Value;
 
 use crate::conversion::{self, Age, STORED_AS_V2};
 use crate::object::Gateways;
 use crate::problems::Problems;
+use crate::unread::{self, Left};
 use crate::{Object, Options};
 
 /// A document of an annotation.
@@ -65,6 +66,10 @@ pub(crate) struct Inventory<'a> {
     pub(crate) services: Vec<&'a Object>,
     pub(crate) endpoints: Vec<&'a Object>,
     pub(crate) slices: Vec<&'a Object>,
+    /// Of kinds that are not read.
+    pub(crate) guards: Vec<Guard>,
+    /// There is an object that was meant as a Host.
+    pub(crate) lost_a_host: bool,
 }
 
 /// The objects with every `List` replaced by its items, and after them those that annotations hold, in their order of
@@ -121,9 +126,7 @@ impl<'a> Inventory<'a> {
         let mut seen = HashSet::with_capacity(objects.len());
         for object in objects.iter().map(|object| &**object) {
             let Some(kind) = kind_of(&object.api_version, object) else {
-                if !is_for_another_gateway(object, &options.ambassador_id) {
-                    tell_unread(object, problems);
-                }
+                inventory.leave_out(object, objects, options, problems);
                 continue;
             };
             let own_only =
@@ -156,6 +159,37 @@ impl<'a> Inventory<'a> {
             list.sort_by(|a, b| a.order().cmp(b.order()));
         }
         inventory
+    }
+
+    /// Reports an object that is not read, unless it is for somebody else.
+    fn leave_out(
+        &mut self,
+        object: &Object,
+        objects: &[Expanded<'_>],
+        options: &Options,
+        problems: &mut Problems,
+    ) {
+        let id = &options.ambassador_id;
+        let is_elsewhere = options.single_namespace && *object.reference.namespace != *options.namespace;
+        let is_of_another = if unread::is_ambassadors(object) {
+            // One whose id cannot be read may be ours, and may guard.
+            let mut told = Problems::default();
+            !is_for(object, id, &mut told) && told.count() == 0
+        } else {
+            unread::is_ingress_of_another(object, id)
+        };
+        if is_of_another || (is_elsewhere && unread::is_ambassadors(object)) {
+            return;
+        }
+        let classes = match object.kind.as_str() {
+            "Ingress" => unread::ingress_classes(objects.iter().map(|object| &**object)),
+            _ => Vec::new(),
+        };
+        match unread::report(object, &classes, problems) {
+            Left::Nothing => {}
+            Left::Guard(guard) => self.guards.push(*guard),
+            Left::Host => self.lost_a_host = true,
+        }
     }
 
     fn list(&mut self, kind: Kind) -> &mut Vec<&'a Object> {
@@ -230,40 +264,6 @@ fn tell_age(object: &Object, problems: &mut Problems) {
     };
     let message = format!("{version} {how} and is read as getambassador.io/v3alpha1; write it as that");
     problems.notice(object, "old_version", "apiVersion", message);
-}
-
-fn tell_unread(object: &Object, problems: &mut Problems) {
-    let message = not_read_message(object);
-    let without = match object.kind.as_str() {
-        "AuthService" => "nobody is asked whether a request may pass",
-        "RateLimitService" => "no request is refused for being one too many",
-        _ => return problems.notice(object, "not_read", "", message),
-    };
-    problems.warning(
-        object,
-        "not_read",
-        "",
-        format!("{message}, so {without}; see to that elsewhere"),
-    );
-}
-
-fn not_read_message(object: &Object) -> String {
-    let Object {
-        api_version, kind, ..
-    } = object;
-    let read_elsewhere = kind_of_ours(object).is_some();
-    if api_version.contains("getambassador.io/") && read_elsewhere {
-        return format!(
-            "{kind} of {api_version} is not read by nuncio; write it as getambassador.io/v3alpha1"
-        );
-    }
-    if kind == "Module" && api_version.starts_with("getambassador.io/") {
-        return format!(
-            "Module `{}` is not read by nuncio; only the one named `ambassador` is",
-            object.reference.name
-        );
-    }
-    format!("{kind} of {api_version} is not read by nuncio")
 }
 
 /// The mark that the reference leaves in what it stores as v2. Where it shows, nobody has converted the object, and its

@@ -19,6 +19,7 @@ mod decode;
 mod endpoints;
 mod expiry;
 mod groups;
+mod guards;
 mod hashed;
 mod hosts;
 mod inventory;
@@ -36,6 +37,7 @@ mod resolvers;
 mod secrets;
 mod service;
 mod tellable;
+mod unread;
 mod upstreams;
 pub mod yaml;
 
@@ -101,7 +103,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
         readings.go_on().then_some(&*last_good.read_contexts),
         &mut problems,
     );
-    let hosts = hosts::read(&inventory.hosts, options, &mut materials, &mut problems);
+    let hosts = hosts::read(&inventory, options, &mut materials, &mut problems);
 
     let around = Surroundings::new(
         options,
@@ -155,6 +157,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
         snapshot: Snapshot {
             revision: options.revision,
             listeners,
+            guards: guards::in_order(gateway.by_address.as_ref(), &inventory.guards),
             upstreams,
             certificates,
             problems: all.into(),

@@ -262,6 +262,7 @@ impl<'d> Draft<'d, '_> {
             request_headers,
             response_headers,
             allow_upgrade: self.allow_upgrade(),
+            bypass_auth: self.spec.bypass_auth == Some(true),
             grpc: self.spec.grpc == Some(true),
         };
         Ok(Wanted {

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use nuncio_crds::{AddedHeader, ModuleConfig, ModuleDefaults, ModuleSpec, NumberOrList, RetryPolicySpec};
-use nuncio_model::{ExpiryWarnings, HeaderEdits, Origin, RetryPolicy, Settings, VerifyMode};
+use nuncio_model::{
+    Covers, ExpiryWarnings, Guard, HeaderEdits, Origin, Reason, RetryPolicy, Settings, VerifyMode,
+};
 
-use crate::decode;
+use crate::decode::{self, Decoded};
+use crate::guards;
 use crate::mapping::{headers, retry};
 use crate::problems::Problems;
+use crate::unread;
 use crate::{Object, Options};
 
 /// Default of `timeout_ms` and `connect_timeout_ms`.
@@ -38,6 +42,8 @@ pub(crate) struct Gateway {
     pub(crate) resolver: Option<String>,
     /// Bare service names mean the gateway's namespace.
     pub(crate) services_in_own_namespace: bool,
+    /// Nobody can be asked which addresses may pass.
+    pub(crate) by_address: Option<Guard>,
     /// Edits of requests whose Mapping says nothing about them (A33).
     pub(crate) request_headers: HeaderEdits,
     /// Edits of responses whose Mapping says nothing about them (A33).
@@ -71,6 +77,7 @@ fn from_module(module: &Object, options: &Options, problems: &mut Problems) -> G
         .broken
         .iter()
         .any(|(path, _)| "config.defaults.upstream_tls_verify_mode".starts_with(path));
+    let by_address = by_address(module, &decoded, problems);
     let mut reader = Reader {
         module: Some(module),
         options,
@@ -80,7 +87,42 @@ fn from_module(module: &Object, options: &Options, problems: &mut Problems) -> G
     if broken_mode {
         gateway.verify_mode = Some((VerifyMode::Full, Origin::Module(VERIFY_MODE.into())));
     }
+    gateway.by_address = by_address;
     gateway
+}
+
+/// What stands for lists of addresses, which nobody goes by yet: no request passes.
+fn by_address(module: &Object, decoded: &Decoded<ModuleSpec>, problems: &mut Problems) -> Option<Guard> {
+    let mut first = None;
+    let config = decoded.spec.config.as_ref();
+    let lists = [
+        config.and_then(|config| config.ip_allow.as_ref()),
+        config
+            .and_then(|config| config.ip_deny.as_ref())
+            .filter(|denied| **denied != serde_json::json!([])),
+    ];
+    for (name, list) in guards::ADDRESS_LISTS.into_iter().zip(lists) {
+        let path = format!("config.{name}");
+        // Where something around it cannot be read, whether there is a list is seen in the document alone.
+        let broken = decoded
+            .broken
+            .iter()
+            .find(|(broken, _)| *broken == path || module.document.mentions(&format!("\"{name}\":[")));
+        let message = match (list, broken) {
+            (Some(_), _) => {
+                let field = format!("spec.{path}");
+                let message = format!(
+                    "`{field}` is not supported yet, so every request is answered 503; limit addresses in front of the gateway, and remove it"
+                );
+                problems.error(module, Reason::FilterUnresolved.code(), &field, &*message);
+                message
+            }
+            (None, Some((_, message))) => message.clone(),
+            (None, None) => continue,
+        };
+        first.get_or_insert_with(|| unread::guard(module, Covers::Every, &message));
+    }
+    first
 }
 
 type Added = BTreeMap<String, AddedHeader>;
@@ -121,6 +163,7 @@ impl<'a> Reader<'a> {
                 .use_ambassador_namespace_for_service_resolution
                 .unwrap_or(false),
             settings: self.settings(&config),
+            by_address: None,
             request_headers,
             response_headers,
         }

@@ -98,6 +98,7 @@ pub(crate) fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
     let Snapshot {
         revision: _,
         listeners,
+        guards,
         upstreams,
         certificates,
         problems,
@@ -105,6 +106,7 @@ pub(crate) fn says_the_same(a: &Snapshot, b: &Snapshot) -> bool {
         compiled: _,
     } = a;
     *listeners == b.listeners
+        && *guards == b.guards
         && *upstreams == b.upstreams
         && *certificates == b.certificates
         && *problems == b.problems

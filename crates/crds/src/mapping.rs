@@ -77,6 +77,8 @@ pub struct MappingSpec {
     pub allow_upgrade: Option<Vec<String>>,
     /// Older form of `allow_upgrade: [websocket]`; being there is what counts.
     pub use_websocket: Option<bool>,
+    /// No AuthService is asked whether the requests may pass.
+    pub bypass_auth: Option<bool>,
     /// HTTP/2 is spoken upstream.
     pub grpc: Option<bool>,
     /// The requests are answered with a redirect to `service`.
@@ -91,7 +93,6 @@ impl Spec for MappingSpec {
     const LATER: &'static [&'static str] = &[
         "add_linkerd_headers",
         "auth_context_extensions",
-        "bypass_auth",
         "bypass_error_response_overrides",
         "circuit_breakers",
         "cluster_idle_timeout_ms",

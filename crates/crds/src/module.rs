@@ -31,6 +31,10 @@ pub struct ModuleConfig {
     pub defaults: Option<ModuleDefaults>,
     /// HTTP/1.0 is served.
     pub enable_http10: Option<bool>,
+    /// Addresses whose requests pass; no others do.
+    pub ip_allow: Option<serde_json::Value>,
+    /// Addresses whose requests do not pass.
+    pub ip_deny: Option<serde_json::Value>,
     /// How long a client connection may be idle.
     pub listener_idle_timeout_ms: Option<i64>,
     /// Most KiB of request headers.
@@ -124,8 +128,6 @@ impl Spec for ModuleSpec {
         "config.gzip",
         "config.header_case_overrides",
         "config.headers_with_underscores_action",
-        "config.ip_allow",
-        "config.ip_deny",
         "config.keepalive",
         "config.liveness_probe",
         "config.load_balancer",

@@ -116,6 +116,8 @@ reasons! {
     ResponseTimeout => "response_timeout", 504, "UT";
     /// A limit on connections, requests or handshakes was reached.
     Overflow => "overflow", 503, "UO";
+    /// An AuthService, a policy of filters or an IP rule that guards the request cannot be used.
+    FilterUnresolved => "filter_unresolved", 503, "UAEX";
     /// No Mapping matched.
     NoRoute => "no_route", 404, "NR";
 }
@@ -162,6 +164,7 @@ impl Reason {
             | Self::UpstreamProtocolError
             | Self::ResponseTimeout
             | Self::Overflow
+            | Self::FilterUnresolved
             | Self::NoRoute
             | Self::AlertReceived(_) => false,
         }

@@ -169,6 +169,8 @@ pub struct Forward {
     pub response_headers: HeaderEdits,
     /// Protocols that `Upgrade` may name, lower case, such as `websocket`.
     pub allow_upgrade: Vec<Arc<str>>,
+    /// No AuthService and no policy of filters is asked.
+    pub bypass_auth: bool,
     /// The client speaks gRPC: failures are also told as `grpc-status`.
     pub grpc: bool,
 }

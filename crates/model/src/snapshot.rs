@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::{
-    ExpiryWarnings, HostTable, LoadedCertificate, ObjectRef, Problem, RouteTable, Upstream, UpstreamIndex,
+    ExpiryWarnings, Guards, HostTable, LoadedCertificate, ObjectRef, Problem, RouteTable, Upstream,
+    UpstreamIndex,
 };
 
 /// What the workers serve. Published whole, never changed.
@@ -14,6 +15,8 @@ pub struct Snapshot {
     pub revision: u64,
     /// Ports to serve, ordered by port; no two with one port.
     pub listeners: Vec<Arc<Listener>>,
+    /// What requests must pass.
+    pub guards: Guards,
     /// Every distinct upstream.
     pub upstreams: Vec<Arc<Upstream>>,
     /// Certificates that were loaded for it.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use nuncio_model::{Failure, Reason, Unresolved};
+use nuncio_model::{Failure, Guard, Reason, Unresolved};
 
 use crate::body::Interrupted;
 use crate::headers::Excess;
@@ -45,6 +45,22 @@ impl ProxyError {
             reason: unresolved.reason,
             message: unresolved.message.to_string(),
             remedy: "see what `nuncio check` or /api/v1/problems says of the Mapping".to_owned(),
+        };
+        Self {
+            fault: Fault::Configuration,
+            failure,
+        }
+    }
+
+    /// What guards the request cannot be asked.
+    pub(crate) fn guarded(guard: &Guard) -> Self {
+        let failure = Failure {
+            reason: guard.unresolved.reason,
+            message: guard.unresolved.message.to_string(),
+            remedy: format!(
+                "see what `nuncio check` or /api/v1/problems says of {}",
+                guard.object
+            ),
         };
         Self {
             fault: Fault::Configuration,

@@ -18,8 +18,8 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use nuncio_model::{
-    Action, Forward, HeaderEdits, InsecureAction, Listener, RequestHead, SecurityModel, Settings, Target,
-    VirtualHost,
+    Action, Forward, Guard, HeaderEdits, InsecureAction, Listener, RequestHead, SecurityModel, Settings,
+    Target, VirtualHost,
 };
 
 use self::hop::{Hop, Sent};
@@ -76,6 +76,19 @@ pub(crate) async fn handle(
         Found::Redirect(target) => {
             exchange.mapped(target, &serving.target(target, &worker.stats));
             return Ok(answer(redirect(&parts, &head), exchange, settings));
+        }
+        Found::Guarded(target, guard) => {
+            if let Some(target) = target {
+                exchange.mapped(target, &serving.target(target, &worker.stats));
+            }
+            let (expose, grpc) = (worker.shared.expose_reasons, headers::is_grpc(&parts.headers));
+            return Ok(fail(
+                expose,
+                &ProxyError::guarded(guard),
+                grpc,
+                exchange,
+                settings,
+            ));
         }
         Found::Nothing(why) => {
             let grpc = headers::is_grpc(&parts.headers);
@@ -215,10 +228,16 @@ enum Found<'a> {
     Target(&'a Arc<Listener>, &'a Target),
     /// To the same place, by https.
     Redirect(&'a Target),
+    /// Nowhere: it does not pass this guard.
+    Guarded(Option<&'a Target>, &'a Guard),
     Nothing(&'static str),
 }
 
 fn find<'a>(serving: &'a Serving, client: &Client, parts: &Parts, head: &Head<'_>) -> Found<'a> {
+    let guards = &serving.snapshot.guards;
+    if let Some(guard) = guards.before_all() {
+        return Found::Guarded(None, guard);
+    }
     let Some(listener) = serving.listener(client.port) else {
         return Found::Nothing("its Listener is gone");
     };
@@ -246,7 +265,14 @@ fn find<'a>(serving: &'a Serving, client: &Client, parts: &Parts, head: &Head<'_
         return Found::Nothing("no Mapping of the Host matches");
     };
     match insecure_action(listener, host, parts, &head.path) {
-        InsecureAction::Route => Found::Target(listener, target),
+        InsecureAction::Route => match &target.action {
+            Action::Forward(forward)
+                if let Some(guard) = guards.before(forward, &head.authority, &head.path) =>
+            {
+                Found::Guarded(Some(target), guard)
+            }
+            _ => Found::Target(listener, target),
+        },
         InsecureAction::Redirect => Found::Redirect(target),
         InsecureAction::Reject => Found::Nothing("the Host rejects insecure requests"),
     }

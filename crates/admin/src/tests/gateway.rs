@@ -278,6 +278,7 @@ fn forward(upstream: u32) -> Action {
         request_headers: HeaderEdits::default(),
         response_headers: HeaderEdits::default(),
         allow_upgrade: Vec::new(),
+        bypass_auth: false,
         grpc: false,
     }))
 }
@@ -399,6 +400,7 @@ pub(super) fn snapshot() -> Snapshot {
     Snapshot {
         revision: 42,
         listeners: vec![Arc::new(listener)],
+        guards: Guards::default(),
         upstreams: upstreams(),
         certificates: vec![
             loaded(CertificateRole::Client, "CN=client", LEAF),

@@ -453,65 +453,6 @@ fn one_namespace_only() {
     assert_eq!(world.order(), ["m"]);
 }
 
-/// Another gateway's AuthService is no concern of this one.
-#[test]
-fn kinds_that_are_not_read_and_for_another_gateway_are_not_told() {
-    let is_told = |kind: &str, ids: &str| {
-        let world = world(&object(kind, "a", "default", &format!("ambassador_id: {ids}")));
-        world
-            .problems()
-            .iter()
-            .any(|problem| problem.reason == "not_read")
-    };
-    for kind in ["AuthService", "TCPMapping"] {
-        assert!(!is_told(kind, "[other]"));
-        assert!(is_told(kind, "[default, other]"));
-    }
-}
-
-#[test]
-fn kinds_that_are_not_read_are_named() {
-    let manifests = "
----
-{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}
----
-{apiVersion: getambassador.io/v2, kind: Mapping, metadata: {name: b}, spec: {prefix: /, service: svc}}
----
-{apiVersion: x.getambassador.io/v3alpha1, kind: Mapping, metadata: {name: c}, spec: {}}
----
-{apiVersion: getambassador.io/v3alpha1, kind: TCPMapping, metadata: {name: d}, spec: {}}
----
-{apiVersion: getambassador.io/v3alpha1, kind: Module, metadata: {name: tls}, spec: {}}
----
-{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: f}}
----
-{apiVersion: getambassador.io/v3alpha1, kind: AuthService, metadata: {name: g}, spec: {auth_service: auth}}
-";
-    let world = world(manifests);
-    assert!(world.errors().is_empty());
-    world.tells(
-        Severity::Warning,
-        "AuthService g",
-        "nobody is asked whether a request may pass",
-    );
-    for (object, text) in [
-        ("Deployment a", "Deployment of apps/v1 is not read by nuncio"),
-        ("Mapping b apiVersion", "write it as that"),
-        ("Mapping c", "write it as getambassador.io/v3alpha1"),
-        (
-            "TCPMapping d",
-            "TCPMapping of getambassador.io/v3alpha1 is not read by nuncio",
-        ),
-        ("Module tls", "only the one named `ambassador` is"),
-        (
-            "Service f",
-            "Service of serving.knative.dev/v1 is not read by nuncio",
-        ),
-    ] {
-        world.tells(Severity::Notice, object, text);
-    }
-}
-
 #[test]
 fn items_of_a_list_are_objects() {
     let list = "

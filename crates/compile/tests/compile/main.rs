@@ -13,6 +13,7 @@ mod cases;
 mod contexts;
 mod directory;
 mod expiry;
+mod guards;
 mod hosts;
 mod material;
 mod memory;

@@ -160,6 +160,7 @@ fn read(document: Value) -> Object {
 fn said((snapshot, endpoints): (&Snapshot, &EndpointTable)) -> String {
     let Snapshot {
         listeners,
+        guards,
         upstreams,
         certificates,
         problems,
@@ -168,7 +169,9 @@ fn said((snapshot, endpoints): (&Snapshot, &EndpointTable)) -> String {
     } = snapshot;
     let mut services: Vec<_> = endpoints.services.iter().collect();
     services.sort();
-    format!("{listeners:#?}\n{upstreams:#?}\n{certificates:#?}\n{problems:#?}\n{settings:#?}\n{services:#?}")
+    format!(
+        "{listeners:#?}\n{guards:#?}\n{upstreams:#?}\n{certificates:#?}\n{problems:#?}\n{settings:#?}\n{services:#?}"
+    )
 }
 
 #[test]

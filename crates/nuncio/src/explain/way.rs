@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use nuncio_model::{
-    Action, Forward, InsecureAction, Listener, PathMatch, RequestHead, Route, SecurityModel, Snapshot,
-    Target, Unresolved, VirtualHost,
+    Action, Forward, Guard, Guards, InsecureAction, Listener, PathMatch, RequestHead, Route, SecurityModel,
+    Snapshot, Target, Unresolved, VirtualHost,
 };
 
 use super::nearest;
@@ -39,6 +39,8 @@ pub(super) struct Part<'a> {
     pub(super) share: usize,
     /// After the rewrite, with the query.
     pub(super) path: String,
+    /// What it does not pass.
+    guard: Option<&'a Guard>,
 }
 
 impl<'a> Way<'a> {
@@ -74,7 +76,7 @@ impl<'a> Way<'a> {
             method: &request.method,
             headers: &request.headers,
         };
-        let parts = parts(host, &head);
+        let parts = parts(host, &head, &snapshot.guards);
         if parts.is_empty() {
             return Err(nearest::route(host, &head));
         }
@@ -92,9 +94,10 @@ impl<'a> Way<'a> {
 impl<'a> Part<'a> {
     /// Where it is sent, or why nowhere.
     pub(super) fn forward(&self) -> Result<&'a Forward, &'a Unresolved> {
-        match &self.target.action {
-            Action::Forward(forward) => Ok(forward),
-            Action::Unresolved(unresolved) => Err(unresolved),
+        match (&self.target.action, self.guard) {
+            (Action::Unresolved(unresolved), _) => Err(unresolved),
+            (Action::Forward(_), Some(guard)) => Err(&guard.unresolved),
+            (Action::Forward(forward), None) => Ok(forward),
         }
     }
 
@@ -160,7 +163,7 @@ fn authority<'r>(snapshot: &Snapshot, listener: &Listener, request: &'r Request)
 }
 
 /// Every draw of the lot, so that shares and what they leave over are those of the gateway.
-fn parts<'a>(host: &'a VirtualHost, head: &RequestHead<'_>) -> Vec<Part<'a>> {
+fn parts<'a>(host: &'a VirtualHost, head: &RequestHead<'_>, guards: &'a Guards) -> Vec<Part<'a>> {
     let mut parts: Vec<Part<'a>> = Vec::new();
     for (route, target) in (0..100).filter_map(|draw| host.routes.find(head, draw)) {
         match parts.iter_mut().find(|part| std::ptr::eq(part.target, target)) {
@@ -170,6 +173,10 @@ fn parts<'a>(host: &'a VirtualHost, head: &RequestHead<'_>) -> Vec<Part<'a>> {
                 target,
                 share: 1,
                 path: upstream_path(target, head),
+                guard: match &target.action {
+                    Action::Forward(forward) => guards.before(forward, head.authority, head.path),
+                    Action::Unresolved(_) => None,
+                },
             }),
         }
     }
