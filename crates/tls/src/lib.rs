@@ -14,9 +14,11 @@
 mod breach;
 mod by_request;
 mod client;
+mod constraints;
 mod crl;
 mod describe;
 mod evidence;
+mod explanation;
 mod failure;
 #[cfg(test)]
 mod fixture;
@@ -24,11 +26,13 @@ mod foreign;
 mod gap;
 mod handshake;
 mod interned;
+mod issuer;
 mod key;
 mod list;
 mod material;
 mod names;
 mod observe;
+mod path;
 mod pem;
 mod pin;
 mod remedy;

@@ -179,6 +179,9 @@ fn scope(extensions: &[X509Extension<'_>]) -> Result<Scope, &'static str> {
             ("2.5.29.27", _) => {
                 return Err("is a delta list, which is not read here: give the complete list");
             }
+            ("2.5.29.20", _) if extension.critical => {
+                return Err("has a CRL number that is marked critical, which RFC 5280 section 5.2.3 forbids");
+            }
             ("2.5.29.20" | "2.5.29.35", _) => {}
             _ if extension.critical => return Err("has a critical extension that is not known here"),
             _ => {}

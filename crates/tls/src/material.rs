@@ -12,6 +12,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::x509::X509Version;
 
 use crate::describe::{distinguished_name, parse, rfc3339, sha256, unix_seconds};
+use crate::issuer::anchor_fault;
 use crate::key::{LoadedKey, key_bytes, private_keys};
 use crate::pem::{Block, Label, blocks, why_nothing_found};
 
@@ -389,15 +390,22 @@ fn validity_finding(der: &[u8], now: SystemTime, severity: Severity) -> Option<F
 }
 
 fn ca_finding(der: &[u8]) -> Option<Finding> {
-    (!is_ca(der)).then(|| {
-        notice(
-            "not_a_ca",
-            format!(
-                "{} is no CA, so it accepts exactly itself and issues nothing",
-                named(der)
-            ),
-        )
-    })
+    if !is_ca(der) {
+        let message = format!(
+            "{} is no CA, so it accepts exactly itself and issues nothing",
+            named(der)
+        );
+        return Some(notice("not_a_ca", message));
+    }
+    // It was meant to issue, and what it has issued is refused.
+    let why = anchor_fault(&parse(der).ok()?)?;
+    Some(warning(
+        "not_a_ca",
+        format!(
+            "{} may not issue certificates, so it accepts exactly itself: {why}",
+            named(der)
+        ),
+    ))
 }
 
 /// `certificate `CN=a.test``, for messages.

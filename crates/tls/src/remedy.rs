@@ -221,6 +221,16 @@ fn of_verification(reason: Reason, settings: &TlsSettings) -> &'static str {
             "let the upstream use a certificate that is no CA and is meant for servers, or put that very \
              certificate into the Secret of spec.ca_secret"
         }
+        Reason::NameConstraint => {
+            "let the upstream use a certificate for names that the CA may issue for, or one from another CA"
+        }
+        Reason::BadIssuer if configured => {
+            "issue that CA anew, with basicConstraints CA:TRUE and keyUsage keyCertSign, and put it into the Secret of \
+             spec.ca_secret; with the same name and key, what it has issued stays valid"
+        }
+        Reason::BadIssuer => {
+            "let the upstream use a certificate from a CA that may issue, and send the chain of that"
+        }
         Reason::BadSignatureAlgorithm => {
             "let the upstream use certificates with RSA keys of 2048 bits or more, or ECDSA keys, signed with \
              SHA-256 or better"

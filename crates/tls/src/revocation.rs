@@ -77,8 +77,8 @@ impl Revocation {
     }
 
     /// Whether the certificates of a path are good, each by its issuer's lists.
-    pub(crate) fn check(&self, path: &VerifiedPath<'_>) -> Result<(), Flaw> {
-        links(path).iter().try_for_each(|link| self.check_link(link))
+    pub(crate) fn check(&self, links: &[Link<'_>]) -> Result<(), Flaw> {
+        links.iter().try_for_each(|link| self.check_link(link))
     }
 
     fn check_link(&self, link: &Link<'_>) -> Result<(), Flaw> {
@@ -108,9 +108,9 @@ impl Revocation {
     }
 
     /// What must be told of lists whose time is over, though it refuses nothing (row C6).
-    pub(crate) fn alarm(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Option<Flaw> {
+    pub(crate) fn alarm(&self, links: &[Link<'_>], now: UnixTime) -> Option<Flaw> {
         let now = seconds(now);
-        links(path).iter().find_map(|link| {
+        links.iter().find_map(|link| {
             let certificate = parse(&link.certificate).ok()?;
             let covering: Vec<&List> = self
                 .lists_of(&certificate, &link.issuer_key)

@@ -10,7 +10,7 @@ use webpki::anchor_from_trusted_cert;
 use crate::crl::may_sign_lists;
 use crate::describe::{parse, sha256};
 use crate::interned::Interned;
-use crate::is_ca;
+use crate::issuer::{anchor_fault, path_length};
 
 /// Parsed roots. Shared by everything that trusts the same.
 pub(crate) struct Trust {
@@ -21,6 +21,19 @@ pub(crate) struct Trust {
     /// Digests of all configured certificates, CA or not: a peer that shows one of them is trusted for
     /// being it (rows V9, V10).
     members: HashSet<Digest>,
+    /// Of the configured certificates, those that may not issue.
+    pub(crate) unfit: Vec<Unfit>,
+}
+
+/// A configured certificate that may not end a chain.
+pub(crate) struct Unfit {
+    /// Content of its name.
+    pub(crate) subject: Vec<u8>,
+    /// Content of its SubjectPublicKeyInfo.
+    pub(crate) key: Vec<u8>,
+    pub(crate) der: Box<[u8]>,
+    /// What is wrong with it.
+    pub(crate) why: String,
 }
 
 /// What `webpki` does not keep of an anchor.
@@ -32,6 +45,8 @@ pub(crate) struct AnchorFacts {
     pub(crate) weak_key: bool,
     /// Its key usage, where it has one, allows it to sign revocation lists.
     pub(crate) may_sign_lists: bool,
+    /// CAs that may follow it.
+    pub(crate) path_length: Option<usize>,
     /// The certificate; none where only name and key are known.
     pub(crate) der: Option<Box<[u8]>>,
 }
@@ -69,6 +84,7 @@ impl Trust {
             anchors: Vec::new(),
             facts: Vec::new(),
             members: HashSet::new(),
+            unfit: Vec::new(),
         };
         if let Some(bundle) = &roots.bundle {
             trust.add_bundle(bundle);
@@ -98,6 +114,7 @@ impl Trust {
                     validity: None,
                     weak_key: false,
                     may_sign_lists: true,
+                    path_length: None,
                     der: None,
                 });
             }
@@ -105,18 +122,28 @@ impl Trust {
     }
 
     fn add(&mut self, der: &[u8]) {
-        if !self.members.insert(sha256(&[der])) || !is_ca(der) {
+        if !self.members.insert(sha256(&[der])) {
             return;
         }
         let certificate = CertificateDer::from(der);
         let (Ok(anchor), Ok(parsed)) = (anchor_from_trusted_cert(&certificate), parse(der)) else {
             return;
         };
+        if let Some(why) = anchor_fault(&parsed) {
+            self.unfit.push(Unfit {
+                subject: anchor.subject.to_vec(),
+                key: anchor.subject_public_key_info.to_vec(),
+                der: der.into(),
+                why,
+            });
+            return;
+        }
         let validity = parsed.validity();
         self.facts.push(AnchorFacts {
             validity: Some((validity.not_before.timestamp(), validity.not_after.timestamp())),
             weak_key: crate::key::is_weak(&parsed),
             may_sign_lists: may_sign_lists(&parsed),
+            path_length: path_length(&parsed),
             der: Some(der.into()),
         });
         self.anchors.push(anchor.to_owned());
@@ -155,6 +182,7 @@ mod tests {
                 anchors: Vec::new(),
                 facts: Vec::new(),
                 members: HashSet::new(),
+                unfit: Vec::new(),
             };
             let certificates = Vec::new();
             trust.add_system(&System { certificates, chosen });

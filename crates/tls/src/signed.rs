@@ -28,6 +28,14 @@ impl<'a> Signed<'a> {
         })
     }
 
+    /// Whether the signature is of a kind that is accepted of any key.
+    pub(crate) fn has_supported_algorithm(&self) -> bool {
+        algorithms()
+            .all
+            .iter()
+            .any(|one| *one.signature_alg_id() == *self.algorithm)
+    }
+
     /// Whether `key`, the content of a SubjectPublicKeyInfo, made the signature.
     pub(crate) fn is_by(&self, key: &[u8]) -> bool {
         self.verify(key).unwrap_or(false)

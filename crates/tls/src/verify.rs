@@ -11,19 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use nuncio_model::{CertificateInfo, Digest, Pin, Reason, VerifyMode, VerifyName};
 use rustls::CertificateError;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
-use x509_parser::x509::X509Version;
 
 use crate::client::algorithms;
-use crate::describe::{alternative_names, describe, distinguished_name, parse, rfc3339, seconds, sha256};
+use crate::describe::{alternative_names, describe, parse, seconds, sha256};
+use crate::explanation::{Context, not_for_servers, untimely};
 use crate::gap::Gap;
-use crate::key::{MIN_RSA_BITS, is_weak};
-use crate::material::{is_self_issued, named};
+use crate::issuer::intermediate_fault;
+use crate::material::named;
+use crate::path::{Search, bad_issuer, check_anchor_length};
 use crate::pin::{pin_of, pin_of_content};
-use crate::revocation::{Revocation, links};
+use crate::revocation::{Link, Revocation, links};
 use crate::roots::{AnchorFacts, Trust};
 
 /// Why a peer's certificate would be, or was, refused.
@@ -34,7 +35,7 @@ pub(crate) struct Flaw {
 }
 
 impl Flaw {
-    fn new(reason: Reason, message: String) -> Self {
+    pub(crate) fn new(reason: Reason, message: String) -> Self {
         Self { reason, message }
     }
 
@@ -216,7 +217,7 @@ fn holds<'a>(
         })
 }
 
-fn validity(certificate: &X509Certificate<'_>) -> (i64, i64) {
+pub(crate) fn validity(certificate: &X509Certificate<'_>) -> (i64, i64) {
     let validity = certificate.validity();
     (validity.not_before.timestamp(), validity.not_after.timestamp())
 }
@@ -230,16 +231,15 @@ struct Found {
 }
 
 impl Found {
-    fn of(path: &VerifiedPath<'_>, standards: &Standards, now: UnixTime) -> Self {
+    fn of(links: &[Link<'_>], standards: &Standards, now: UnixTime) -> Self {
         let mut keys = Vec::new();
         if !standards.pins.is_empty() {
-            let links = links(path);
             keys.extend(links.first().and_then(|leaf| pin_of(&leaf.certificate)));
             keys.extend(links.iter().map(|link| pin_of_content(&link.issuer_key)));
         }
         let revocation = standards.revocation.as_ref();
         Self {
-            alarm: revocation.and_then(|revocation| revocation.alarm(path, now)),
+            alarm: revocation.and_then(|revocation| revocation.alarm(links, now)),
             keys,
         }
     }
@@ -267,28 +267,72 @@ fn check_chain(
         now,
     };
     // What `webpki` only has a code for is kept in words.
-    let revoked = RefCell::new(None);
-    let usable = |path: &VerifiedPath<'_>| {
-        let checked = revocation.map_or(Ok(()), |revocation| revocation.check(path));
-        checked.map_err(|flaw| not_good(flaw, &revoked))?;
-        anchor_usable(trust, revocation, path, now, &revoked)
+    let kept = RefCell::new(None);
+    let usable = |links: &[Link<'_>], anchor: &TrustAnchor<'_>| {
+        let checked = path_usable(links, revocation);
+        checked.map_err(|flaw| not_good(flaw, &kept))?;
+        anchor_usable(trust, revocation, links, anchor, now, &kept)
     };
     let entity = EndEntityCert::try_from(leaf).map_err(|error| context.explain(&error))?;
-    entity
-        .verify_for_usage(
-            algorithms().all,
-            &trust.anchors,
-            intermediates,
-            now,
-            KeyUsage::server_auth(),
-            None,
-            Some(&usable),
-        )
-        .map(|path| Found::of(&path, standards, now))
-        .map_err(|error| match (&error, revoked.take()) {
-            (webpki::Error::CertRevoked | webpki::Error::UnknownRevocationStatus, Some(flaw)) => flaw,
-            _ => context.explain(&error),
-        })
+    let verified = entity.verify_for_usage(
+        algorithms().all,
+        &trust.anchors,
+        intermediates,
+        now,
+        KeyUsage::server_auth(),
+        None,
+        Some(&|path: &VerifiedPath<'_>| usable(&links(path), path.anchor())),
+    );
+    let error = match verified {
+        Ok(path) => return Ok(Found::of(&links(&path), standards, now)),
+        Err(error) => error,
+    };
+    let refused = kept.take().filter(|_| is_kept(&error));
+    // Some chains are good by RFC 5280 and not by `webpki`; of others it says what is wrong and not with which.
+    let fault = match Search::new(trust, leaf, intermediates, now) {
+        Some(search) if !is_out_of_budget(&error) => {
+            match search.run(&|links, anchor| usable(links, anchor).is_ok()) {
+                Ok(links) => return Ok(Found::of(&links, standards, now)),
+                Err(fault) => fault,
+            }
+        }
+        _ => None,
+    };
+    Err(refused.or(fault).unwrap_or_else(|| context.explain(&error)))
+}
+
+/// What `webpki` does not ask of the certificates of a path, leaf first.
+fn path_usable(links: &[Link<'_>], revocation: Option<&Revocation>) -> Result<(), Flaw> {
+    for (place, link) in links.iter().enumerate() {
+        let der = &link.certificate;
+        let certificate = parse(der).map_err(|error| Flaw::new(Reason::BadCertificate, error.message))?;
+        if certificate.extensions_map().is_err() {
+            let message = format!("{} has an extension twice", named(der));
+            return Err(Flaw::new(Reason::BadCertificate, message));
+        }
+        if let Some(why) = intermediate_fault(&certificate).filter(|_| place > 0) {
+            return Err(bad_issuer(&named(der), why));
+        }
+    }
+    revocation.map_or(Ok(()), |revocation| revocation.check(links))
+}
+
+/// Whether an error is one that [`not_good`] has made.
+fn is_kept(error: &webpki::Error) -> bool {
+    matches!(
+        error,
+        webpki::Error::CertRevoked | webpki::Error::UnknownRevocationStatus
+    )
+}
+
+fn is_out_of_budget(error: &webpki::Error) -> bool {
+    use webpki::Error as E;
+    matches!(
+        error,
+        E::MaximumPathBuildCallsExceeded
+            | E::MaximumSignatureChecksExceeded
+            | E::MaximumNameConstraintComparisonsExceeded
+    )
 }
 
 /// Keeps a flaw and turns it into the error that lets `webpki` look for another path.
@@ -301,19 +345,22 @@ fn not_good(flaw: Flaw, kept: &RefCell<Option<Flaw>>) -> webpki::Error {
     error
 }
 
-/// `webpki` takes anchors for granted; one that has expired (row V5) or was revoked by another ends no chain
-/// here.
+/// `webpki` takes anchors for granted; one that has expired (row V5), was revoked by another or allows fewer CAs below
+/// it ends no chain here.
 fn anchor_usable(
     trust: &Trust,
     revocation: Option<&Revocation>,
-    path: &VerifiedPath<'_>,
+    links: &[Link<'_>],
+    anchor: &TrustAnchor<'_>,
     now: UnixTime,
     kept: &RefCell<Option<Flaw>>,
 ) -> Result<(), webpki::Error> {
     let mut outcome = Ok(());
-    for facts in trust.facts_of(path.anchor()) {
+    for facts in trust.facts_of(anchor) {
         outcome = in_time(facts.validity, now).and_then(|()| {
-            let good = revocation.map_or(Ok(()), |revocation| anchor_good(facts, revocation));
+            let long_enough = check_anchor_length(facts, links);
+            let good = long_enough
+                .and_then(|()| revocation.map_or(Ok(()), |revocation| anchor_good(facts, revocation)));
             good.map_err(|flaw| not_good(flaw, kept))
         });
         if outcome.is_ok() {
@@ -331,7 +378,7 @@ fn anchor_good(facts: &AnchorFacts, revocation: &Revocation) -> Result<(), Flaw>
     revocation.check_configured(&certificate, &format!("the configured CA {}", named(der)))
 }
 
-fn in_time(validity: Option<(i64, i64)>, now: UnixTime) -> Result<(), webpki::Error> {
+pub(crate) fn in_time(validity: Option<(i64, i64)>, now: UnixTime) -> Result<(), webpki::Error> {
     let Some((begin, end)) = validity else {
         return Ok(());
     };
@@ -370,193 +417,6 @@ fn check_configured(
     match certificate.extended_key_usage() {
         Ok(Some(usage)) if !usage.value.server_auth && !usage.value.any => Err(not_for_servers(leaf)),
         _ => Ok(()),
-    }
-}
-
-fn not_for_servers(leaf: &CertificateDer<'_>) -> Flaw {
-    Flaw::new(
-        Reason::BadPurpose,
-        format!(
-            "{} is not meant for servers: its extended key usage lacks serverAuth",
-            named(leaf)
-        ),
-    )
-}
-
-/// A failure of the clock, with both times.
-fn untimely(which: &str, error: &webpki::Error) -> Flaw {
-    let at = |time: &UnixTime| rfc3339(seconds(*time));
-    match error {
-        webpki::Error::CertNotValidYet { time, not_before } => Flaw::new(
-            Reason::NotYetValid,
-            format!(
-                "{which} is not valid before {}, and now is {}",
-                at(not_before),
-                at(time)
-            ),
-        ),
-        webpki::Error::CertExpired { time, not_after } => Flaw::new(
-            Reason::Expired,
-            format!("{which} expired at {}, and now is {}", at(not_after), at(time)),
-        ),
-        other => Flaw::new(Reason::BadCertificate, format!("{which} cannot be used: {other}")),
-    }
-}
-
-/// A chain that was refused, to say why in words.
-struct Context<'a> {
-    trust: &'a Trust,
-    leaf: &'a CertificateDer<'a>,
-    intermediates: &'a [CertificateDer<'a>],
-    now: UnixTime,
-}
-
-impl Context<'_> {
-    fn explain(&self, error: &webpki::Error) -> Flaw {
-        use webpki::Error as E;
-        let leaf = named(self.leaf);
-        match error {
-            E::CertExpired { .. } | E::CertNotValidYet { .. } => untimely(&self.untimely_one(), error),
-            E::UnknownIssuer | E::InvalidSignatureForPublicKey if self.weak_issuer() => Flaw::new(
-                Reason::BadSignatureAlgorithm,
-                format!(
-                    "{leaf} chains to an RSA key of fewer than {MIN_RSA_BITS} bits, and such signatures are \
-                     not accepted"
-                ),
-            ),
-            E::UnknownIssuer | E::InvalidSignatureForPublicKey | E::CaUsedAsEndEntity
-                if self.self_issued() =>
-            {
-                Flaw::new(
-                    Reason::UnknownIssuer,
-                    format!("{leaf} is self-signed and is not among the trusted CA certificates"),
-                )
-            }
-            E::UnknownIssuer => Flaw::new(Reason::UnknownIssuer, self.missing_issuer()),
-            E::InvalidSignatureForPublicKey => Flaw::new(
-                Reason::UnknownIssuer,
-                format!(
-                    "{}; a CA of that name is configured, but another key signed",
-                    self.missing_issuer()
-                ),
-            ),
-            E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => not_for_servers(self.leaf),
-            E::CaUsedAsEndEntity => Flaw::new(
-                Reason::BadPurpose,
-                format!("{leaf} is a CA certificate and may not be used by a server"),
-            ),
-            E::EndEntityUsedAsCa | E::PathLenConstraintViolated | E::NameConstraintViolation => Flaw::new(
-                Reason::BadPurpose,
-                format!("a CA in the chain of {leaf} was not allowed to issue it: {error}"),
-            ),
-            E::UnsupportedSignatureAlgorithmContext(_)
-            | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
-            | E::SignatureAlgorithmMismatch => Flaw::new(
-                Reason::BadSignatureAlgorithm,
-                format!(
-                    "the chain of {leaf} is signed with {}, which is not accepted",
-                    self.algorithm()
-                ),
-            ),
-            E::UnsupportedCertVersion | E::BadDer if self.version_1() => Flaw::new(
-                Reason::BadCertificate,
-                format!("{leaf} is an X.509 certificate of version 1 and version 3 is needed"),
-            ),
-            // webpki's limits (row F14).
-            E::MaximumPathDepthExceeded
-            | E::MaximumPathBuildCallsExceeded
-            | E::MaximumSignatureChecksExceeded
-            | E::MaximumNameConstraintComparisonsExceeded => Flaw::new(
-                Reason::BadCertificate,
-                format!("the chain of {leaf} is too long or too tangled to be followed: {error}"),
-            ),
-            other => Flaw::new(Reason::BadCertificate, format!("{leaf} cannot be used: {other}")),
-        }
-    }
-
-    fn chain(&self) -> impl Iterator<Item = &CertificateDer<'_>> {
-        std::iter::once(self.leaf).chain(self.intermediates)
-    }
-
-    /// Names the certificate whose time it is not: one that was sent, else a configured CA.
-    fn untimely_one(&self) -> String {
-        self.chain()
-            .find(|der| {
-                parse(der).is_ok_and(|certificate| in_time(Some(validity(&certificate)), self.now).is_err())
-            })
-            .map_or_else(
-                || format!("the configured CA of {}", named(self.leaf)),
-                |der| named(der),
-            )
-    }
-
-    fn version_1(&self) -> bool {
-        parse(self.leaf).is_ok_and(|certificate| certificate.version() == X509Version::V1)
-    }
-
-    fn self_issued(&self) -> bool {
-        parse(self.leaf).is_ok_and(|certificate| is_self_issued(&certificate))
-    }
-
-    fn weak_issuer(&self) -> bool {
-        self.intermediates
-            .iter()
-            .any(|der| parse(der).is_ok_and(|certificate| is_weak(&certificate)))
-            || self.chain().any(|der| self.is_issued_by_weak_anchor(der))
-    }
-
-    fn is_issued_by_weak_anchor(&self, der: &CertificateDer<'_>) -> bool {
-        let Ok(certificate) = parse(der) else { return false };
-        let issuer = certificate.issuer().as_raw();
-        let mut anchors = self.trust.anchors.iter().zip(&self.trust.facts);
-        anchors.any(|(anchor, facts)| facts.weak_key && issuer.ends_with(&anchor.subject))
-    }
-
-    /// The issuer at which the chain ends, in words.
-    fn missing_issuer(&self) -> String {
-        let sent = self.intermediates.len();
-        let issuer = self
-            .chain()
-            .last()
-            .and_then(|der| {
-                parse(der)
-                    .ok()
-                    .map(|certificate| distinguished_name(certificate.issuer()))
-            })
-            .unwrap_or_default();
-        let with = match sent {
-            0 => "the peer sent no intermediate certificate".to_owned(),
-            1 => "the peer sent one more certificate".to_owned(),
-            more => format!("the peer sent {more} more certificates"),
-        };
-        format!(
-            "the chain of {} leads to issuer `{issuer}`, which is not among the trusted CA certificates \
-             ({with})",
-            named(self.leaf)
-        )
-    }
-
-    /// The signature algorithm in the chain that is not accepted, by name where it has one.
-    fn algorithm(&self) -> String {
-        const OLD: &[(&str, &str)] = &[
-            ("1.2.840.113549.1.1.5", "SHA-1 and RSA"),
-            ("1.2.840.113549.1.1.4", "MD5 and RSA"),
-            ("1.2.840.10045.4.1", "SHA-1 and ECDSA"),
-            ("1.2.840.10040.4.3", "SHA-1 and DSA"),
-        ];
-        let used: Vec<String> = self
-            .chain()
-            .filter_map(|der| {
-                parse(der)
-                    .ok()
-                    .map(|c| c.signature_algorithm.algorithm.to_id_string())
-            })
-            .collect();
-        OLD.iter()
-            .find(|(oid, _)| used.iter().any(|used| used == oid))
-            .map(|(_, name)| (*name).to_owned())
-            .or_else(|| used.first().map(|oid| format!("algorithm {oid}")))
-            .unwrap_or_default()
     }
 }
 
@@ -603,16 +463,27 @@ fn carries(certificate: &X509Certificate<'_>, wanted: &VerifyName) -> bool {
 
 /// Whether a DNS name of a certificate is `wanted`, or its wildcard stands for the first label of it (RFC
 /// 9525 section 6.3). `webpki` wants two more labels after the wildcard; a private CA may well issue
-/// `*.test` or `*.local` (row S14).
+/// `*.test` or `*.local` (row S14). A wildcard for all of `com` is nobody's.
 fn covers(pattern: &str, wanted: &str) -> bool {
     let parent = wanted
         .split_once('.')
         .filter(|(label, _)| !label.is_empty())
         .map(|(_, parent)| parent);
     match pattern.strip_prefix("*.") {
-        Some(pattern) => parent.is_some_and(|parent| pattern.eq_ignore_ascii_case(parent)),
+        Some(pattern) => {
+            parent.is_some_and(|parent| pattern.eq_ignore_ascii_case(parent)) && !is_top_level_domain(pattern)
+        }
         None => pattern.eq_ignore_ascii_case(wanted),
     }
+}
+
+/// Whether a name is a domain of the root zone, as of October 2026.
+fn is_top_level_domain(name: &str) -> bool {
+    const TOP_LEVEL_DOMAINS: &str = include_str!("top_level_domains.txt");
+    !name.contains('.')
+        && TOP_LEVEL_DOMAINS
+            .lines()
+            .any(|domain| domain.eq_ignore_ascii_case(name))
 }
 
 /// Subject alternative names that a message lists at most.
@@ -632,6 +503,10 @@ fn mismatch(leaf: &CertificateDer<'_>, certificate: &X509Certificate<'_>, names:
     if sans.is_empty() && certificate.subject().iter_common_name().next().is_some() {
         found.push_str("; a common name does not count");
     }
+    let of_a_domain = |san: &&String| san.strip_prefix("DNS:*.").is_some_and(is_top_level_domain);
+    if sans.iter().any(|san| of_a_domain(&san)) {
+        found.push_str("; a wildcard for a whole top-level domain does not count");
+    }
     format!("{} is not for {}: {found}", named(leaf), wanted.join(" or "))
 }
 
@@ -646,3 +521,6 @@ fn listed(sans: &[String]) -> String {
 #[cfg(test)]
 #[path = "verify/tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "verify/vectors.rs"]
+mod vectors;

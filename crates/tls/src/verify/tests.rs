@@ -96,7 +96,7 @@ fn v5_an_expired_ca_spoils_only_its_own() {
         settings,
         &old.leaf(&["a.test"]),
         Reason::Expired,
-        "the configured CA of certificate `CN=a.test` expired at",
+        "the configured CA certificate `CN=old ca` expired at",
         "in the Secret of spec.ca_secret",
     );
 }
@@ -164,7 +164,10 @@ fn v9_a_leaf_in_the_bundle_issues_nothing() {
         key,
     };
     let report = met(trusting(&leaf.pem(), VerifyMode::Chain), &forged);
-    assert_eq!(report.outcome, Outcome::Failed(Reason::UnknownIssuer));
+    assert_eq!(report.outcome, Outcome::Failed(Reason::BadIssuer));
+    let words =
+        "the configured certificate `CN=a.test` may not issue certificates: it has no basicConstraints";
+    assert!(report.message.contains(words), "{}", report.message);
 }
 
 #[test]
