@@ -197,6 +197,9 @@ impl<'a> Reader<'a> {
                 .positive("upstream_max_handshakes", config.upstream_max_handshakes)
                 .and_then(|most| usize::try_from(most).ok())
                 .unwrap_or(built_in.upstream_max_handshakes),
+            min_request_rate: self
+                .min_request_rate(config.min_request_rate)
+                .unwrap_or(built_in.min_request_rate),
             certificate_expiry_warnings: self
                 .expiry_warnings(config.certificate_expiry_warning_days.as_ref())
                 .unwrap_or(built_in.certificate_expiry_warnings),
@@ -260,6 +263,14 @@ impl<'a> Reader<'a> {
             );
         }
         checked
+    }
+
+    /// 0 asks for no rate.
+    fn min_request_rate(&mut self, value: Option<i64>) -> Option<u64> {
+        match value {
+            Some(0) => Some(0),
+            value => self.positive("min_request_rate", value),
+        }
     }
 
     fn request_timeout(&mut self, value: Option<i64>) -> Option<Duration> {

@@ -41,6 +41,9 @@ pub struct ModuleConfig {
     pub max_request_headers_kb: Option<i64>,
     /// `//` in a path becomes `/`.
     pub merge_slashes: Option<bool>,
+    /// Bytes a second that the body of a request must bring, averaged over 30 s after 30 s; 1024 where it is not
+    /// set, and 0 asks for no rate. An addition of nuncio.
+    pub min_request_rate: Option<i64>,
     /// Keep a client's `x-request-id`.
     pub preserve_external_request_id: Option<bool>,
     /// `resolver` of Mappings that have none.

@@ -66,6 +66,8 @@ pub struct Settings {
     pub suppress_envoy_headers: bool,
     /// TLS handshakes that a worker may have under way with one upstream; others wait their turn.
     pub upstream_max_handshakes: usize,
+    /// Bytes a second that the body of a request must bring; 0 asks for no rate.
+    pub min_request_rate: u64,
     /// How long before its end a certificate is warned of.
     pub certificate_expiry_warnings: ExpiryWarnings,
 }
@@ -82,6 +84,7 @@ impl Default for Settings {
             preserve_external_request_id: false,
             suppress_envoy_headers: false,
             upstream_max_handshakes: 16,
+            min_request_rate: 1024,
             certificate_expiry_warnings: ExpiryWarnings::default(),
         }
     }

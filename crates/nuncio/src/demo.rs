@@ -251,6 +251,8 @@ fn settings(folder: PathBuf, upstream: SocketAddr) -> RunSettings {
             expose_reasons: true,
             drain_time: Duration::from_secs(1),
             take_over: false,
+            descriptors: 1024,
+            admin_connections: 16,
         },
         compile: Options {
             resolve: vec![rule],

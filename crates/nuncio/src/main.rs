@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod crds;
 mod demo;
+mod descriptors;
 mod echo;
 mod explain;
 mod failure;
@@ -34,10 +35,11 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    let descriptors = descriptors::raise_limit();
     let environment = &process_environment;
     match command {
         Command::Run(args) => {
-            let (settings, log) = settings::run(args, environment)?;
+            let (settings, log) = settings::run(args, descriptors, environment)?;
             let log = log::start(log)?;
             let outcome = block_on(run::run(settings, log.clone()));
             let status = outcome.unwrap_or_else(|failure| {

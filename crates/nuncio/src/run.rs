@@ -24,9 +24,6 @@ const ONE_SIGNAL: Duration = Duration::from_millis(250);
 /// Connections to the admin interface that may wait to be accepted.
 const ADMIN_BACKLOG: u32 = 1024;
 
-/// Connections to the admin interface that may be open at once.
-const ADMIN_CONNECTIONS: usize = 512;
-
 /// What the controller has to end in.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
@@ -79,6 +76,7 @@ impl Gateway {
         let (snapshot_sender, snapshot) = watch::channel(None);
         let (endpoint_sender, endpoints) = watch::channel(Arc::new(EndpointTable::default()));
         let (bind, drain_time) = (proxy.bind, proxy.drain_time);
+        let max_connections = proxy.admin_connections;
         let proxy = Proxy::start(proxy, &snapshot, &endpoints)
             .map_err(|error| Failure::wrong(format!("cannot start the workers: {error}")))?;
         let (stop, stopped) = watch::channel(false);
@@ -97,7 +95,7 @@ impl Gateway {
                 leaving,
                 lost_log_lines: Arc::new(move || log.as_ref().map_or(0, LogQueue::lost)),
                 names: admin_names,
-                max_connections: ADMIN_CONNECTIONS,
+                max_connections,
             },
             until(stopped.clone()),
         );

@@ -19,6 +19,8 @@ use crate::failure::Failure;
 
 const ADMIN_PORT: u16 = 8877;
 const DRAIN_SECONDS: u32 = 30;
+/// Connections to the admin interface that may be open at once, where there are descriptors enough.
+const ADMIN_CONNECTIONS: usize = 512;
 /// What it takes until no load balancer of a cluster sends here any more.
 const SHUTDOWN_DELAY_SECONDS: u64 = 5;
 /// Variables that concern watching a cluster.
@@ -78,15 +80,16 @@ pub(crate) struct LogSettings {
     pub(crate) level: LevelFilter,
 }
 
-/// The settings of `nuncio run`.
+/// The settings of `nuncio run`, in a process that may have so many files open.
 pub(crate) fn run(
     args: RunArgs,
+    descriptors: usize,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(RunSettings, LogSettings), Failure> {
     let mut environment = Environment::new(lookup);
     let log = environment.log();
     let mut compile = environment.compile(&args.resolve);
-    let proxy = environment.proxy(&args);
+    let proxy = environment.proxy(&args, descriptors);
     let in_cluster = environment.is_for_cluster(&args);
     let admin = environment.admin(args.admin.as_deref(), in_cluster);
     let admin_names = environment.admin_names(&args.admin_host);
@@ -234,7 +237,7 @@ impl<'a> Environment<'a> {
         }
     }
 
-    fn proxy(&mut self, args: &RunArgs) -> ProxyOptions {
+    fn proxy(&mut self, args: &RunArgs, descriptors: usize) -> ProxyOptions {
         let cores = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
         let workers = ("--workers", args.workers.as_deref());
         let bind = ("--bind", args.bind.as_deref());
@@ -251,6 +254,8 @@ impl<'a> Environment<'a> {
             expose_reasons: args.expose_reasons,
             drain_time: Duration::from_secs(drain_seconds.into()),
             take_over: args.take_over,
+            descriptors,
+            admin_connections: (descriptors / 16).clamp(16, ADMIN_CONNECTIONS),
         }
     }
 
@@ -414,7 +419,7 @@ mod tests {
     use super::*;
 
     fn with(args: RunArgs, variables: &[(&str, &str)]) -> Result<(RunSettings, LogSettings), Failure> {
-        run(args, &|name| {
+        run(args, 1024, &|name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
         })

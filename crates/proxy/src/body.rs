@@ -67,6 +67,20 @@ pub(crate) enum Interrupted {
     Trailers(Excess),
     #[error("another attempt sends the request")]
     Taken,
+    #[error(
+        "the body came at less than {0} bytes a second, which is min_request_rate of the Module ambassador"
+    )]
+    TooSlow(u64),
+    #[error(
+        "the body came at less than {0} bytes a second, and its upstream had no connection left for others"
+    )]
+    Spared(u64),
+}
+
+impl Interrupted {
+    pub(crate) fn is_slowness(&self) -> bool {
+        matches!(self, Self::TooSlow(_) | Self::Spared(_))
+    }
 }
 
 impl RequestBody {
@@ -109,7 +123,14 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Client(turn) if turn.is_over() => Poll::Ready(Some(Err(Interrupted::Taken))),
-            Self::Client(turn) => turn.upload.poll_frame(cx),
+            Self::Client(turn) => {
+                let frame = turn.upload.poll_frame(cx);
+                match frame {
+                    Poll::Pending => turn.upload.waits(cx.waker()),
+                    Poll::Ready(_) => turn.upload.pace.moves(),
+                }
+                frame
+            }
         }
     }
 
@@ -130,6 +151,9 @@ impl Body for RequestBody {
 
 impl Upload {
     fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Interrupted>>> {
+        if let Some(interrupted) = self.interrupted.get() {
+            return Poll::Ready(Some(Err(interrupted.clone())));
+        }
         let mut body = self.body.borrow_mut();
         let Some(body) = &mut *body else {
             return Poll::Ready(None);

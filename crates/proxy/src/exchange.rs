@@ -114,6 +114,13 @@ impl Exchange {
         }
     }
 
+    /// The client was too slow: that is nobody's failure but its own.
+    pub(crate) fn client_was_slow(&mut self, error: ProxyError) {
+        self.client_broke_off(error);
+        // SI: a stream that stood still, as Envoy's users know it.
+        self.flags = "SI";
+    }
+
     /// The upstream broke off in the middle of its response.
     pub(crate) fn cut_short(mut self, lease: Option<&Lease>, error: &hyper::Error) {
         self.completed = true;

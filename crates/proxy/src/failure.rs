@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     Upstream,
     /// The client's, who went away or broke off its own request.
     Client,
+    /// The client's, whose body came too slowly.
+    SlowClient,
 }
 
 impl ProxyError {
@@ -117,10 +119,7 @@ impl ProxyError {
     /// where its client is the reason.
     pub(crate) fn send(lease: &Lease, error: &SendError, interrupted: Option<&Interrupted>) -> Self {
         if let Some(interrupted) = interrupted {
-            return Self {
-                fault: Fault::Client,
-                failure: reset_failure(lease, &interrupted.to_string()),
-            };
+            return Self::interrupted(lease, interrupted);
         }
         if let Some(cause) = lease.cause() {
             return Self {
@@ -148,6 +147,19 @@ impl ProxyError {
             failed.fault = Fault::RefusedStream;
         }
         failed
+    }
+
+    /// The request's body will never be complete.
+    pub(crate) fn interrupted(lease: &Lease, why: &Interrupted) -> Self {
+        let fault = if why.is_slowness() {
+            Fault::SlowClient
+        } else {
+            Fault::Client
+        };
+        Self {
+            fault,
+            failure: reset_failure(lease, &why.to_string()),
+        }
     }
 
     /// The header section or the trailers of a response are larger than may be.

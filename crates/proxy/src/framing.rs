@@ -43,6 +43,8 @@ pub(crate) struct Guard {
     head: Head,
     /// Heads that are complete.
     heads: u32,
+    /// Empty lines since the last of them. Old clients send one after a body.
+    empty_lines: u8,
 }
 
 const LINE: usize = 48;
@@ -80,12 +82,14 @@ impl Guard {
             last: 0,
             head: Head::default(),
             heads: 0,
+            empty_lines: 0,
         }
     }
 
-    /// Whether a request's head is being read: some of it came, not all.
+    /// Whether a request's head is being read: some of it came, not all. Several empty lines are the
+    /// beginning of one that need not come.
     pub(crate) fn in_head(&self) -> bool {
-        self.state == State::Head && (self.head.begun || self.length > 0)
+        self.state == State::Head && (self.head.begun || self.length > 0 || self.empty_lines > 1)
     }
 
     /// Whether the client may be in the middle of sending something.
@@ -192,8 +196,10 @@ impl Guard {
 
     fn head_ended(&mut self) {
         if !self.head.begun {
+            self.empty_lines = self.empty_lines.saturating_add(1);
             return;
         }
+        self.empty_lines = 0;
         if let Head {
             chunked: true,
             content_length: Some(_),
@@ -369,6 +375,17 @@ mod tests {
         guard.watch(b"GET / HTTP/1.1\r\nho");
         assert!(guard.in_head());
         guard.watch(b"st: a\r\n\r\n");
+        assert!(!guard.in_head());
+    }
+
+    #[test]
+    fn empty_lines_are_the_beginning_of_a_head() {
+        let mut guard = Guard::new(Ambiguous::default());
+        guard.watch(b"\r\n");
+        assert!(!guard.in_head(), "one may follow a body");
+        guard.watch(b"\r\n");
+        assert!(guard.in_head());
+        guard.watch(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
         assert!(!guard.in_head());
     }
 }

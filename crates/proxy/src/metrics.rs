@@ -131,7 +131,7 @@ pub(crate) fn page(
     registry: &Registry,
     totals: &Totals,
     live_problems: [(Severity, usize); 2],
-    lost_log_lines: u64,
+    (lost_log_lines, shed_connections): (u64, u64),
 ) -> String {
     let mut page = Page { families: Vec::new() };
     requests(&mut page, totals);
@@ -148,6 +148,11 @@ pub(crate) fn page(
         "nuncio_access_log_lost_total",
         "Access log lines that were not written, since the reader of standard output stalled or was gone, or its disk was full.",
         [(Vec::new(), lost_log_lines)].into_iter(),
+    );
+    page.counters(
+        "nuncio_client_connections_shed_total",
+        "Client connections that were closed although they were within their limits, for want of descriptors.",
+        [(Vec::new(), shed_connections)].into_iter(),
     );
     // Writing into a string cannot fail once names are valid, and they are all given here.
     TextEncoder::new()

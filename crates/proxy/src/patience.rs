@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use crate::body::Interrupted;
+use crate::uploads::{Pace, Uploads};
 
 /// The longest time without a byte either way, as in Envoy unless told otherwise.
 pub(crate) const STREAM_IDLE: Duration = Duration::from_secs(300);
@@ -32,15 +33,17 @@ pub(crate) struct Upload {
     pub(crate) most_trailers: usize,
     /// Why it will never be complete.
     pub(crate) interrupted: OnceCell<Interrupted>,
+    pub(crate) pace: Pace,
     ended: Cell<Option<Instant>>,
     end: Notify,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, most_trailers: usize) -> Self {
+    pub(crate) fn new(body: Incoming, most_trailers: usize, uploads: &Rc<Uploads>) -> Self {
         Self {
             body: RefCell::new(Some(body)),
             most_trailers,
+            pace: Pace::new(uploads),
             ..Self::default()
         }
     }
@@ -51,6 +54,21 @@ impl Upload {
             self.ended.set(Some(Instant::now()));
             self.end.notify_one();
         }
+    }
+
+    /// Whether more of it may come.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.ended.get().is_none() && self.interrupted.get().is_none()
+    }
+
+    /// Who waits for an answer to it is to look at it.
+    pub(crate) fn wake(&self) {
+        self.end.notify_one();
+    }
+
+    /// It came too slowly for its upstream to wait any longer.
+    fn is_too_slow(&self) -> bool {
+        self.interrupted.get().is_some_and(Interrupted::is_slowness)
     }
 
     /// It goes on with another attempt.
@@ -108,10 +126,14 @@ impl Patience {
         Some(self.sent()?.max(attempt.began) + attempt.limit?)
     }
 
-    /// What `future`, an attempt, gives; none when it took too long, or the request did.
+    /// What `future`, an attempt, gives; none when it took too long, or the request did, or its body came too
+    /// slowly.
     pub(crate) async fn wait<F: Future>(&self, future: F, attempt: Attempt) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
+            if self.upload.as_ref().is_some_and(|upload| upload.is_too_slow()) {
+                return None;
+            }
             let seen = self.passed();
             let ends = self.deadline().into_iter().chain(self.deadline_of(attempt));
             let until = ends.min().unwrap_or_else(|| Instant::now() + self.idle);
@@ -119,7 +141,10 @@ impl Patience {
                 return timeout_at(until.into(), future).await.ok();
             };
             tokio::select! {
-                output = &mut future => return Some(output),
+                output = &mut future => {
+                    upload.pace.set_free();
+                    return Some(output);
+                }
                 () = upload.end.notified() => {}
                 () = tokio::time::sleep_until(until.into()) => {
                     if self.passed() == seen {

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
 use crate::access_log::AccessLog;
+use crate::descriptors::Budget;
 use crate::log_queue::LogQueue;
 use crate::stats::{Totals, WorkerStats};
 use crate::upstream::live::lock;
@@ -32,6 +33,10 @@ pub struct ProxyOptions {
     pub drain_time: Duration,
     /// Listen beside another process that has the same ports and is about to leave them.
     pub take_over: bool,
+    /// Descriptors that the process may have.
+    pub descriptors: usize,
+    /// Of those, how many are for connections to the admin interface.
+    pub admin_connections: usize,
 }
 
 /// Why the proxy could not start.
@@ -81,6 +86,11 @@ impl Proxy {
             take_over: options.take_over,
             registry: Default::default(),
             workers: options.workers.max(1),
+            budget: Budget::new(
+                options.descriptors,
+                options.workers.max(1),
+                options.admin_connections,
+            ),
             unbound: Default::default(),
             bound: Default::default(),
         });
@@ -205,7 +215,14 @@ impl Live for LiveProxy {
         let lost = self.shared.log.as_ref().map_or(0, LogQueue::lost);
         let live_problems = problems::count(snapshot, &self.shared);
         let totals = Totals::of(&self.stats);
-        metrics::page(snapshot, &self.shared.registry, &totals, live_problems, lost)
+        let shed = self.shared.budget.shed();
+        metrics::page(
+            snapshot,
+            &self.shared.registry,
+            &totals,
+            live_problems,
+            (lost, shed),
+        )
     }
 
     fn problems(&self, snapshot: &Snapshot) -> Vec<Problem> {
@@ -239,6 +256,8 @@ mod tests {
             expose_reasons: false,
             drain_time: Duration::ZERO,
             take_over: false,
+            descriptors: 1024,
+            admin_connections: 64,
         };
         let proxy = Proxy::start(options, &snapshot, &endpoints).expect("workers");
         let live = proxy.live();

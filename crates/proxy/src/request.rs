@@ -172,6 +172,10 @@ pub(crate) async fn handle(
             exchange.client_broke_off(error);
             answer(bad_request(), exchange, settings)
         }
+        Err(error) if error.fault == Fault::SlowClient => {
+            exchange.client_was_slow(error);
+            answer(too_slow(), exchange, settings)
+        }
         Err(error) => fail(worker.shared.expose_reasons, &error, grpc, exchange, settings),
     })
 }
@@ -318,6 +322,15 @@ fn redirect(parts: &Parts, head: &Head<'_>) -> Response<Bytes> {
 fn bad_request() -> Response<Bytes> {
     let mut response = own(StatusCode::BAD_REQUEST, "bad request");
     // What follows on the connection cannot be trusted either.
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// To a client whose body came too slowly. What follows on the connection is the rest of it.
+fn too_slow() -> Response<Bytes> {
+    let mut response = own(StatusCode::REQUEST_TIMEOUT, "request timeout");
     response
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -20,10 +20,12 @@ use tokio::time::{sleep, timeout, timeout_at};
 use crate::access_log::{AccessLog, Entry};
 use crate::body::Flow;
 use crate::client::connection::{Clients, serve};
+use crate::descriptors::Budget;
 use crate::listening::{listen, take_no_more, taken_over};
 use crate::log_queue::LogQueue;
 use crate::serving::{Change, Serving};
 use crate::stats::WorkerStats;
+use crate::uploads::Uploads;
 use crate::upstream::dns::Dns;
 use crate::upstream::live::{MAX_CONNECTIONS, Registry, lock};
 use crate::upstream::pool::{Addresses, Limits, Pool, warm};
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     /// How many workers there are.
     pub(crate) workers: usize,
     pub(crate) registry: Registry,
+    /// Of descriptors.
+    pub(crate) budget: Budget,
     /// Ports that could not be opened, and why.
     pub(crate) unbound: Mutex<HashMap<u16, String>>,
     /// How many workers listen on each port.
@@ -77,6 +81,8 @@ pub(crate) struct Worker {
     pub(crate) clients: Clients,
     /// Response bodies whose clients may have stopped reading.
     pub(crate) flows: RefCell<Vec<Weak<RefCell<Flow>>>>,
+    /// Request bodies that clients are waited for.
+    pub(crate) uploads: Rc<Uploads>,
     pub(crate) draining: Cell<bool>,
     /// Seconds since the start; coarse time for sweeps.
     pub(crate) second: Cell<u64>,
@@ -127,6 +133,7 @@ impl Worker {
             },
             clients: Clients::default(),
             flows: RefCell::default(),
+            uploads: Rc::default(),
             draining: Cell::new(false),
             second: Cell::new(0),
             serving: RefCell::default(),
@@ -250,10 +257,19 @@ impl Worker {
         serving
             .pools()
             .for_each(|pool| pool.sweep(now, &self.addresses.dns));
+        self.uploads
+            .tick(second, serving.snapshot.settings.min_request_rate);
         self.flows.borrow_mut().retain(|flow| {
             flow.upgrade()
                 .is_some_and(|flow| flow.borrow_mut().keep_watching(now))
         });
+        // Upstreams may have taken what clients had left.
+        match self.shared.budget.excess() / self.shared.workers {
+            0 => self.shared.budget.note_room(),
+            excess => {
+                self.make_room(excess);
+            }
+        }
         self.clients
             .sweep(second, serving.snapshot.settings.client_idle_timeout);
         if second.is_multiple_of(RETRY) && self.listening.borrow().len() < serving.snapshot.listeners.len() {
@@ -363,7 +379,10 @@ impl Worker {
                 accepted = listener.accept() => match accepted {
                     Ok((tcp, peer)) => self.serve(tcp, peer, port),
                     // Out of descriptors, most likely: let some close.
-                    Err(error) if is_exhausted(&error) => sleep(Duration::from_millis(20)).await,
+                    Err(error) if is_exhausted(&error) => {
+                        self.make_room(1);
+                        sleep(Duration::from_millis(20)).await;
+                    }
                     Err(_) => {}
                 },
                 () = &mut end => break,
@@ -371,7 +390,22 @@ impl Worker {
         }
     }
 
+    /// Closes client connections that are idle; says whether any is about to end.
+    fn make_room(&self, wanted: usize) -> bool {
+        let spared = self.clients.end_longest_idle(wanted);
+        if spared.closed > 0 {
+            self.shared.budget.note_shed(spared.closed);
+        }
+        spared.ending > 0
+    }
+
     fn serve(self: &Rc<Self>, tcp: TcpStream, peer: SocketAddr, port: u16) {
+        let excess = self.shared.budget.excess();
+        if excess > 0 && !self.make_room(excess) {
+            // Every connection has a request, and the reserve is for those.
+            self.shared.budget.note_shed(1);
+            return;
+        }
         tokio::task::spawn_local(serve(Rc::clone(self), tcp, peer, port));
     }
 

@@ -21,7 +21,8 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::io::{GuardedIo, Wire};
+use super::io::{FramedTcp, GuardedIo, Wire};
+use crate::descriptors::Descriptor;
 use crate::executor::LocalExecutor;
 use crate::framing::{Ambiguous, Guard};
 use crate::headers::http2_list_limit;
@@ -128,6 +129,14 @@ pub(crate) struct Clients {
     empty: Notify,
 }
 
+/// Connections that make room for others.
+pub(crate) struct Spared {
+    /// That are about to end.
+    pub(crate) ending: usize,
+    /// Those of them that were asked to just now.
+    pub(crate) closed: usize,
+}
+
 /// A connection that changed its protocol, for as long as it lasts.
 pub(crate) struct Tunnel(Rc<Worker>);
 
@@ -222,6 +231,31 @@ impl Clients {
             .for_each(|client| client.end(Ending::Gracefully));
     }
 
+    /// Has at least `wanted` connections end that carry no request, as far as there are as many: first those that
+    /// have been idle longest, and those in the middle of a head last. A sixty-fourth of all is ended at once, so
+    /// that not every new connection has to look for one.
+    pub(crate) fn end_longest_idle(&self, wanted: usize) -> Spared {
+        let open = self.open.borrow();
+        let (ending, others): (Vec<_>, Vec<_>) = open
+            .values()
+            .partition(|client| client.ending.get() == Ending::Now);
+        if ending.len() >= wanted {
+            return Spared {
+                ending: ending.len(),
+                closed: 0,
+            };
+        }
+        let mut idle = others;
+        idle.retain(|client| client.requests.get() == 0);
+        idle.sort_unstable_by_key(|client| (client.wire.in_head(), client.active_at.get(), client.id));
+        idle.truncate((wanted - ending.len()).max(open.len() / 64));
+        idle.iter().for_each(|client| client.cut());
+        Spared {
+            ending: ending.len() + idle.len(),
+            closed: idle.len(),
+        }
+    }
+
     /// Ends connections that have been idle, or in the middle of a head, for too long.
     pub(crate) fn sweep(&self, second: u64, idle: Duration) {
         for client in self.open.borrow().values() {
@@ -246,6 +280,7 @@ impl Clients {
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, port: u16) {
+    let _descriptor = Descriptor::take();
     let client = worker.clients.add(peer, port, worker.second.get());
     if worker.draining.get() {
         client.end(Ending::Gracefully);
@@ -270,7 +305,8 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS);
         builder.max_header_list_size(http2_list_limit(header_limit(worker)));
-        let connection = pin!(builder.serve_connection(TokioIo::new(tcp), service));
+        let io = FramedTcp::new(tcp, Arc::clone(&client.wire));
+        let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         drive(client, connection, http2::Connection::graceful_shutdown).await;
     } else {
         let guard = Guard::new(client.ambiguous.clone());

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use crate::frames::Frames;
 use crate::framing::Guard;
 
 /// Most bytes that are read in one go.
@@ -41,12 +42,72 @@ impl Wire {
         self.in_head.load(Ordering::Relaxed)
     }
 
+    fn set_in_head(&self, in_head: bool) {
+        if in_head != self.in_head() {
+            self.in_head.store(in_head, Ordering::Relaxed);
+        }
+    }
+
     pub(crate) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
     }
 
     fn is_upgraded(&self) -> bool {
         self.upgraded.load(Ordering::Relaxed)
+    }
+}
+
+/// The socket of a client that speaks HTTP/2.
+pub(crate) struct FramedTcp {
+    tcp: TcpStream,
+    frames: Frames,
+    wire: Arc<Wire>,
+}
+
+impl FramedTcp {
+    pub(crate) fn new(tcp: TcpStream, wire: Arc<Wire>) -> Self {
+        Self {
+            tcp,
+            frames: Frames::default(),
+            wire,
+        }
+    }
+}
+
+impl AsyncRead for FramedTcp {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+        this.frames.watch(&buf.filled()[before..]);
+        this.wire.set_in_head(this.frames.in_head());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for FramedTcp {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().tcp).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().tcp).poll_write_vectored(cx, bufs)
     }
 }
 
@@ -102,10 +163,7 @@ impl Read for GuardedIo {
             let mut bytes = ReadBuf::new(&mut buffer[..room]);
             ready!(Pin::new(this.socket.inner_mut()).poll_read(cx, &mut bytes))?;
             this.guard.watch(bytes.filled());
-            let in_head = this.guard.in_head();
-            if in_head != this.wire.in_head() {
-                this.wire.in_head.store(in_head, Ordering::Relaxed);
-            }
+            this.wire.set_in_head(this.guard.in_head());
             buf.put_slice(bytes.filled());
             Poll::Ready(Ok(()))
         })

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderValue};
 use http::uri::PathAndQuery;
@@ -22,6 +22,10 @@ use crate::headers;
 use crate::patience::{Attempt, Patience, STREAM_IDLE, Upload};
 use crate::upstream::live::Wanted;
 use crate::upstream::pool::{Lease, Need, SendError, Tried};
+
+/// How long the connection of a request that made room may take to close.
+const CLOSING_TIME: Duration = Duration::from_millis(100);
+const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a request needs of its connection, and what it has been through.
 struct Trip<'a> {
@@ -166,6 +170,13 @@ impl Hop<'_> {
             entry.upstream_tls = lease.tls().cloned();
         }
         let may_fall_back = lease.is_http2() && self.may_use_http1;
+        if let Some(upload) = request.body().upload() {
+            upload.pace.holds(self.pool.live.slots());
+            // Both sides of a gRPC call may be silent for as long as they like.
+            if lease.is_http2() && headers::is_grpc(request.headers()) {
+                upload.pace.set_free();
+            }
+        }
         let copy = (may_fall_back || trip.retries.wants_copy(lease.reused(), request.method()))
             .then(|| Copy::of(&request));
         let request = self.address(request, trip.authority, &lease)?;
@@ -191,7 +202,7 @@ impl Hop<'_> {
                 Err(failed)
             }
             None => Err(Failed {
-                error: self.out_of_time(trip.patience, attempt),
+                error: self.out_of_time(trip.patience, attempt, &lease),
                 endpoint: Some(lease.address()),
                 request: copy.and_then(Copy::request),
                 stale: false,
@@ -199,7 +210,10 @@ impl Hop<'_> {
         }
     }
 
-    fn out_of_time(&self, patience: &Patience, attempt: Attempt) -> ProxyError {
+    fn out_of_time(&self, patience: &Patience, attempt: Attempt, lease: &Lease) -> ProxyError {
+        if let Some(slowness) = patience.interrupted().filter(|why| why.is_slowness()) {
+            return ProxyError::interrupted(lease, slowness);
+        }
         match attempt.limit {
             Some(limit) if patience.deadline().is_none_or(|end| Instant::now() < end) => {
                 ProxyError::try_timeout(limit)
@@ -231,7 +245,12 @@ impl Hop<'_> {
             limit,
             limited_by_try: limit < connect_timeout,
         };
-        let lease = self.pool.lease(&self.worker.addresses, &need, &trip.tried).await;
+        let lease = loop {
+            let lease = self.pool.lease(&self.worker.addresses, &need, &trip.tried).await;
+            if lease.is_ok() || !self.make_room(deadline).await {
+                break lease;
+            }
+        };
         lease.map_err(|error| {
             if let Some(entry) = &mut exchange.entry {
                 entry.endpoint = error.endpoint;
@@ -245,6 +264,21 @@ impl Hop<'_> {
             };
             (told, error.endpoint)
         })
+    }
+
+    /// Where all connections to the upstream are taken, has a request end that holds one for a client who hardly
+    /// sends; false where there is none.
+    async fn make_room(&self, deadline: Instant) -> bool {
+        let live = &self.pool.live;
+        let least = self.settings.min_request_rate;
+        if !live.is_full() || !self.worker.uploads.spare_one(live.slots(), least) {
+            return false;
+        }
+        let until = deadline.min(Instant::now() + CLOSING_TIME);
+        while live.is_full() && Instant::now() < until {
+            tokio::time::sleep(CLOSING_PAUSE).await;
+        }
+        Instant::now() < deadline
     }
 
     /// Writes the authority and the length of the content where the connection's protocol wants them.

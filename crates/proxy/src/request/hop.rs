@@ -94,7 +94,7 @@ impl Hop<'_> {
             entry.request_id = id.clone();
         }
         let most = self.settings.max_request_headers_bytes;
-        let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::new(body, most)));
+        let upload = (!body.is_end_stream()).then(|| Rc::new(Upload::new(body, most, &self.worker.uploads)));
         exchange.bytes_in = upload.as_ref().map(|upload| Rc::clone(&upload.bytes));
         let body = upload.as_ref().and_then(Upload::next_turn);
         let body = body.unwrap_or(RequestBody::Empty);

@@ -20,6 +20,7 @@ use super::hello::Hellos;
 use super::memory::Memory;
 use super::trial::Remembered;
 use crate::counter::{BUCKETS_US, Counter};
+use crate::descriptors::Descriptor;
 
 /// Most connections that are open to one upstream at a time, all workers together.
 pub(crate) const MAX_CONNECTIONS: usize = 1024;
@@ -180,6 +181,16 @@ impl LiveUpstream {
         self.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS / 4 * 3
     }
 
+    /// Whether no more connections may be opened.
+    pub(crate) fn is_full(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) >= MAX_CONNECTIONS
+    }
+
+    /// Identifies the upstream among whose connections those of this one count.
+    pub(crate) fn slots(&self) -> usize {
+        Arc::as_ptr(&self.connections).addr()
+    }
+
     fn tls(&self) -> Result<Option<&Tls>, Failure> {
         let Some(settings) = &self.identity.tls else {
             return Ok(None);
@@ -233,7 +244,7 @@ impl LiveUpstream {
     /// Takes the place of one more connection, if there is one.
     pub(crate) fn connection_permit(self: &Arc<Self>) -> Option<ConnectionPermit> {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        let permit = ConnectionPermit(Arc::clone(self));
+        let permit = ConnectionPermit(Arc::clone(self), Descriptor::take());
         (before < MAX_CONNECTIONS).then_some(permit)
     }
 
@@ -481,7 +492,7 @@ impl LiveEndpoint {
 }
 
 /// The right to hold one connection open.
-pub(crate) struct ConnectionPermit(Arc<LiveUpstream>);
+pub(crate) struct ConnectionPermit(Arc<LiveUpstream>, Descriptor);
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
