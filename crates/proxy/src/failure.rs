@@ -244,12 +244,26 @@ fn grpc_status(headers: &mut HeaderMap, reason: Reason, message: &'static str) {
 }
 
 fn reset_failure(lease: &Lease, why: &str) -> Failure {
+    let ours = lease.tls().map(|report| &report.client_certificate);
+    // It has accepted that by TLS, and may still hold it against the request.
+    let certificate_missing = ours.is_some_and(|ours| ours.requested && !ours.sent);
+    let (asked, or_secret) = match certificate_missing {
+        true => (
+            "; it had asked for a client certificate and got none",
+            "; if it wants a client certificate, set spec.secret",
+        ),
+        false => ("", ""),
+    };
     Failure {
         reason: Reason::ResetBeforeResponse,
-        message: format!("{} took the request and gave no response: {why}", lease.address()),
-        remedy: "see why the upstream closes; where its keep-alive time is short, it may be closing idle \
-                 connections"
-            .to_owned(),
+        message: format!(
+            "{} took the request and gave no response: {why}{asked}",
+            lease.address()
+        ),
+        remedy: format!(
+            "see why the upstream closes; where its keep-alive time is short, it may be closing idle \
+             connections{or_secret}"
+        ),
     }
 }
 
