@@ -4,7 +4,9 @@ mod directory;
 mod weak;
 
 use rcgen::string::Ia5String;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, SanType, date_time_ymd};
+use rcgen::{
+    CertificateParams, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, NameConstraints, SanType, date_time_ymd,
+};
 
 use super::origination;
 use crate::support::certificates::{Certificates, Identity, authority, key, leaf, secret};
@@ -458,6 +460,47 @@ async fn v14_certificate_for_clients_only_is_bad_purpose() {
     let upstream = Upstream::tls(&identity).await;
     let gateway = plan(&upstream, "", &["verify: {mode: none}"]).start().await;
     gateway.get("/").await.assert_ok();
+}
+
+/// Which certificate it is, and what is wrong with it.
+#[tokio::test]
+async fn an_authority_that_may_not_issue_is_named() {
+    let mut params = authority("plain root");
+    params.is_ca = IsCa::NoCa;
+    let plain = Certificates::made_of(params);
+    let mut params = authority("limited");
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: vec![GeneralSubtree::DnsName("b.test".to_owned())],
+        excluded_subtrees: Vec::new(),
+    });
+    let limited = Certificates::made_of(params);
+    for (ca, reason, message, remedy) in [
+        (
+            plain,
+            "bad_issuer",
+            [
+                "`CN=plain root` may not issue certificates",
+                "it has no basicConstraints",
+            ],
+            "basicConstraints CA:TRUE",
+        ),
+        (
+            limited,
+            "name_constraint",
+            ["`CN=limited` permits only DNS:b.test", "DNS:a.test"],
+            "names that the CA may issue for",
+        ),
+    ] {
+        let upstream = Upstream::tls(&ca.server(&["a.test"])).await;
+        let plan = plan(&upstream, &ca.secret("ca"), &["ca_secret: ca"]);
+        let refusal = Refusal {
+            reason,
+            message: &message,
+            remedy: &[remedy],
+        };
+        refusal.assert_told(&plan.start().await, "m", "/x").await;
+        assert_nothing_asked(&upstream).await;
+    }
 }
 
 #[tokio::test]

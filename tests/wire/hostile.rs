@@ -11,7 +11,7 @@ use crate::support::certificates::Certificates;
 use crate::support::peer::{Tapped, Tls, Upstream, read_head};
 use crate::support::scene::{Scene, sealing};
 use crate::support::sealed::{ALERT, DATA, HANDSHAKE, Sealer, ticket};
-use crate::support::tls_bytes::{answer_hello, read_record, swallow};
+use crate::support::tls_bytes::{alert, answer_hello, read_record, swallow};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 /// Enough for a busy host, and little to wait for.
@@ -193,4 +193,76 @@ async fn key_updates_that_never_end_are_a_protocol_error() {
         .assert_fails("1", "tls_protocol_error", "too many KeyUpdate messages")
         .await;
     scene.assert_unharmed().await;
+}
+
+/// A TLS 1.2 ServerHello to this ClientHello, from a server that has marked it as one that speaks TLS 1.3.
+fn downgrading_hello(client: &[u8]) -> Vec<u8> {
+    const RANDOM: usize = 43;
+    let session = &client[RANDOM..=RANDOM + usize::from(client[RANDOM])];
+    let hello = [
+        &[3, 3][..],
+        &[7; 24],
+        b"DOWNGRD\x01",
+        session,
+        &[0xc0, 0x2f, 0, 0, 0],
+    ]
+    .concat();
+    let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap().to_be_bytes();
+    let message = [&[2, 0][..], &length(&hello), &hello].concat();
+    [&[HANDSHAKE, 3, 3][..], &length(&message), &message].concat()
+}
+
+/// Only what speaks no TLS at all is `not_tls`, and only what speaks HTTP is advised to be spoken to without TLS.
+#[tokio::test]
+async fn each_way_to_fail_before_a_handshake_has_its_reason() {
+    type Answer = fn(&[u8]) -> Vec<u8>;
+    let cases: [(Answer, &str, &str); 9] = [
+        (
+            |hello| downgrading_hello(hello),
+            "tls_protocol_error",
+            "forced the lower version",
+        ),
+        (
+            |_| [&[HANDSHAKE, 3, 3, 0x48, 1][..], &[9; 0x4801]].concat(),
+            "tls_protocol_error",
+            "a record longer than TLS allows",
+        ),
+        (
+            |_| alert(121, 3).to_vec(),
+            "alert_received:unknown",
+            "(alert 121)",
+        ),
+        (|_| alert(40, 0).to_vec(), "protocol_version", "SSL 3.0"),
+        (|_| vec![0x80, 3, 0, 0, 1], "protocol_version", "SSL 2.0"),
+        (|_| b"SSH-2.0-OpenSSH_9.9\r\n".to_vec(), "not_tls", "but SSH"),
+        (|_| b"220 mail.a.test ESMTP\r\n".to_vec(), "not_tls", "but SMTP"),
+        (
+            |_| b"E\0\0\0\x20SFATAL\0C08P01\0".to_vec(),
+            "not_tls",
+            "but PostgreSQL",
+        ),
+        (
+            |_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
+            "not_tls",
+            "`HTTP/1.1 400 Bad Request",
+        ),
+    ];
+    let ca = Certificates::new();
+    for (answer, reason, words) in cases {
+        let upstream = Upstream::raw(move |mut stream| async move {
+            let bytes = answer(&read_record(&mut stream).await);
+            stream.write_all(&bytes).await.unwrap();
+            stream.shutdown().await.unwrap();
+            swallow(stream).await;
+        });
+        let upstream = upstream.await;
+        let scene = Scene::over_tls(&upstream, &ca, &[]).await;
+        scene.assert_fails("1", reason, words).await;
+        let remedy = scene.gateway.last_handshake("bad").await["remedy"].to_string();
+        assert_eq!(
+            remedy.contains("http://"),
+            words.contains("HTTP"),
+            "{reason}: {remedy}"
+        );
+    }
 }
