@@ -17,8 +17,10 @@ use crate::support::program::{Gateway, Running, mapping, nuncio};
 /// Uploads of one client that stand still: more than an upstream has connections.
 const CONNECTIONS: usize = 6;
 const STREAMS: usize = 200;
+/// Bytes that come of each at once.
+const BEGINNING: usize = 16 * 1024;
 
-/// A body of which one byte comes, and no more.
+/// A body of which this comes, and no more.
 struct Stalled(Option<Bytes>);
 
 impl Body for Stalled {
@@ -30,7 +32,7 @@ impl Body for Stalled {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.0.take() {
-            Some(byte) => Poll::Ready(Some(Ok(Frame::data(byte)))),
+            Some(beginning) => Poll::Ready(Some(Ok(Frame::data(beginning)))),
             None => Poll::Pending,
         }
     }
@@ -53,7 +55,9 @@ async fn stalled_uploads_do_not_take_an_upstream_from_others() {
         for _ in 0..STREAMS {
             let mut sender: http2::SendRequest<Stalled> = sender.clone();
             let uri = format!("http://{}/", gateway.address);
-            let request = Request::post(uri).body(Stalled(Some("a".into()))).unwrap();
+            let request = Request::post(uri)
+                .body(Stalled(Some(vec![b'a'; BEGINNING].into())))
+                .unwrap();
             uploads.spawn(async move {
                 sender.ready().await.unwrap();
                 let answer = sender.send_request(request).await;

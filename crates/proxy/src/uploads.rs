@@ -45,6 +45,10 @@ pub(crate) struct Pace {
     window: Cell<(u64, u64)>,
     /// Bytes that might have come while the client was not waited for.
     credit: Cell<u64>,
+    /// What had come when it was last looked at.
+    seen: Cell<u64>,
+    /// Bytes a second of late: each second counts half as much as the one after it.
+    rate: Cell<u64>,
 }
 
 impl Pace {
@@ -83,6 +87,8 @@ impl Upload {
         }
         if !pace.registered.replace(true) {
             pace.since.set(pace.registry.second.get());
+            // What came in one go at the beginning says nothing of what is to come.
+            pace.seen.set(self.bytes.get().saturating_add(pace.credit.get()));
             pace.registry.waited_for.borrow_mut().push(Rc::downgrade(self));
         }
     }
@@ -106,6 +112,8 @@ impl Upload {
             pace.credit.set(pace.credit.get().saturating_add(least));
         }
         let come = self.bytes.get().saturating_add(pace.credit.get());
+        let new = come.saturating_sub(pace.seen.replace(come));
+        pace.rate.set(pace.rate.get().saturating_add(new) / 2);
         let (began, before) = pace.window.get();
         if second.saturating_sub(pace.since.get()) < GRACE {
             pace.window.set((second, come));
@@ -129,14 +137,12 @@ impl Upload {
         }
     }
 
-    /// How much of its rate it has, in thousandths, and since when; none where it is not to be spared.
+    /// Its rate of late, and since when it is waited for; none where it is not to be spared.
     fn shortfall(&self, slots: usize, second: u64, least: u64) -> Option<(u64, u64)> {
-        let age = second.saturating_sub(self.pace.since.get());
+        let (rate, since) = (self.pace.rate.get(), self.pace.since.get());
         let spared = self.is_bound() && self.is_waited_for() && self.pace.slots.get() == slots;
-        let wanted = least.saturating_mul(age);
-        let come = self.bytes.get();
-        (spared && age >= SPARED_AFTER && come < wanted)
-            .then(|| (come.saturating_mul(1000) / wanted, self.pace.since.get()))
+        let known = second.saturating_sub(since) >= SPARED_AFTER;
+        (spared && known && rate < least).then_some((rate, since))
     }
 }
 
@@ -152,8 +158,8 @@ impl Uploads {
         });
     }
 
-    /// Takes a connection from the upload that is furthest below its rate, among those that have one of `slots`. Says
-    /// whether there was one.
+    /// Takes a connection from the upload that is furthest below its rate of late, among those that have one of
+    /// `slots`. Says whether there was one.
     pub(crate) fn spare_one(&self, slots: usize, least: u64) -> bool {
         let second = self.second.get();
         let all = self.waited_for.borrow();
@@ -251,7 +257,7 @@ mod tests {
         let (slow, slower, fast) = (upload(&uploads), upload(&uploads), upload(&uploads));
         let elsewhere = upload(&uploads);
         elsewhere.pace.holds(2);
-        bring(&slow, 100);
+        bring(&slow, 1000);
         bring(&fast, 1 << 20);
         assert!(!uploads.spare_one(1, LEAST), "none has been waited for");
         (1..=SPARED_AFTER).for_each(|second| uploads.tick(second, LEAST));
@@ -262,5 +268,19 @@ mod tests {
         assert!(uploads.spare_one(1, LEAST));
         assert_eq!(given_up(), [true, true, false, false]);
         assert!(!uploads.spare_one(1, LEAST), "the others are fast, or elsewhere");
+    }
+
+    #[test]
+    fn an_upload_that_stalls_after_a_burst_makes_room() {
+        let uploads = Rc::<Uploads>::default();
+        let mut stalled = Upload::default();
+        stalled.pace = Pace::new(&uploads);
+        let stalled = Rc::new(stalled);
+        stalled.pace.holds(1);
+        bring(&stalled, 1 << 20);
+        stalled.waits(Waker::noop());
+        (1..=SPARED_AFTER).for_each(|second| uploads.tick(second, LEAST));
+        assert!(uploads.spare_one(1, LEAST));
+        assert!(stalled.interrupted.get().is_some());
     }
 }
