@@ -40,7 +40,11 @@ async fn an_auth_service_lets_only_bypassing_mappings_pass() {
 async fn address_lists_let_no_request_pass() {
     let upstream = Upstream::cleartext().await;
     let service = format!("http://{}", upstream.address);
-    for config in ["{ip_allow: [{peer: 127.0.0.1}]}", "{ip_deny: [{peer: 10.0.0.1}]}"] {
+    for config in [
+        "{ip_allow: [{peer: 127.0.0.1}]}",
+        "{ip_deny: [{peer: 10.0.0.1}]}",
+        "{ip_alow: [{peer: 127.0.0.1}]}",
+    ] {
         let manifests = mapping("m", "/m/", &service, &["bypass_auth: true"]) + &module(config);
         let gateway = Gateway::with(manifests).start().await;
         gateway.get("/m/").await.assert_refused("filter_unresolved");

@@ -6,7 +6,7 @@
 use nuncio_model::{ObjectRef, Problem, Severity};
 use serde_json::{Map, Value};
 
-use crate::{Object, conversion, yaml};
+use crate::{Object, conversion, unread, yaml};
 
 /// The annotation.
 const KEY: &str = "getambassador.io/config";
@@ -67,26 +67,34 @@ fn object(holder: &Object, number: usize, document: Value) -> Result<Object, Box
         let message = "is no object; write one with apiVersion, kind and name".to_owned();
         return Err(problem(holder, number, &message));
     };
-    let version = document
+    let written = document
         .get("apiVersion")
         .and_then(Value::as_str)
-        .unwrap_or_default();
-    let version = match version.strip_prefix("ambassador/") {
-        Some(version) => format!("getambassador.io/{version}"),
-        None => version.to_owned(),
-    };
-    if conversion::age(&version).is_none() {
-        let has = match version.as_str() {
-            "" => "no apiVersion".to_owned(),
-            other => format!("the apiVersion `{other}`, which is none that an annotation may hold"),
-        };
-        let message = format!("has {has}; write getambassador.io/v3alpha1");
-        return Err(problem(holder, number, &message));
+        .unwrap_or_default()
+        .to_owned();
+    if written.is_empty() {
+        return Err(problem(
+            holder,
+            number,
+            "has no apiVersion; write getambassador.io/v3alpha1",
+        ));
     }
-    document.insert("apiVersion".into(), version.into());
+    if let Some(version) = written.strip_prefix("ambassador/") {
+        let version = format!("getambassador.io/{version}");
+        if conversion::age(&version).is_some() {
+            document.insert("apiVersion".into(), version.into());
+        }
+    }
     let document = inherited(with_metadata(document), holder);
     let mut object = Object::from_document(document, holder.place.clone())
         .map_err(|told| problem(holder, number, &format!("cannot be read: {}", told.message)))?;
+    // One of Ambassador's in an unknown version may have been meant to guard, which compile sees to.
+    if conversion::age(&object.api_version).is_none() && !unread::is_ambassadors(&object) {
+        let message = format!(
+            "has the apiVersion `{written}`, which is none that an annotation may hold; write getambassador.io/v3alpha1"
+        );
+        return Err(problem(holder, number, &message));
+    }
     object.annotation = Some(Box::new(Annotation {
         holder: holder.reference.clone(),
         document: number,

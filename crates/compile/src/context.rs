@@ -127,7 +127,7 @@ pub(crate) struct ReadContext {
     secrets: Vec<(SecretName, Version)>,
     texts: Vec<Text>,
     tls: Arc<ContextTls>,
-    one_sided: Vec<&'static str>,
+    one_sided: Vec<OneSided>,
 }
 
 /// The contexts of one compile, for the next.
@@ -145,7 +145,7 @@ impl ReadContext {
         object: &Object,
         sources: Sources,
         tls: &Arc<ContextTls>,
-        one_sided: Vec<&'static str>,
+        one_sided: Vec<OneSided>,
         materials: &Materials<'_>,
     ) -> Option<Self> {
         if sources.others || !materials.are_plain() {
@@ -188,7 +188,7 @@ pub(crate) struct Contexts<'a> {
     gateway_namespace: &'a str,
     last_good: &'a LastGood,
     /// Fields set on a context that mean nothing towards an upstream (decision 14).
-    one_sided: HashMap<ObjectRef, Vec<&'static str>>,
+    one_sided: HashMap<ObjectRef, Vec<OneSided>>,
     /// What is said of names that are nearly those of contexts, by namespace and name.
     nearest: RefCell<lookup::Nearest>,
 }
@@ -250,16 +250,25 @@ pub(crate) fn read<'a>(
     contexts
 }
 
-/// Fields of termination that one who uses the context upstream may expect something of.
-fn one_sided_fields(spec: &TlsContextSpec) -> Vec<&'static str> {
-    let mut fields = Vec::new();
-    if spec.cert_required.is_some() {
-        fields.push("cert_required");
-    }
-    if spec.redirect_cleartext_from.is_some() {
-        fields.push("redirect_cleartext_from");
-    }
-    fields
+/// A field of termination that one who uses the context upstream may expect something of.
+#[derive(Clone, Copy)]
+struct OneSided {
+    name: &'static str,
+    /// What does not happen to clients, where the field asks for it and the context may be meant for them.
+    undone: Option<&'static str>,
+}
+
+fn one_sided_fields(spec: &TlsContextSpec) -> Vec<OneSided> {
+    let cert_required = spec.cert_required.map(|required| OneSided {
+        name: "cert_required",
+        undone: required
+            .then_some("no client is asked for a certificate; ask for it in front of the gateway"),
+    });
+    let redirect = spec.redirect_cleartext_from.map(|_| OneSided {
+        name: "redirect_cleartext_from",
+        undone: Some("no request is redirected by it; set `requestPolicy.insecure.action` of the Host"),
+    });
+    cert_required.into_iter().chain(redirect).collect()
 }
 
 impl<'a> Contexts<'a> {
@@ -324,24 +333,34 @@ impl<'a> Contexts<'a> {
             })
     }
 
-    /// Tells once for each context that is used which of its fields mean nothing towards upstreams.
-    pub(crate) fn tell_one_sided<'u>(
+    /// Reports once for each context which of its fields mean nothing towards upstreams, where it is used for those,
+    /// and nothing yet towards clients, where it may be meant for them.
+    pub(crate) fn report_one_sided<'u>(
         &self,
         used: impl Iterator<Item = &'u ObjectRef>,
         problems: &mut Problems,
     ) {
-        let told: BTreeSet<_> = used.filter(|used| self.one_sided.contains_key(*used)).collect();
-        for reference in told {
+        let used: BTreeSet<_> = used.collect();
+        let references: BTreeSet<_> = self.one_sided.keys().collect();
+        for reference in references {
             let (Some((object, _)), Some(fields)) =
                 (self.states.get(reference), self.one_sided.get(reference))
             else {
                 continue;
             };
-            for field in fields {
-                let message = format!(
-                    "`spec.{field}` is about clients of the gateway and has no effect on the upstreams of Mappings that name this TLSContext"
-                );
-                problems.notice(object, "no_effect_upstream", &format!("spec.{field}"), message);
+            for OneSided { name, undone } in fields {
+                let field = format!("spec.{name}");
+                if used.contains(reference) {
+                    let message = format!(
+                        "`{field}` is about clients of the gateway and has no effect on the upstreams of Mappings that name this TLSContext"
+                    );
+                    problems.notice(object, "no_effect_upstream", &field, message);
+                } else if let Some(undone) = undone {
+                    let message = format!(
+                        "`{field}` has no effect yet, because nuncio does not terminate TLS so far, so {undone}"
+                    );
+                    problems.warning(object, "not_supported_yet", &field, message);
+                }
             }
         }
     }

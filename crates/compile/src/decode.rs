@@ -1,5 +1,7 @@
 //! From a document to the typed `spec` of its kind, with a problem for everything that does not fit.
 
+mod protection;
+
 use nuncio_crds::{Spec, field_names};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -43,10 +45,9 @@ impl<S> Decoded<S> {
 /// have no effect yet are warnings.
 pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) -> Decoded<S> {
     let document = object.document.value();
-    warn_of_unknown_root_fields(object, &document, problems);
     let mut decoded = Decoded {
         spec: S::default(),
-        broken: Vec::new(),
+        broken: report_unknown_root_fields::<S>(object, &document, problems),
     };
     let Some(value) = document.get("spec").filter(|value| !value.is_null()) else {
         return decoded;
@@ -62,7 +63,8 @@ pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) 
         let value = mended.as_ref().unwrap_or(value);
         match attempt::<S>(value) {
             Ok((spec, ignored)) => {
-                warn_of_ignored_fields::<S>(object, value, &ignored, problems);
+                let lost = report_ignored_fields::<S>(object, value, &ignored, problems);
+                decoded.broken.extend(lost);
                 decoded.spec = spec;
                 return decoded;
             }
@@ -223,28 +225,38 @@ fn without(value: &Value, path: &str) -> Option<Value> {
     None
 }
 
-fn warn_of_unknown_root_fields(object: &Object, document: &Value, problems: &mut Problems) {
+/// What of these was meant to protect something, as in [`Decoded::broken`].
+fn report_unknown_root_fields<S: Spec>(
+    object: &Object,
+    document: &Value,
+    problems: &mut Problems,
+) -> Vec<(String, String)> {
+    let mut lost = Vec::new();
     let fields = document
         .as_object()
         .into_iter()
         .flat_map(|document| document.keys());
     for field in fields.filter(|field| !ROOT_FIELDS.contains(&field.as_str())) {
         let known: Vec<String> = ROOT_FIELDS.iter().map(|&name| name.to_owned()).collect();
-        problems.warning(
-            object,
-            "unknown_field",
-            field,
-            unknown_message(&object.kind, field, field, &known),
-        );
+        match protection::at_root::<S>(document, field, &known) {
+            Some(meant) => lost.push(report_lost(object, field, &meant, problems)),
+            None => {
+                let message = unknown_message(&object.kind, field, field, &known);
+                problems.warning(object, "unknown_field", field, message);
+            }
+        }
     }
+    lost
 }
 
-fn warn_of_ignored_fields<S: Spec>(
+/// What of these was meant to protect something, as in [`Decoded::broken`].
+fn report_ignored_fields<S: Spec>(
     object: &Object,
     spec: &Value,
     ignored: &Ignored,
     problems: &mut Problems,
-) {
+) -> Vec<(String, String)> {
+    let mut lost = Vec::new();
     for (parent, name) in ignored {
         let path = join(parent, name);
         let field = join("spec", &path);
@@ -262,11 +274,27 @@ fn warn_of_ignored_fields<S: Spec>(
                 );
                 problems.warning(object, "not_supported_yet", &field, message);
             }
+        } else if let Some(meant) = protection::in_spec::<S>(parent, name) {
+            lost.push(report_lost(object, &field, &meant, problems));
         } else {
             let message = unknown_message(S::KIND, &field, name, &field_names::<S>(parent));
             problems.warning(object, "unknown_field", &field, message);
         }
     }
+    lost
+}
+
+/// Reports an unknown field that was meant to protect something, and gives what cannot be read for it.
+fn report_lost(
+    object: &Object,
+    field: &str,
+    meant: &protection::Meant,
+    problems: &mut Problems,
+) -> (String, String) {
+    let protection::Meant { path, follows, fix } = meant;
+    let message = format!("{} has no field `{field}`, so {follows}; {fix}", object.kind);
+    problems.error(object, "unknown_field", field, &*message);
+    ((*path).to_owned(), message)
 }
 
 fn unknown_message(kind: &str, field: &str, name: &str, known: &[String]) -> String {
@@ -278,15 +306,23 @@ fn unknown_message(kind: &str, field: &str, name: &str, known: &[String]) -> Str
 
 /// The name of `known` that `name` was probably meant to be.
 pub(crate) fn nearest<'a>(name: &str, known: &'a [impl AsRef<str>]) -> Option<&'a str> {
-    let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
-    let wanted = plain(name);
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&wanted, &plain(candidate));
     known
         .iter()
-        .map(|candidate| (distance(candidate.as_ref()), candidate.as_ref()))
+        .map(|candidate| (distance(name, candidate.as_ref()), candidate.as_ref()))
         .min()
-        .filter(|(distance, _)| *distance <= (wanted.chars().count() / 3).max(1))
+        .filter(|(distance, _)| *distance <= most_distance(name))
         .map(|(_, candidate)| candidate)
+}
+
+/// How many slips lie between two names; letter case, hyphens and underscores make no difference.
+fn distance(name: &str, candidate: &str) -> usize {
+    let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
+    strsim::damerau_levenshtein(&plain(name), &plain(candidate))
+}
+
+/// The most slips that a name may have.
+fn most_distance(name: &str) -> usize {
+    (name.replace(['_', '-'], "").chars().count() / 3).max(1)
 }
 
 #[cfg(test)]

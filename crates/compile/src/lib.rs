@@ -121,7 +121,7 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     } = made(&inventory, &hosts, &around, &mut problems);
     let upstreams = upstreams.finish();
     let used = || kept.iter().filter_map(Kept::context);
-    contexts.tell_one_sided(used(), &mut problems);
+    contexts.report_one_sided(used(), &mut problems);
 
     let groups = groups.finish(&mut problems);
     let mut association = Association::new(&groups, options.loose_label_selectors);

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Column, LabelSelector, OneOrMany, Rule, Spec, Values};
+use crate::{Column, LabelSelector, OneOrMany, Protection, Rule, Spec, Values};
+
+/// What follows where a Host does not say what it is for: it would be for everything.
+const NOT_SERVED: &str = "the Host is not served";
 
 /// `spec` of a Host.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -32,6 +35,21 @@ impl Spec for HostSpec {
     const KIND: &'static str = "Host";
     const PLURAL: &'static str = "hosts";
     const LATER: &'static [&'static str] = &["acmeProvider", "previewUrl"];
+    const PROTECTS: &'static [Protection] = &[
+        Protection::by_words(
+            "hostname",
+            NOT_SERVED,
+            &["host", "hosts", "domain", "domains"],
+            "did you mean `hostname`?",
+        ),
+        Protection::by_words(
+            "mappingSelector",
+            NOT_SERVED,
+            &["selector", "labels"],
+            "did you mean `mappingSelector`?",
+        ),
+        Protection::by_name("selector", NOT_SERVED),
+    ];
     const VALUES: &'static [(&'static str, Values)] = &[
         (
             "requestPolicy.insecure.action",

@@ -52,6 +52,8 @@ pub trait Spec: DeserializeOwned + JsonSchema {
     const PLURAL: &'static str;
     /// Dotted paths, from `spec`, of fields of [`VERSION`] that have no effect yet.
     const LATER: &'static [&'static str];
+    /// Fields that protect something: an unknown field that may be one of them counts as that one, unreadable.
+    const PROTECTS: &'static [Protection] = &[];
     /// Fields of `spec` that mean nothing to a gateway: the reference notes there how to get a document of v2 back.
     const NOTES: &'static [&'static str] = &[];
     /// Fields of `spec` that the API server asks for.
@@ -63,6 +65,46 @@ pub trait Spec: DeserializeOwned + JsonSchema {
     const RULES: &'static [Rule] = &[];
     /// Columns that `kubectl get` shows.
     const COLUMNS: &'static [Column] = &[];
+}
+
+/// A field whose loss would leave something unprotected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Dotted path from `spec`.
+    pub path: &'static str,
+    /// What follows where it cannot be read.
+    pub follows: &'static str,
+    /// Words in the name of an unknown field that tell that this one was meant, however it is called.
+    pub words: &'static [&'static str],
+    /// What to do about a field that has one of these words.
+    pub fix: &'static str,
+}
+
+impl Protection {
+    /// One that only a similar name is taken for.
+    pub const fn by_name(path: &'static str, follows: &'static str) -> Self {
+        Self::by_words(path, follows, &[], "")
+    }
+
+    /// One that is also told by words.
+    pub const fn by_words(
+        path: &'static str,
+        follows: &'static str,
+        words: &'static [&'static str],
+        fix: &'static str,
+    ) -> Self {
+        Self {
+            path,
+            follows,
+            words,
+            fix,
+        }
+    }
+
+    /// The field's own name.
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
 }
 
 /// What may stand in a field.

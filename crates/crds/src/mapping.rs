@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Column, OneOrMany, Rule, Spec, Values};
+use crate::{Column, OneOrMany, Protection, Rule, Spec, Values};
+
+/// What follows where a Mapping does not say which TLSContext it uses.
+const NO_TLS: &str = "its requests are answered 503";
+/// What follows where a Mapping does not say which requests it takes: it would take more than it was meant to.
+const NO_ROUTE: &str = "the Mapping has no route";
 
 /// `spec` of a Mapping. Durations that end in `_ms` are milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
@@ -120,6 +125,48 @@ impl Spec for MappingSpec {
         "respect_dns_ttl",
         "retry_policy.retry_back_off",
         "stats_name",
+    ];
+    const PROTECTS: &'static [Protection] = &[
+        Protection::by_words(
+            "tls",
+            NO_TLS,
+            &[
+                "tls",
+                "ssl",
+                "mtls",
+                "cert",
+                "certs",
+                "certificate",
+                "certificates",
+                "ca",
+                "cacert",
+                "crl",
+                "sni",
+                "verify",
+                "verification",
+                "cipher",
+                "ciphers",
+                "pin",
+                "pins",
+                "insecure",
+                "secret",
+            ],
+            "write what it says into a TLSContext, and name that in `tls`",
+        ),
+        Protection::by_name("hostname", NO_ROUTE),
+        Protection::by_name("host", NO_ROUTE),
+        Protection::by_name("host_regex", NO_ROUTE),
+        Protection::by_name("method", NO_ROUTE),
+        Protection::by_name("method_regex", NO_ROUTE),
+        Protection::by_name("headers", NO_ROUTE),
+        Protection::by_name("regex_headers", NO_ROUTE),
+        Protection::by_words(
+            "query_parameters",
+            NO_ROUTE,
+            &["query"],
+            "did you mean `query_parameters`?",
+        ),
+        Protection::by_name("regex_query_parameters", NO_ROUTE),
     ];
     const NOTES: &'static [&'static str] = &["v2BoolHeaders", "v2BoolQueryParameters", "v2ExplicitTLS"];
     const REQUIRED: &'static [&'static str] = &["prefix", "service"];

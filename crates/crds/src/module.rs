@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{AddedHeader, NumberOrList, OneOrMany, RetryPolicySpec, Spec, Values};
+use crate::{AddedHeader, NumberOrList, OneOrMany, Protection, RetryPolicySpec, Spec, Values};
+
+/// What follows where the Module does not say which addresses may pass.
+const NOBODY: &str = "every request is answered 503";
 
 /// `spec` of the Module `ambassador`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -150,6 +153,30 @@ impl Spec for ModuleSpec {
         "config.use_remote_address",
         "config.x_forwarded_proto_redirect",
         "config.xff_num_trusted_hops",
+    ];
+    const PROTECTS: &'static [Protection] = &[
+        Protection::by_words(
+            "config.ip_allow",
+            NOBODY,
+            &[
+                "ip",
+                "ips",
+                "cidr",
+                "cidrs",
+                "whitelist",
+                "allowlist",
+                "blacklist",
+                "denylist",
+            ],
+            "limit addresses in front of the gateway, and remove it",
+        ),
+        Protection::by_name("config.ip_deny", NOBODY),
+        Protection::by_words(
+            "config.defaults.upstream_tls_verify_mode",
+            "`full` is used",
+            &["verify", "verification"],
+            "write `defaults: {upstream_tls_verify_mode: MODE}`",
+        ),
     ];
     // The reference lets anything through here, and reads what it knows.
     const VALUES: &'static [(&'static str, Values)] = &[("config", Values::KnownNames)];

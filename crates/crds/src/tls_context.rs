@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Column, OneOrMany, Rule, Spec, Values};
+use crate::{Column, OneOrMany, Protection, Rule, Spec, Values};
+
+/// What follows where a TLSContext does not say all that it should.
+const UNUSABLE: &str = "the TLSContext cannot be used";
 
 /// `spec` of a TLSContext.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -57,6 +60,74 @@ impl Spec for TlsContextSpec {
     const KIND: &'static str = "TLSContext";
     const PLURAL: &'static str = "tlscontexts";
     const LATER: &'static [&'static str] = &[];
+    const PROTECTS: &'static [Protection] = &[
+        Protection::by_words(
+            "verify",
+            UNUSABLE,
+            &[
+                "tls",
+                "ssl",
+                "mtls",
+                "cert",
+                "certs",
+                "certificate",
+                "certificates",
+                "ca",
+                "cacert",
+                "crl",
+                "crls",
+                "key",
+                "verify",
+                "verification",
+                "validate",
+                "validation",
+                "trust",
+                "trusted",
+                "truststore",
+                "root",
+                "roots",
+                "pin",
+                "pins",
+                "san",
+                "sans",
+                "name",
+                "names",
+                "cipher",
+                "ciphers",
+                "curve",
+                "curves",
+                "group",
+                "groups",
+                "version",
+                "secret",
+                "sni",
+                "server",
+                "client",
+                "peer",
+                "insecure",
+                "mode",
+            ],
+            "correct its name, or remove it",
+        ),
+        Protection::by_name("secret", UNUSABLE),
+        Protection::by_name("cert_chain_file", UNUSABLE),
+        Protection::by_name("private_key_file", UNUSABLE),
+        Protection::by_name("ca_secret", UNUSABLE),
+        Protection::by_name("cacert_chain_file", UNUSABLE),
+        Protection::by_name("crl_secret", UNUSABLE),
+        Protection::by_name("crl_file", UNUSABLE),
+        Protection::by_name("cert_required", UNUSABLE),
+        Protection::by_name("min_tls_version", UNUSABLE),
+        Protection::by_name("max_tls_version", UNUSABLE),
+        Protection::by_name("cipher_suites", UNUSABLE),
+        Protection::by_name("ecdh_curves", UNUSABLE),
+        Protection::by_name("sni", UNUSABLE),
+        Protection::by_name("auto_sni", UNUSABLE),
+        Protection::by_name("verify.mode", UNUSABLE),
+        Protection::by_name("verify.names", UNUSABLE),
+        Protection::by_name("verify.roots", UNUSABLE),
+        Protection::by_name("verify.pins", UNUSABLE),
+    ];
     const VALUES: &'static [(&'static str, Values)] = &[
         (
             "min_tls_version",

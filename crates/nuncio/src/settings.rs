@@ -98,6 +98,7 @@ pub(crate) fn run(
     compile.open_default_listeners = !in_cluster;
     environment.warn_of_key_log();
     environment.warn_of_system_roots();
+    environment.warn_of_statsd();
     environment.finish().map(|warnings| {
         let settings = RunSettings {
             source,
@@ -399,6 +400,28 @@ impl<'a> Environment<'a> {
         }
     }
 
+    /// The reference sends its metrics where these say.
+    fn warn_of_statsd(&mut self) {
+        let names = [
+            "STATSD_ENABLED",
+            "STATSD_HOST",
+            "STATSD_PORT",
+            "STATSD_FLUSH_INTERVAL",
+            "DOGSTATSD",
+        ];
+        let set = |name: &&str| {
+            // Kubernetes gives `STATSD_PORT` such a value where there is a Service `statsd`.
+            self.text(name).is_some_and(|value| !value.contains("://"))
+        };
+        let set: Vec<&str> = names.into_iter().filter(|name| set(name)).collect();
+        if !set.is_empty() {
+            self.warnings.push(format!(
+                "{}: nuncio sends no metrics to StatsD, so these have no effect; scrape /metrics of the admin interface",
+                set.join(", ")
+            ));
+        }
+    }
+
     fn warn_of_key_log(&mut self) {
         if let Some(path) = self.text("SSLKEYLOGFILE") {
             self.warnings.push(format!(
@@ -543,6 +566,22 @@ mod tests {
         ];
         let (settings, _) = with(served(), &variables).unwrap();
         assert_eq!(settings.warnings.len(), 3, "{:?}", settings.warnings);
+    }
+
+    #[test]
+    fn statsd_is_warned_about_once() {
+        let variables = [
+            ("STATSD_ENABLED", "true"),
+            ("STATSD_HOST", "stats"),
+            ("STATSD_PORT", "tcp://10.0.0.1:80"),
+        ];
+        let (settings, _) = with(served(), &variables).unwrap();
+        let [warning] = settings.warnings.as_slice() else {
+            panic!("{:?}", settings.warnings);
+        };
+        assert!(warning.starts_with("STATSD_ENABLED, STATSD_HOST: "), "{warning}");
+        let (settings, _) = with(served(), &variables[2..]).unwrap();
+        assert!(settings.warnings.is_empty());
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(crate) fn read(
         sources: Sources::default(),
     };
     reader.tell_hosts(spec);
+    reader.refuse_empty(spec);
     let client = reader.client(spec);
     let bundle = reader.bundle(spec);
     let verify = reader.verify_spec(spec);
@@ -157,6 +158,54 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// An empty value, such as a template leaves behind, protects nothing where something was meant to.
+    fn refuse_empty(&mut self, spec: &TlsContextSpec) {
+        let verify = spec.verify.as_ref();
+        let texts = [
+            ("secret", &spec.secret),
+            ("cert_chain_file", &spec.cert_chain_file),
+            ("private_key_file", &spec.private_key_file),
+            ("ca_secret", &spec.ca_secret),
+            ("cacert_chain_file", &spec.cacert_chain_file),
+            ("crl_secret", &spec.crl_secret),
+            ("crl_file", &spec.crl_file),
+            ("min_tls_version", &spec.min_tls_version),
+            ("max_tls_version", &spec.max_tls_version),
+        ];
+        let empty = |text: &Option<String>| text.as_deref().is_some_and(|text| text.trim().is_empty());
+        let mut fields: Vec<&str> = texts
+            .iter()
+            .filter(|(_, text)| empty(text))
+            .map(|(name, _)| *name)
+            .collect();
+        if verify.is_some_and(|verify| empty(&verify.roots)) {
+            fields.push("verify.roots");
+        }
+        for (name, list) in [
+            ("verify.names", verify.and_then(|verify| verify.names.as_ref())),
+            ("verify.pins", verify.and_then(|verify| verify.pins.as_ref())),
+        ] {
+            if list.is_some_and(Vec::is_empty) {
+                fields.push(name);
+            }
+        }
+        for name in fields {
+            let field = format!("spec.{name}");
+            let message = format!(
+                "`{field}` is empty, so the TLSContext cannot be used; write what it should say, or remove it"
+            );
+            self.refuse("empty_field", &field, message);
+        }
+        for (name, _) in texts {
+            if self.object.document.mentions(&format!("\"{name}\":null")) {
+                let field = format!("spec.{name}");
+                let message =
+                    format!("`{field}` is null, so it has no effect; write what it should say, or remove it");
+                self.problems.warning(self.object, "empty_field", &field, message);
+            }
+        }
+    }
+
     fn client(&mut self, spec: &TlsContextSpec) -> Option<Sourced<Arc<ClientIdentity>>> {
         let text = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         match (
@@ -267,7 +316,7 @@ impl Reader<'_, '_> {
 
     /// `spec.verify` and its annotations; a field wins over its annotation.
     fn verify_spec(&mut self, spec: &TlsContextSpec) -> Verify {
-        self.tell_unknown_annotations();
+        self.refuse_unknown_annotations();
         let VerifySpec {
             mode,
             names,
@@ -313,24 +362,22 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn tell_unknown_annotations(&mut self) {
+    /// Each of them says whom to accept.
+    fn refuse_unknown_annotations(&mut self) {
         let mut known = ["mode", "names", "roots", "pins"]
             .map(|name| format!("nuncio/verify-{name}"))
             .to_vec();
         known.push(auto_sni::ANNOTATION.to_owned());
         for key in self.object.annotations.keys() {
-            if key.starts_with("nuncio/") && !known.contains(key) {
+            let is_meant = key.to_lowercase().starts_with("nuncio") || decode::nearest(key, &known).is_some();
+            if is_meant && !known.contains(key) {
                 let hint = match decode::nearest(key, &known) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => "remove it".to_owned(),
                 };
-                let message = format!("nuncio knows no annotation `{key}`, so it has no effect; {hint}");
-                self.problems.warning(
-                    self.object,
-                    "unknown_field",
-                    &format!("metadata.annotations.{key}"),
-                    message,
-                );
+                let message =
+                    format!("nuncio knows no annotation `{key}`, so the TLSContext cannot be used; {hint}");
+                self.refuse("unknown_field", &format!("metadata.annotations.{key}"), message);
             }
         }
     }
@@ -437,7 +484,7 @@ impl Reader<'_, '_> {
     }
 
     fn version(&mut self, field: &str, text: Option<&str>) -> Option<VersionBound> {
-        let text = text.filter(|text| !text.is_empty())?;
+        let text = text.filter(|text| !text.trim().is_empty())?;
         match nuncio_tls::version(text) {
             Ok(bound) => Some(bound),
             Err(unknown) => {

@@ -234,11 +234,20 @@ fn annotations_say_what_fields_say() {
         "TLSContext ctx metadata.annotations",
         "keep one of them",
     );
-    annotated("", "nuncio/verify-mod: full").tells(
-        Severity::Warning,
-        "TLSContext ctx",
-        "did you mean `nuncio/verify-mode`?",
-    );
+    for key in [
+        "nuncio/verify-mod",
+        "nuncio.io/verify-mode",
+        "Nuncio/verify-mode",
+        "nuncio/verifymode",
+    ] {
+        let misspelt = annotated("", &format!("{key}: full"));
+        misspelt.tells(
+            Severity::Error,
+            "TLSContext ctx",
+            "did you mean `nuncio/verify-mode`?",
+        );
+        misspelt.refuses("m", Reason::TlsConfigUnresolved);
+    }
     annotated("", "nuncio/verify-mode: ful").refuses("m", Reason::TlsConfigUnresolved);
     annotated("", "nuncio/verify-pins: sha256/AAAA").refuses("m", Reason::TlsConfigUnresolved);
 }
@@ -412,4 +421,96 @@ fn another_teams_context_takes_nothing_away() {
     let after = before.then(&(elsewhere("x") + &elsewhere("a") + &mapping));
     assert_eq!(after.sni("m").as_deref(), Some("x.test"));
     after.tells(Severity::Error, "Mapping m spec.tls", "web.a, web.x");
+}
+
+/// A field that is lost to a slip must not take its protection along.
+#[test]
+fn a_misspelt_field_makes_the_context_unusable() {
+    for (spec, hint) in [
+        ("caSecret: ca", "did you mean `ca_secret`?"),
+        ("ca_secrt: ca", "did you mean `ca_secret`?"),
+        ("min_tls_verison: v1.3", "did you mean `min_tls_version`?"),
+        ("verfy: {mode: full}", "did you mean `verify`?"),
+        ("verify: {mod: full}", "did you mean `mode`?"),
+        ("verify: {ca_secret: ca}", "write it as `spec.ca_secret`"),
+        ("mode: full", "write it as `spec.verify.mode`"),
+        ("trusted_ca: ca", "correct its name, or remove it"),
+        ("crl: list", "correct its name, or remove it"),
+    ] {
+        let world = world(&(context("ctx", spec) + &mapping("m", "service: https://svc; tls: ctx")));
+        world.tells(Severity::Error, "TLSContext ctx spec", hint);
+        world.refuses("m", Reason::TlsConfigUnresolved);
+    }
+    let harmless =
+        world(&(context("ctx", "hosst: [a.test]") + &mapping("m", "service: https://svc; tls: ctx")));
+    harmless.tls("m");
+    harmless.tells(
+        Severity::Warning,
+        "TLSContext ctx spec.hosst",
+        "did you mean `hosts`?",
+    );
+}
+
+#[test]
+fn a_field_beside_spec_makes_the_context_unusable() {
+    for line in ["ca_secret: ca", "verify: {mode: full}"] {
+        let manifest =
+            context("ctx", "sni: a.test") + line + "\n" + &mapping("m", "service: https://svc; tls: ctx");
+        let world = world(&manifest);
+        world.tells(Severity::Error, "TLSContext ctx", "write it under `spec`");
+        world.refuses("m", Reason::TlsConfigUnresolved);
+    }
+    let manifest = context("ctx", "ca_secret: ca").replace("spec:", "sepc:");
+    world(&(manifest + &mapping("m", "service: https://svc; tls: ctx")))
+        .refuses("m", Reason::TlsConfigUnresolved);
+}
+
+/// Templates leave empty values behind.
+#[test]
+fn an_empty_field_makes_the_context_unusable() {
+    for spec in [
+        "ca_secret: ''",
+        "ca_secret: ' '",
+        "crl_secret: ''",
+        "secret: ''",
+        "cacert_chain_file: ''",
+        "min_tls_version: ''",
+        "verify: {mode: ''}",
+        "verify: {roots: ''}",
+        "verify: {pins: []}",
+        "verify: {names: []}",
+    ] {
+        let world = world(&(context("ctx", spec) + &mapping("m", "service: https://svc; tls: ctx")));
+        world.refuses("m", Reason::TlsConfigUnresolved);
+    }
+    let null = world(&(context("ctx", "ca_secret: null") + &mapping("m", "service: https://svc; tls: ctx")));
+    null.tls("m");
+    null.tells(
+        Severity::Warning,
+        "TLSContext ctx spec.ca_secret",
+        "is null, so it has no effect",
+    );
+}
+
+#[test]
+fn what_a_context_asks_of_clients_is_said_to_have_no_effect_yet() {
+    let spec = "cert_required: true; redirect_cleartext_from: 8080";
+    let unused = world(&context("ctx", spec));
+    unused.tells(
+        Severity::Warning,
+        "TLSContext ctx spec.cert_required",
+        "no client is asked for a certificate",
+    );
+    unused.tells(
+        Severity::Warning,
+        "TLSContext ctx spec.redirect_cleartext_from",
+        "no request is redirected",
+    );
+    let used = world(&(context("ctx", spec) + &mapping("m", "service: https://svc; tls: ctx"))).fine();
+    used.tells(
+        Severity::Notice,
+        "TLSContext ctx spec.cert_required",
+        "about clients of the gateway",
+    );
+    world(&context("ctx", "cert_required: false")).fine();
 }

@@ -113,6 +113,24 @@ fn a_slip_in_kind_or_version_loses_no_guard() {
 }
 
 #[test]
+fn a_slip_in_the_version_loses_no_guard_of_an_annotation() {
+    for version in ["ambassador/v0", "getambassador.io/v3alpha2"] {
+        let manifest = format!(
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: s, annotations: {{getambassador.io/config: \
+             \"{{apiVersion: {version}, kind: AuthService, name: a, auth_service: auth}}\"}}}}, \
+             spec: {{clusterIP: None}}}}\n"
+        );
+        let world = world(&(two_mappings() + &manifest));
+        assert!(!passes(&world, "m", "a.test", "/m/"), "{version}");
+        world.tells(
+            Severity::Error,
+            "Service s",
+            &format!("AuthService of {version} is not read"),
+        );
+    }
+}
+
+#[test]
 fn another_gateways_guard_is_none_of_ours() {
     for kind in ["AuthService", "FilterPolicy", "TCPMapping", "AuthServce"] {
         let theirs = world(&(two_mappings() + &object(kind, "a", "default", "ambassador_id: [other]")));
@@ -183,6 +201,13 @@ fn module(config: &str) -> String {
 fn address_lists_guard_every_request() {
     for (config, field) in [
         ("{ip_allow: [{peer: 127.0.0.1}]}", "spec.config.ip_allow"),
+        ("{ip_alow: [{peer: 127.0.0.1}]}", "spec.config.ip_alow"),
+        ("{ipDeny: [{peer: 127.0.0.1}]}", "spec.config.ipDeny"),
+        ("{ip_whitelist: [127.0.0.1]}", "spec.config.ip_whitelist"),
+        (
+            "{defaults: {ip_allow: [127.0.0.1]}}",
+            "spec.config.defaults.ip_allow",
+        ),
         ("{ip_allow: []}", "spec.config.ip_allow"),
         ("{ip_allow: 127.0.0.1}", "spec.config.ip_allow"),
         ("{ip_deny: [{remote: 10.0.0.0/8}]}", "spec.config.ip_deny"),

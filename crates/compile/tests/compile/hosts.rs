@@ -562,3 +562,21 @@ fn a_mapping_for_a_url_has_no_route() {
         assert!(world.order().is_empty());
     }
 }
+
+/// Without its hostname it would be for every host, and without its selector for every Mapping.
+#[test]
+fn a_host_that_loses_what_it_is_for_is_not_served() {
+    for spec in [
+        "hostnme: a.test",
+        "host: a.test",
+        "hostname: a.test; mappingSelectr: {matchLabels: {a: b}}",
+    ] {
+        let manifests = host(
+            "h",
+            &format!("{spec}; requestPolicy: {{insecure: {{action: Route}}}}"),
+        ) + &mapping("m", "service: https://svc");
+        let world = world(&manifests);
+        assert!(world.order().is_empty(), "{spec}");
+        world.tells(Severity::Error, "Host h spec", "the Host is not served");
+    }
+}

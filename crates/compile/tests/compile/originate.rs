@@ -660,3 +660,36 @@ fn credentials_in_a_service_are_not_repeated() {
         }
     }
 }
+
+/// A Mapping that loses its TLSContext, or what narrows its requests down, to a slip must not go on without.
+#[test]
+fn a_misspelt_field_that_protects_is_not_left_out() {
+    for (spec, hint) in [
+        ("tsl: ctx", "did you mean `tls`?"),
+        ("TLS: ctx", "did you mean `tls`?"),
+        ("tls_context: ctx", "name that in `tls`"),
+        ("tlsContext: ctx", "name that in `tls`"),
+        ("ca_secret: ca", "name that in `tls`"),
+        ("verify: {mode: full}", "name that in `tls`"),
+        ("sni: a.test", "name that in `tls`"),
+    ] {
+        let world = served(&format!("service: https://svc; {spec}"));
+        world.refuses("m", Reason::TlsConfigUnresolved);
+        world.tells(Severity::Error, "Mapping m spec", hint);
+    }
+    let beside = world(&(mapping("m", "service: https://svc") + "tls: ctx\n"));
+    beside.refuses("m", Reason::TlsConfigUnresolved);
+    beside.tells(Severity::Error, "Mapping m tls", "write it under `spec`");
+    for spec in ["headrs: {x-internal: '1'}", "methd: GET", "query_params: {a: b}"] {
+        let world = served(&format!("service: https://svc; {spec}"));
+        assert!(world.order().is_empty(), "{spec}");
+        world.tells(Severity::Error, "Mapping m spec", "the Mapping has no route");
+    }
+    let harmless = served("service: https://svc; timeout_sm: 5");
+    harmless.tls("m");
+    harmless.tells(
+        Severity::Warning,
+        "Mapping m spec.timeout_sm",
+        "did you mean `timeout_ms`?",
+    );
+}
