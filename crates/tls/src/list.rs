@@ -242,3 +242,21 @@ fn without_zeros(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]
 }
+
+#[cfg(test)]
+mod tests {
+    use x509_parser::asn1_rs::oid;
+
+    use super::*;
+
+    #[test]
+    fn a_critical_crl_number_is_refused() {
+        let number = |critical| {
+            let parsed = ParsedExtension::CRLNumber(1_u32.into());
+            scope(&[X509Extension::new(oid!(2.5.29.20), critical, &[2, 1, 1], parsed)])
+        };
+        assert!(number(false).is_ok());
+        let why = number(true).map(drop).expect_err("a refusal");
+        assert!(why.contains("RFC 5280 section 5.2.3"), "{why}");
+    }
+}

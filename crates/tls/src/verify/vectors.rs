@@ -464,3 +464,18 @@ fn a_wildcard_for_a_top_level_domain_counts_for_nothing() {
         assert_accepted(verdict_for(dns(name), &root, &[], &leaf_params(&[pattern])));
     }
 }
+
+#[test]
+fn an_extension_that_stands_twice_is_refused() {
+    let root = Authority::new("root");
+    let mut twice = leaf();
+    let extension = CustomExtension::from_oid_content(STRANGE, vec![0x30, 0]);
+    twice.custom_extensions = vec![extension.clone()];
+    assert_accepted(verdict(&root, &[], &twice));
+    twice.custom_extensions.push(extension);
+    assert_refused(
+        verdict(&root, &[], &twice),
+        Reason::BadCertificate,
+        &["certificate `CN=a.test` has an extension twice"],
+    );
+}
