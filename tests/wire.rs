@@ -1,5 +1,6 @@
 //! The data plane on the wire: bytes in, bytes out, through the running gateway.
 
+mod answers;
 mod bodies;
 mod connections;
 mod drain;

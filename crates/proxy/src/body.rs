@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep_until};
 
+use crate::answer::Framing;
 use crate::exchange::Exchange;
 use crate::failure::ProxyError;
 use crate::headers::{Content, Excess, excess};
@@ -196,10 +197,98 @@ pub(crate) enum ResponseBody {
     Upstream(Rc<RefCell<Flow>>),
 }
 
+/// The body of an upstream's answer, as it is read.
+pub(crate) struct UpstreamBody {
+    incoming: Incoming,
+    /// What came together with the head.
+    first: Option<Frame<Bytes>>,
+    /// Bytes to its end, where that is not where hyper sees it.
+    left: Option<u64>,
+}
+
+/// Why the body of an answer cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    /// What hyper says of it.
+    #[error(transparent)]
+    Read(hyper::Error),
+    /// The connection ended first.
+    #[error("it ended {0} bytes before its content-length")]
+    Short(u64),
+}
+
+impl UpstreamBody {
+    /// Begins to read. A body that is broken from its first byte is an error here, while nothing has been
+    /// sent to the client.
+    pub(crate) fn begin(incoming: Incoming, framing: Framing) -> Result<Self, Broken> {
+        let left = match framing {
+            Framing::AsRead => None,
+            Framing::Bytes(length) => Some(length),
+        };
+        let mut body = Self {
+            incoming,
+            first: None,
+            left,
+        };
+        if !body.is_end_stream() {
+            // hyper has read what came with the head. Whoever polls next is woken for the rest.
+            let now = &mut Context::from_waker(Waker::noop());
+            if let Poll::Ready(Some(frame)) = Pin::new(&mut body.incoming).poll_frame(now) {
+                body.first = Some(frame.map_err(Broken::Read)?);
+            }
+        }
+        Ok(body)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = match self.first.take() {
+            Some(frame) => Some(Ok(frame)),
+            None => ready!(Pin::new(&mut self.incoming).poll_frame(cx)),
+        };
+        let frame = match (frame, &mut self.left) {
+            (None, Some(left @ 1..)) => Some(Err(Broken::Short(*left))),
+            (Some(Ok(frame)), Some(left)) => Some(Ok(cut_to(frame, left))),
+            (frame, _) => frame.map(|frame| frame.map_err(Broken::Read)),
+        };
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && (self.left == Some(0) || self.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if let Some(left) = self.left {
+            return SizeHint::with_exact(left);
+        }
+        let first = self
+            .first
+            .as_ref()
+            .and_then(Frame::data_ref)
+            .map_or(0, Bytes::len) as u64;
+        let rest = self.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + first);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + first);
+        }
+        hint
+    }
+}
+
+/// What of a frame belongs to a body that has `left` bytes to come.
+fn cut_to(frame: Frame<Bytes>, left: &mut u64) -> Frame<Bytes> {
+    frame.map_data(|mut data| {
+        data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= data.len() as u64;
+        data
+    })
+}
+
 /// The upstream's body. Shared with the worker where the client may keep it waiting.
 pub(crate) struct Flow {
     /// None once it was cut.
-    body: Option<Incoming>,
+    body: Option<UpstreamBody>,
     /// Given back at the end; dropped earlier, the connection closes.
     lease: Option<Lease>,
     /// None for no limit but that it must not stand still.
@@ -241,7 +330,7 @@ impl ResponseBody {
     /// The upstream's body. What arrives after `deadline` does not count, nor do trailers of more than
     /// `most_trailers` bytes.
     pub(crate) fn upstream(
-        body: Incoming,
+        body: UpstreamBody,
         lease: Lease,
         deadline: Option<Instant>,
         most_trailers: usize,
@@ -321,7 +410,10 @@ impl Body for ResponseBody {
             Self::Own(text, _) => SizeHint::with_exact(text.len() as u64),
             Self::Upstream(flow) => {
                 let flow = flow.borrow();
-                flow.body.as_ref().map(Incoming::size_hint).unwrap_or_default()
+                flow.body
+                    .as_ref()
+                    .map(UpstreamBody::size_hint)
+                    .unwrap_or_default()
             }
         }
     }
@@ -345,17 +437,17 @@ impl Flow {
         let Some(body) = &mut self.body else {
             return Poll::Ready(Some(Err(CutShort)));
         };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+        let Poll::Ready(frame) = body.poll_frame(cx) else {
             ready!(self.poll_timeout(cx));
             self.cut();
-            return Poll::Ready(Some(Err(CutShort)));
+            return Self::flush_first(cx);
         };
         match frame {
             Some(Ok(frame)) => {
                 let trailers = frame.trailers_ref();
                 if let Some(excess) = trailers.and_then(|trailers| excess(0, trailers, self.most_trailers)) {
                     self.refuse_trailers(&excess);
-                    return Poll::Ready(Some(Err(CutShort)));
+                    return Self::flush_first(cx);
                 }
                 if self.is_end_stream() {
                     self.finish();
@@ -372,7 +464,9 @@ impl Flow {
                 if let Some(exchange) = self.exchange.take() {
                     exchange.cut_short(self.lease.as_ref(), &error);
                 }
-                Poll::Ready(Some(Err(CutShort)))
+                self.body = None;
+                self.lease = None;
+                Self::flush_first(cx)
             }
             None => {
                 self.finish();
@@ -382,8 +476,15 @@ impl Flow {
         }
     }
 
+    /// The body is gone, which the next poll reports. hyper drops what it has buffered when a body fails, and
+    /// writes it when a body has to be waited for: so the head and what came of the body go out first.
+    fn flush_first<T>(cx: &mut Context<'_>) -> Poll<T> {
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_some_and(Incoming::is_end_stream)
+        self.body.as_ref().is_some_and(UpstreamBody::is_end_stream)
     }
 
     fn finish(&mut self) {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use nuncio_model::{Failure, Reason, Target};
 
 use crate::access_log::Entry;
+use crate::body::Broken;
 use crate::client::connection::{Client, Tunnel};
 use crate::counter::Codes;
-use crate::failure::ProxyError;
+use crate::failure::{ProxyError, is_protocol_error, words};
 use crate::serving::LiveTarget;
 use crate::upstream::pool::{Lease, Pool};
 use crate::worker::Worker;
@@ -121,17 +122,17 @@ impl Exchange {
         self.flags = "SI";
     }
 
-    /// The upstream broke off in the middle of its response.
-    pub(crate) fn cut_short(mut self, lease: Option<&Lease>, error: &hyper::Error) {
+    /// The upstream's response cannot be read to its end.
+    pub(crate) fn cut_short(mut self, lease: Option<&Lease>, broken: &Broken) {
+        if let Some(lease) = lease
+            && (lease.cause().is_some() || is_protocol_error(broken))
+        {
+            return self.ended_by(&ProxyError::broken_body(lease, broken));
+        }
         self.completed = true;
         self.flags = Reason::ResetBeforeResponse.flag();
-        let cause = lease.and_then(Lease::cause).cloned();
-        if let (Some(pool), Some(cause)) = (&self.upstream, &cause) {
-            pool.live.count_failure(cause.reason);
-        }
-        self.failure = cause;
-        if let (Some(entry), None) = (&mut self.entry, &self.failure) {
-            entry.message = format!("the upstream broke off its response: {error}");
+        if let Some(entry) = &mut self.entry {
+            entry.message = format!("the upstream broke off its response: {}", words(broken));
         }
     }
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use nuncio_model::{Failure, Guard, Reason, Unresolved};
 
-use crate::body::Interrupted;
+use crate::answer::Unframed;
+use crate::body::{Broken, Interrupted};
 use crate::headers::Excess;
 use crate::upstream::pool::{Lease, SendError};
 
@@ -181,6 +182,40 @@ impl ProxyError {
         }
     }
 
+    /// An answer of which nobody can tell where its body ends.
+    pub(crate) fn unframed(lease: &Lease, unframed: &Unframed) -> Self {
+        let failure = Failure {
+            reason: Reason::UpstreamProtocolError,
+            message: format!("{} sent {unframed}", lease.address()),
+            remedy: unframed.remedy().to_owned(),
+        };
+        Self {
+            fault: Fault::Upstream,
+            failure,
+        }
+    }
+
+    /// The body of an answer cannot be read.
+    pub(crate) fn broken_body(lease: &Lease, broken: &Broken) -> Self {
+        let failure = match lease.cause() {
+            Some(cause) => cause.clone(),
+            None if is_protocol_error(broken) => Failure {
+                reason: Reason::UpstreamProtocolError,
+                message: format!(
+                    "the body that {} sent cannot be read: {}",
+                    lease.address(),
+                    words(broken)
+                ),
+                remedy: "see what the upstream writes as the body of its answers".to_owned(),
+            },
+            None => reset_failure(lease, &words(broken)),
+        };
+        Self {
+            fault: Fault::Upstream,
+            failure,
+        }
+    }
+
     fn reset(lease: &Lease, why: &str) -> Self {
         let fault = if lease.reused() {
             Fault::StaleConnection
@@ -269,16 +304,28 @@ fn reset_failure(lease: &Lease, why: &str) -> Failure {
 
 fn not_http(lease: &Lease, error: &hyper::Error) -> Failure {
     let spoken = if lease.is_http2() { "HTTP/2" } else { "HTTP/1.1" };
+    let fault = lease.head_fault(error.is_parse_too_large());
     Failure {
         reason: Reason::UpstreamProtocolError,
         message: format!(
             "what {} answered is not {spoken}: {}",
             lease.address(),
-            words(error)
+            fault.unwrap_or_else(|| words(error))
         ),
         remedy: "check the port in spec.service; where the port speaks TLS, write https:// before the host"
             .to_owned(),
     }
+}
+
+/// Whether the peer wrote a body that breaks the rules, rather than broke it off.
+pub(crate) fn is_protocol_error(broken: &Broken) -> bool {
+    let Broken::Read(error) = broken else { return false };
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let kind = cause.map(std::io::Error::kind);
+    matches!(
+        kind,
+        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
+    ) || breaks_http2(error)
 }
 
 /// Whether the peer says that it serves this over HTTP/1.1 only (RFC 9113 section 7).
@@ -318,7 +365,7 @@ fn breaks_http2(error: &hyper::Error) -> bool {
 }
 
 /// The error with its causes, outermost first.
-fn words(error: &dyn std::error::Error) -> String {
+pub(crate) fn words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

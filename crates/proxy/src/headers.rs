@@ -118,7 +118,8 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == HTTP2_SETTINGS
 }
 
-fn names(value: &HeaderValue) -> impl Iterator<Item = &str> {
+/// The elements of a list (RFC 9110 section 5.6.1); none where it is not of visible ASCII.
+pub(crate) fn names(value: &HeaderValue) -> impl Iterator<Item = &str> {
     value
         .to_str()
         .unwrap_or_default()

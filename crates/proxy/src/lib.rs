@@ -13,6 +13,7 @@
 //! its TLS configuration with the session tickets of its endpoints.
 
 mod access_log;
+mod answer;
 mod body;
 mod client;
 mod counter;

@@ -24,7 +24,7 @@ use nuncio_model::{
 
 use self::hop::{Hop, Sent};
 use crate::access_log::{AccessLog, Entry};
-use crate::body::ResponseBody;
+use crate::body::{ResponseBody, UpstreamBody};
 use crate::client::connection::Client;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError, own};
@@ -370,7 +370,7 @@ fn upgrade_required() -> Response<Bytes> {
 
 /// Sends the upstream's answer on.
 fn relay(
-    response: Response<Incoming>,
+    response: Response<UpstreamBody>,
     lease: Lease,
     deadline: Option<Instant>,
     forward: &Forward,

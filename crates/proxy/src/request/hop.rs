@@ -8,13 +8,14 @@ use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use nuncio_model::{Failure, Forward, Listener, Reason, Rewrite, Settings};
 
 use super::{Head, SCHEME};
-use crate::body::RequestBody;
+use crate::answer::{Framing, framing};
+use crate::body::{RequestBody, UpstreamBody};
 use crate::client::connection::Client;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
@@ -51,7 +52,7 @@ pub(super) struct Plan {
 /// How a request fared.
 pub(super) enum Sent {
     Answered {
-        response: Response<Incoming>,
+        response: Response<UpstreamBody>,
         lease: Lease,
         deadline: Option<Instant>,
     },
@@ -104,9 +105,10 @@ impl Hop<'_> {
             Wanted::Configured
         };
         let patience = Patience::new(self.forward.timeout, exchange.started, upload);
+        let to_head = parts.method == Method::HEAD;
         let request = Request::from_parts(parts, body);
         let sending = self.send(request, authority, wanted, &patience, exchange);
-        let (response, lease) = sending.await?;
+        let (response, mut lease) = sending.await?;
         if let Some(excess) = headers::excess(0, response.headers(), most) {
             return Err(ProxyError::section_too_large(&lease, "header section", &excess));
         }
@@ -121,7 +123,7 @@ impl Hop<'_> {
             };
         }
         Ok(Sent::Answered {
-            response,
+            response: begin_body(response, &mut lease, to_head)?,
             lease,
             deadline: patience.deadline(),
         })
@@ -211,6 +213,23 @@ impl Hop<'_> {
         }
         headers::edit(headers, &self.forward.request_headers);
     }
+}
+
+/// Makes sure that there is one reading of where the answer ends, and begins to read it.
+fn begin_body(
+    response: Response<Incoming>,
+    lease: &mut Lease,
+    to_head: bool,
+) -> Result<Response<UpstreamBody>, ProxyError> {
+    let (mut parts, body) = response.into_parts();
+    let framing = framing(parts.status, &mut parts.headers, to_head);
+    let framing = framing.map_err(|unframed| ProxyError::unframed(lease, &unframed))?;
+    if framing != Framing::AsRead {
+        lease.is_last();
+    }
+    let body = UpstreamBody::begin(body, framing);
+    let body = body.map_err(|broken| ProxyError::broken_body(lease, &broken))?;
+    Ok(Response::from_parts(parts, body))
 }
 
 fn unasked_upgrade(lease: &Lease) -> ProxyError {

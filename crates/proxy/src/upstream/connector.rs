@@ -17,7 +17,7 @@ use tokio::time::timeout_at;
 
 use super::attempt::{Call, Handshaken};
 use super::hello::Hellos;
-use super::stream::{FirstCause, PlainIo, TlsIo, UpstreamIo};
+use super::stream::{FirstCause, PlainIo, TlsIo, UpstreamIo, Writes};
 
 /// What helps where large hellos are not answered.
 pub(super) const SMALL_HELLO_REMEDY: &str = "let whatever stands before the upstream pass a TLS hello of more than one \
@@ -119,6 +119,7 @@ pub(super) async fn connect(
                 cause: Arc::clone(&cause),
                 since: Instant::now(),
                 has_answered: false,
+                writes: Writes::Sent,
             };
             let io = UpstreamIo::Tls(Box::new(io));
             Ok(Connected {

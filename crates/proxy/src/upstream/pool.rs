@@ -4,6 +4,7 @@
 //! connection is shared; a second one is opened when the first has no stream left. Each connection
 //! is driven by a task of its own, so one that the peer closes is seen at once, not at its next use.
 
+mod answer_line;
 mod lease;
 mod named;
 mod opening;
@@ -24,6 +25,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Reason, Resolve};
 use tokio::sync::{Notify, Semaphore};
 
+use self::answer_line::{AnswerLine, Http1Io};
 use self::lease::{Http1Lease, Http2Lease};
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
 use self::named::Named;
@@ -35,6 +37,7 @@ use super::dns::Dns;
 use super::gate::Gate;
 use super::live::{ConnectionCounts, ConnectionPermit, LiveEndpoint, LiveUpstream};
 use super::stream::{FirstCause, UpstreamIo};
+use crate::answer::Stay;
 use crate::body::RequestBody;
 use crate::counter::Codes;
 use crate::failure::requires_http1;
@@ -122,6 +125,8 @@ struct Idle {
     sender: http1::SendRequest<RequestBody>,
     facts: Rc<Facts>,
     since: Instant,
+    /// How long it may wait.
+    limit: Duration,
 }
 
 /// What is known of a connection besides its bytes.
@@ -132,6 +137,8 @@ pub(crate) struct Facts {
     tls: Option<Arc<HandshakeReport>>,
     /// Counts the handshake once its outcome is certain.
     verdict: Verdict,
+    /// The answer that comes now, where HTTP/1.1 is spoken.
+    line: Arc<AnswerLine>,
     /// It ended because its peer requires HTTP/1.1.
     requires_http1: Cell<bool>,
     /// Held as long as the connection is, upgraded or not.
@@ -336,8 +343,8 @@ impl EndpointPool {
         facts: Rc<Facts>,
         permit: Rc<ConnectionPermit>,
     ) -> Result<Lease, Failure> {
-        let io = TokioIo::new(io);
         if http2 {
+            let io = TokioIo::new(io);
             let mut builder = http2::Builder::new(self.tasks.clone());
             builder.timer(TokioTimer::new());
             builder
@@ -357,8 +364,14 @@ impl EndpointPool {
             });
             return Ok(self.share(sender, known, facts));
         }
-        let handshake = http1::Builder::new().handshake(io);
-        let (sender, connection) = handshake.await.map_err(|error| not_http(&error))?;
+        let io = TokioIo::new(Http1Io::new(io, Arc::clone(&facts.line)));
+        let mut builder = http1::Builder::new();
+        // What RFC 9112 lets a gateway take of an answer, as long as it sends on what it understood: white
+        // space before a colon (section 5.1) and folded lines (section 5.2).
+        builder
+            .allow_spaces_after_header_name_in_responses(true)
+            .allow_obsolete_multiline_headers_in_responses(true);
+        let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
         self.drive(async move {
             let _ = connection.with_upgrades().await;
             drop(permit);
@@ -369,14 +382,17 @@ impl EndpointPool {
             facts,
             endpoint: self,
             reused: false,
+            stay: Stay::Open,
         }))
     }
 
     fn idle_http1(self: &Rc<Self>) -> Option<Lease> {
         loop {
-            let Idle { sender, facts, .. } = self.idle.borrow_mut().pop()?;
+            let idle = self.idle.borrow_mut().pop()?;
             self.counts.idle.subtract(1);
-            if sender.is_ready() {
+            let fresh = idle.limit == IDLE_TIMEOUT || idle.since.elapsed() < idle.limit;
+            let Idle { sender, facts, .. } = idle;
+            if sender.is_ready() && fresh {
                 self.counts.active.add(1);
                 let endpoint = Rc::clone(self);
                 return Some(Lease::Http1(Http1Lease {
@@ -384,6 +400,7 @@ impl EndpointPool {
                     facts,
                     endpoint,
                     reused: true,
+                    stay: Stay::Open,
                 }));
             }
         }
@@ -460,7 +477,7 @@ impl EndpointPool {
         self.counts.active.get() > 0 || self.counts.idle.get() > 0
     }
 
-    fn keep(&self, sender: http1::SendRequest<RequestBody>, facts: Rc<Facts>) {
+    fn keep(&self, sender: http1::SendRequest<RequestBody>, facts: Rc<Facts>, limit: Duration) {
         self.keeps.set(true);
         if !self.retired.get() && self.idle.borrow().len() < self.limits.most_idle {
             self.counts.idle.add(1);
@@ -468,6 +485,7 @@ impl EndpointPool {
                 sender,
                 facts,
                 since: Instant::now(),
+                limit,
             });
             self.room.notify_one();
         }
@@ -494,7 +512,7 @@ impl EndpointPool {
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|connection| connection.sender.is_ready() && now - connection.since < IDLE_TIMEOUT);
+        idle.retain(|connection| connection.sender.is_ready() && now - connection.since < connection.limit);
         self.counts.idle.subtract((before - idle.len()) as u64);
         self.shared
             .borrow_mut()

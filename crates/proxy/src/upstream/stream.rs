@@ -41,6 +41,7 @@ pub(crate) struct PlainIo {
     cause: FirstCause,
     /// Nothing has arrived yet.
     is_new: bool,
+    writes: Writes,
 }
 
 /// TLS after the handshake.
@@ -54,6 +55,34 @@ pub(crate) struct TlsIo {
     pub(crate) since: Instant,
     /// The peer has sent data.
     pub(crate) has_answered: bool,
+    pub(crate) writes: Writes,
+}
+
+/// Whether the peer still takes bytes.
+///
+/// A server may answer a request that it does not want to read and close. A write then fails before the
+/// answer was read, and whoever writes would give up the connection with the answer in it. A failed write
+/// is therefore not reported: what is written from then on is dropped, and the reads, which give what the
+/// kernel still holds and then the end of the connection, report how it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Writes {
+    #[default]
+    Sent,
+    /// A write failed.
+    Dropped,
+}
+
+impl Writes {
+    /// The result of a write of `len` bytes, which counts as done where it failed.
+    fn settle(&mut self, len: usize, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match result {
+            Poll::Ready(Err(_)) => {
+                *self = Self::Dropped;
+                Poll::Ready(Ok(len))
+            }
+            result => result,
+        }
+    }
 }
 
 impl PlainIo {
@@ -62,12 +91,17 @@ impl PlainIo {
             tcp,
             cause,
             is_new: true,
+            writes: Writes::Sent,
         }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        if buf.filled().len() == before && buf.remaining() > 0 && self.writes == Writes::Dropped {
+            // The failed write took the socket's error with it; this is no clean end.
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         if std::mem::take(&mut self.is_new) {
             self.note_tls(&buf.filled()[before..]);
         }
@@ -181,37 +215,38 @@ impl TlsIo {
         Err(io::Error::other(text))
     }
 
+    /// Sends what is encrypted. The only error is what the peer said of the connection's end.
     fn poll_encrypted(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.tls.wants_write() {
+        while self.writes == Writes::Sent && self.tls.wants_write() {
             match self.tls.write_tls(&mut Socket {
                 tcp: &mut self.tcp,
                 cx,
             }) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(_) => {}
+                Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(self.last_words(error))),
+                Ok(0) | Err(_) => {
+                    self.writes = Writes::Dropped;
+                    self.last_words()?;
+                }
             }
         }
         Poll::Ready(Ok(()))
     }
 
     /// A write failed: the peer may have said why before it closed. Reads what is there, at most a
-    /// few records, and prefers the alert to the reset.
-    fn last_words(&mut self, error: io::Error) -> io::Error {
+    /// few records, so that an alert among it is the cause and not the reset. What is no alert is read
+    /// later, in its turn.
+    fn last_words(&mut self) -> io::Result<()> {
         for _ in 0..16 {
             match self.tls.read_tls(&mut LastBytes(&self.tcp)) {
-                Ok(1..) => {}
+                Ok(1..) => self.process()?,
                 _ => break,
-            }
-            if let Err(alert) = self.process() {
-                return alert;
             }
         }
         // Data that came before the end is an answer, whether anybody has read it or not.
         self.has_answered |= self.has_data();
         self.note_end(Closed::Reset);
-        error
+        Ok(())
     }
 
     fn has_data(&mut self) -> bool {
@@ -314,6 +349,17 @@ impl UpstreamIo {
 }
 
 impl UpstreamIo {
+    /// Has the kernel acknowledge what arrives without delay, for now. A peer whose last bytes wait for their
+    /// acknowledgement holds back the next ones (RFC 9293 section 3.7.4), and loses those if it closes.
+    pub(crate) fn acknowledge_at_once(&self) {
+        let tcp = match self {
+            Self::Plain(io) => &io.tcp,
+            Self::Tls(io) => &io.tcp,
+        };
+        // Without it the peer waits for a few milliseconds.
+        let _ = socket2::SockRef::from(tcp).set_tcp_quickack(true);
+    }
+
     /// What the peer showed of itself; none in cleartext.
     pub(crate) fn evidence(&self) -> Option<Evidence> {
         match self {
@@ -335,7 +381,12 @@ impl AsyncRead for UpstreamIo {
 impl AsyncWrite for UpstreamIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(&mut io.tcp).poll_write(cx, buf),
+            Self::Plain(io) if io.writes == Writes::Dropped => Poll::Ready(Ok(buf.len())),
+            Self::Plain(io) => {
+                let written = Pin::new(&mut io.tcp).poll_write(cx, buf);
+                io.writes.settle(buf.len(), written)
+            }
+            Self::Tls(io) if io.writes == Writes::Dropped => Poll::Ready(Ok(buf.len())),
             Self::Tls(io) => {
                 // What an earlier call left over goes first; rustls bounds what it takes.
                 if io.tls.wants_write() {
@@ -361,7 +412,9 @@ impl AsyncWrite for UpstreamIo {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(&mut io.tcp).poll_shutdown(cx),
             Self::Tls(io) => {
-                io.tls.send_close_notify();
+                if io.writes == Writes::Sent {
+                    io.tls.send_close_notify();
+                }
                 ready!(io.poll_encrypted(cx))?;
                 Pin::new(&mut io.tcp).poll_shutdown(cx)
             }
@@ -378,7 +431,14 @@ impl AsyncWrite for UpstreamIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(io) => Pin::new(&mut io.tcp).poll_write_vectored(cx, bufs),
+            Self::Plain(io) => {
+                let len = bufs.iter().map(|buf| buf.len()).sum();
+                if io.writes == Writes::Dropped {
+                    return Poll::Ready(Ok(len));
+                }
+                let written = Pin::new(&mut io.tcp).poll_write_vectored(cx, bufs);
+                io.writes.settle(len, written)
+            }
             tls @ Self::Tls(_) => {
                 let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
                 Pin::new(tls).poll_write(cx, first)

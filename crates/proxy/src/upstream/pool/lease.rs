@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use nuncio_model::{Failure, HandshakeReport, Reason};
 
-use super::{EndpointPool, Facts, Shared, refused};
+use super::{EndpointPool, Facts, IDLE_TIMEOUT, Shared, refused};
+use crate::answer::Stay;
 use crate::body::RequestBody;
 
 /// How long a connection may take to become ready again after the end of a response.
@@ -27,6 +29,8 @@ pub(crate) struct Http1Lease {
     pub(super) endpoint: Rc<EndpointPool>,
     /// It carried a request before this one.
     pub(super) reused: bool,
+    /// What its last answer said of it.
+    pub(super) stay: Stay,
 }
 
 /// A stream of an HTTP/2 connection.
@@ -130,7 +134,15 @@ impl Lease {
                 let Some(sender) = &mut lease.sender else {
                     return Err(SendError::spent(request));
                 };
-                sender.try_send_request(request).await
+                let line = &lease.facts.line;
+                let first_over_tls = !lease.reused && lease.facts.tls.is_some();
+                line.expect(first_over_tls && !request.body().is_end_stream());
+                let answer = sender.try_send_request(request).await;
+                line.complete();
+                if let Ok(answer) = &answer {
+                    lease.stay = Stay::of(answer.headers(), line.is_http10());
+                }
+                answer
             }
             Self::Http2(lease) => {
                 let response = lease.shared.sender.borrow_mut().try_send_request(request);
@@ -141,6 +153,18 @@ impl Lease {
             self.facts().verdict.accepted();
         }
         answer.map_err(SendError::from)
+    }
+
+    /// What is wrong with the head of an HTTP/1.1 answer that could not be read, where that shows.
+    pub(crate) fn head_fault(&self, too_large: bool) -> Option<String> {
+        self.facts().line.fault(too_large)
+    }
+
+    /// The connection carries no request after this one.
+    pub(crate) fn is_last(&mut self) {
+        if let Self::Http1(lease) = self {
+            lease.stay = Stay::Closed;
+        }
     }
 
     /// Nobody needs it any more, and it carried no request. The peer may have refused us on it meanwhile.
@@ -166,14 +190,19 @@ impl Http1Lease {
             return;
         };
         let (endpoint, facts) = (Rc::clone(&self.endpoint), Rc::clone(&self.facts));
+        let limit = match self.stay {
+            Stay::Open => IDLE_TIMEOUT,
+            Stay::Idle(limit) => limit.min(IDLE_TIMEOUT),
+            Stay::Closed => return endpoint.closed(),
+        };
         if sender.is_ready() {
-            endpoint.keep(sender, facts);
+            endpoint.keep(sender, facts, limit);
         } else if sender.is_closed() {
             endpoint.closed();
         } else {
             tokio::task::spawn_local(async move {
                 match tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
-                    Ok(Ok(())) => endpoint.keep(sender, facts),
+                    Ok(Ok(())) => endpoint.keep(sender, facts, limit),
                     Ok(Err(_)) => endpoint.closed(),
                     Err(_) => {}
                 }

@@ -378,6 +378,7 @@ impl Pool {
             cause: connected.cause,
             tls: report.clone(),
             verdict: Verdict::new(&self.live, report),
+            line: Arc::default(),
             requires_http1: Cell::default(),
             _permit: Rc::clone(&permit),
         });

@@ -36,10 +36,11 @@ async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
         cause: Arc::default(),
         tls: None,
         verdict: Verdict::default(),
+        line: Arc::default(),
         requires_http1: Cell::default(),
         _permit: Rc::new(permit),
     };
-    endpoint.keep(sender, Rc::new(facts));
+    endpoint.keep(sender, Rc::new(facts), IDLE_TIMEOUT);
 }
 
 #[test]
