@@ -21,6 +21,37 @@ use crate::support::peer::{Tls, Upstream, read_head};
 use crate::support::program::{Gateway, mapping, tls_context};
 use crate::support::waiting::eventually;
 
+/// RFC 9112 section 6.3: what arrives while no request waits is no answer to the next one.
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_ends_its_connection() {
+    let (go, idle) = watch::channel(false);
+    let upstream = Upstream::raw(move |mut stream: TcpStream| {
+        let mut idle = idle.clone();
+        async move {
+            read_head(&mut stream).await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            idle.wait_for(|idle| *idle).await.unwrap();
+            let forged = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
+            // The gateway may have closed, which it must once this has come.
+            let _ = stream.write_all(forged).await;
+            let next = read_head(&mut stream).await;
+            assert!(next.is_empty(), "the connection is used again: {next}");
+        }
+    })
+    .await;
+    let gateway = Gateway::start(mapping("m", "/", &format!("http://{}", upstream.address), &[])).await;
+    assert_eq!(gateway.get("/x").await.text(), "ok");
+    let waiting = async || {
+        let endpoint = gateway.upstream_of("m").await["endpoints"][0].clone();
+        (endpoint["idle"] == 1).then_some(())
+    };
+    eventually("the connection waits", waiting).await;
+    go.send(true).unwrap();
+    upstream.saw("the gateway has closed", |seen| seen.closed).await;
+    assert_eq!(gateway.get("/x").await.text(), "ok");
+    assert_eq!(upstream.connections().len(), 2);
+}
+
 #[tokio::test]
 async fn a_connection_serves_one_request_after_the_other() {
     let script = Script::answering(OK).await;

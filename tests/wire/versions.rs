@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::socket::{OK, Script, message, raw};
 use crate::support::certificates::Certificates;
-use crate::support::client::Response as Answer;
+use crate::support::client::{Client, Response as Answer, request};
 use crate::support::peer::{Tls, Upstream, answer_ok, serve_http};
 use crate::support::program::{Gateway, mapping, tls_context};
 
@@ -94,6 +94,44 @@ async fn cookie_crumbs_reach_http1_and_routes_as_one_field() {
     let request = script.request();
     assert_eq!(request.values("cookie"), ["a=b; c=d; e=f"]);
     assert_eq!(request.first_line(), "GET /foundx HTTP/1.1");
+}
+
+/// RFC 9113 section 8.1: a server that needs no more of the content may answer in full and then reset the stream
+/// with NO_ERROR; a client must not discard the answer for that.
+#[tokio::test]
+async fn an_http2_answer_before_the_upload_ends_reaches_the_client() {
+    const LARGE: usize = 8 << 20;
+    let upstream = http2_upstream(async |request: Request<RecvStream>, mut respond| {
+        let head = Response::builder().status(413).body(()).unwrap();
+        let mut body = respond.send_response(head, false).unwrap();
+        body.send_data("too big".into(), true).unwrap();
+        // h2 resets a stream with NO_ERROR whose answer is complete and whose content nobody reads.
+        drop(request);
+    })
+    .await;
+    let service = format!("http://{}", upstream.address);
+    let gateway = Gateway::start(mapping("m", "/", &service, &["grpc: true"])).await;
+    let mut client = Client::http2(gateway.address).await;
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let upload = async {
+            let head = format!("POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n");
+            // The gateway may close before it has all.
+            let _ = write.write_all(head.as_bytes()).await;
+            let _ = write.write_all(&vec![b'a'; LARGE]).await;
+        };
+        let ((), answer) = tokio::join!(upload, message(&mut read));
+        let answer = answer.expect("an answer");
+        assert!(answer.first_line().starts_with("HTTP/1.1 413"), "{}", answer.head);
+        assert_eq!(answer.body, "too big");
+
+        let upload = request(Method::POST, "a", "http://a/x", vec![b'a'; LARGE]);
+        let answer = client.send(upload).await.expect("an answer");
+        assert_eq!((answer.status.as_u16(), answer.text()), (413, "too big"));
+    }
+    // The connection to the upstream outlives streams that are reset.
+    assert_eq!(upstream.connections().len(), 1);
 }
 
 #[tokio::test]
