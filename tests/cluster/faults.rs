@@ -212,7 +212,7 @@ async fn who_is_not_known_waits_and_says_for_what() {
     let admin = program.admin().await;
     let answer = eventually("every kind was refused", async || {
         let mut client = Client::http1(admin).await;
-        let answer = client.get("a", "/ambassador/v0/check_ready").await;
+        let answer = client.get("localhost", "/ambassador/v0/check_ready").await;
         (answer.text().matches("status 401").count() >= 8).then_some(answer)
     })
     .await;
