@@ -10,6 +10,7 @@ mod framing;
 mod handshakes;
 mod headers;
 mod hostile;
+mod paths;
 mod records;
 mod reload;
 mod restart;

@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, LazyLock};
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 use libfuzzer_sys::fuzz_target;
 use nuncio_model::{
     Action, AuthorityMatch, HostTable, InsecureAction, ObjectRef, PathMatch, Pattern, Reason, RequestHead,
-    Rewrite, Route, RouteMatch, RouteTable, Target, Unresolved, VirtualHost,
+    Rewrite, Route, RouteMatch, RouteTable, Settings, Target, Unresolved, VirtualHost,
 };
 use nuncio_proxy::normalise;
 
@@ -49,18 +50,27 @@ static HOSTS: LazyLock<HostTable> =
     LazyLock::new(|| HostTable::new(HOSTNAMES.iter().map(|hostname| virtual_host(hostname)).collect()));
 
 fuzz_target!(|input: (&str, &str, bool)| {
-    let (authority, path, merge) = input;
+    let (authority, path, merge_slashes) = input;
+    let settings = Settings {
+        merge_slashes,
+        ..Settings::default()
+    };
     let path = format!("/{path}");
-    let normal = normalise(&path, merge);
+    let Ok(normal) = normalise(&path, &settings) else {
+        return;
+    };
     assert_eq!(
-        normalise(&normal, merge),
-        normal,
+        normalise(&normal, &settings).as_ref(),
+        Ok(&normal),
         "normalising twice changes {path:?}"
     );
-    assert!(
-        !normal.split(['/', '\\']).any(|segment| segment == ".."),
-        "{normal:?} climbs"
+    assert_eq!(
+        PathAndQuery::try_from(&*normal).map(|target| target.to_string()).ok(),
+        Some(normal.to_string()),
+        "{normal:?} cannot be sent"
     );
+    let climbs = |segment: &str| segment == ".." || segment.starts_with("..;");
+    assert!(!normal.split(['/', '\\']).any(climbs), "{normal:?} climbs");
 
     let authority = authority.to_lowercase();
     finds_what_a_scan_finds(&authority, &normal);

@@ -217,8 +217,9 @@ async fn paths_and_authorities_are_rewritten() {
         ("/p/12?x", "/?x", Some("/p/12?x")),
         ("/v2/x/v3/", "/version/2/x/version/3/", Some("/v2/x/v3/")),
         ("/kept/a/../b/./c", "/kept/b/c", None),
-        ("/kept/%2e%2e/plain/x", "/x", Some("/kept/%2e%2e/plain/x")),
-        ("/kept/%41%2F%zz", "/kept/%41%2F%zz", None),
+        ("/kept/%2e%2e/plain/x", "/x", Some("/plain/x")),
+        ("/kept/%41%2F%zz", "/kept/A%2F%zz", None),
+        ("/plain/%41?%41", "/A?%41", Some("/plain/A?%41")),
     ];
     for (asked, sent, original) in cases {
         let answer = raw(

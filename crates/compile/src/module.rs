@@ -183,6 +183,9 @@ impl<'a> Reader<'a> {
                 .positive("listener_idle_timeout_ms", config.listener_idle_timeout_ms)
                 .map_or(built_in.client_idle_timeout, Duration::from_millis),
             merge_slashes: config.merge_slashes.unwrap_or(built_in.merge_slashes),
+            reject_escaped_slashes: config
+                .reject_requests_with_escaped_slashes
+                .unwrap_or(built_in.reject_escaped_slashes),
             enable_http10: config.enable_http10.unwrap_or(built_in.enable_http10),
             strip_matching_host_port: config
                 .strip_matching_host_port

@@ -49,6 +49,8 @@ pub struct ModuleConfig {
     pub min_request_rate: Option<i64>,
     /// Keep a client's `x-request-id`.
     pub preserve_external_request_id: Option<bool>,
+    /// A path with `%2F` or `%5C` is answered 400.
+    pub reject_requests_with_escaped_slashes: Option<bool>,
     /// `resolver` of Mappings that have none.
     pub resolver: Option<String>,
     /// `retry_policy` of Mappings that have none.
@@ -143,7 +145,6 @@ impl Spec for ModuleSpec {
         "config.readiness_probe",
         "config.regex_max_size",
         "config.regex_type",
-        "config.reject_requests_with_escaped_slashes",
         "config.retry_policy.retry_back_off",
         "config.service_port",
         "config.set_current_client_cert_details",

@@ -56,6 +56,8 @@ pub struct Settings {
     pub client_idle_timeout: Duration,
     /// `//` in a path becomes `/`.
     pub merge_slashes: bool,
+    /// A path with `%2F` or `%5C` is refused.
+    pub reject_escaped_slashes: bool,
     /// HTTP/1.0 is served; else it is answered 426.
     pub enable_http10: bool,
     /// A `:port` in the authority that is the listener's own is taken off before hosts are compared.
@@ -79,6 +81,7 @@ impl Default for Settings {
             max_request_headers_bytes: 60 * 1024,
             client_idle_timeout: Duration::from_secs(3600),
             merge_slashes: false,
+            reject_escaped_slashes: false,
             enable_http10: true,
             strip_matching_host_port: false,
             preserve_external_request_id: false,

@@ -68,6 +68,8 @@ enum State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Head {
     begun: bool,
+    /// The request line has a `#`: hyper cuts fragments off targets, which have none by RFC 9112 section 3.2.
+    fragment: bool,
     chunked: bool,
     content_length: Option<u64>,
 }
@@ -149,6 +151,9 @@ impl Guard {
     fn collect(&mut self, part: &[u8]) {
         let Some(last) = part.last() else { return };
         self.last = *last;
+        if self.state == State::Head && !self.head.begun {
+            self.head.fragment |= memchr::memchr(b'#', part).is_some();
+        }
         let kept = self.length.min(LINE);
         let room = (LINE - kept).min(part.len());
         self.line[kept..kept + room].copy_from_slice(&part[..room]);
@@ -174,6 +179,9 @@ impl Guard {
     /// `whole` is false where only the line's beginning was kept.
     fn head_line(&mut self, line: &[u8], whole: bool) {
         if !std::mem::replace(&mut self.head.begun, true) {
+            if self.head.fragment {
+                self.refuse();
+            }
             return;
         }
         if line.starts_with(b" ") || line.starts_with(b"\t") {
@@ -316,6 +324,18 @@ mod tests {
             b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n"
         ));
         assert!(refused(b"POST / HTTP/1.1\r\ncontent-length: +3\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_fragment_in_the_request_line_is_refused() {
+        assert!(refused(b"GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n"));
+        assert!(refused(b"GET /a?b# HTTP/1.1\r\nhost: a\r\n\r\n"));
+        assert!(refused(
+            b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET http://a#b HTTP/1.1\r\nhost: a\r\n\r\n"
+        ));
+        assert!(!refused(
+            b"POST / HTTP/1.1\r\nx: #\r\ncontent-length: 3\r\n\r\n#\r\n"
+        ));
     }
 
     #[test]

@@ -42,6 +42,6 @@ mod worker;
 
 pub use access_log::AccessLog;
 pub use log_queue::LogQueue;
-pub use path::normalise;
+pub use path::{PathError, normalise};
 pub use probe::{EndpointProbe, ProbeOptions, probe};
 pub use proxy::{Proxy, ProxyOptions, StartError};

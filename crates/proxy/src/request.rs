@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, SERVER, USER_AGENT};
 use http::request::Parts;
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use nuncio_model::{
@@ -29,6 +30,7 @@ use crate::client::connection::Client;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError, own};
 use crate::headers;
+use crate::path::{self, PathError};
 use crate::serving::Serving;
 use crate::upgrade;
 use crate::upstream::pool::Lease;
@@ -68,8 +70,12 @@ pub(crate) async fn handle(
     if let Some(refusal) = too_large(&parts, settings, &mut exchange) {
         return Ok(answer(refusal, exchange, settings));
     }
-    let Some(head) = Head::read(&client, &parts, settings) else {
-        return Ok(answer(bad_request(), exchange, settings));
+    let head = match Head::read(&client, &parts, settings) {
+        Ok(head) => head,
+        Err(why) => {
+            exchange.refused(why.to_owned());
+            return Ok(answer(bad_request(why), exchange, settings));
+        }
     };
     let (listener, target) = match find(&serving, &client, &parts, &head) {
         Found::Target(listener, target) => (listener, target),
@@ -170,7 +176,7 @@ pub(crate) async fn handle(
         }
         Err(error) if error.fault == Fault::Client => {
             exchange.client_broke_off(error);
-            answer(bad_request(), exchange, settings)
+            answer(bad_request("bad request"), exchange, settings)
         }
         Err(error) if error.fault == Fault::SlowClient => {
             exchange.client_was_slow(error);
@@ -189,42 +195,78 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// None for a request that must be refused.
-    fn read(client: &Client, parts: &'a Parts, settings: &Settings) -> Option<Self> {
+    /// The error says why the request must be refused.
+    fn read(client: &Client, parts: &'a Parts, settings: &Settings) -> Result<Self, &'static str> {
+        const NO_HOST: &str = "the host of the request is not one host and port";
         if client.is_ambiguous() {
-            return None;
+            return Err("bad request");
         }
         let mut hosts = parts.headers.get_all(HOST).iter();
         let host = hosts.next();
         if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
-            return None;
+            return Err("the request does not have exactly one Host field");
         }
         let authority = match (parts.uri.authority(), host) {
             (Some(authority), _) => authority.as_str(),
-            (None, Some(host)) => host.to_str().ok()?,
+            (None, Some(host)) => host.to_str().map_err(|_| NO_HOST)?,
             (None, None) => "",
         };
         let mut upper = false;
         for byte in authority.bytes() {
             upper |= byte.is_ascii_uppercase();
             if !is_of_authority(byte) {
-                return None;
+                return Err(NO_HOST);
             }
+        }
+        if !has_port_of_digits(authority) {
+            return Err(NO_HOST);
         }
         let authority = if upper {
             Cow::Owned(authority.to_ascii_lowercase())
         } else {
             Cow::Borrowed(authority)
         };
-        let path = crate::path::normalise(parts.uri.path(), settings.merge_slashes);
-        Some(Self { authority, path })
+        let path = read_path(parts, settings)?;
+        Ok(Self { authority, path })
     }
+}
+
+/// The path that the request asks for, in normal form, out of any form of target (RFC 9112 section 3.2).
+fn read_path<'a>(parts: &'a Parts, settings: &Settings) -> Result<Cow<'a, str>, &'static str> {
+    let of_http = |scheme: &Scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
+    if !parts.uri.scheme().is_none_or(of_http) {
+        return Err("the scheme of the request target is neither http nor https");
+    }
+    let target = parts.uri.path_and_query().map(PathAndQuery::as_str);
+    let path = match target.unwrap_or_default() {
+        "*" if parts.method != Method::OPTIONS => return Err("only OPTIONS may ask for `*`"),
+        "" if parts.method == Method::CONNECT => return Ok(Cow::Borrowed("")),
+        // `http://host?query`, which HTTP/2 writes with a slash.
+        query if query.starts_with('?') && parts.version != Version::HTTP_2 => "/",
+        target => path_of(target),
+    };
+    if !target.is_none_or(str::is_ascii) {
+        return Err(PathError::NotAscii.as_str());
+    }
+    path::normalise(path, settings).map_err(PathError::as_str)
+}
+
+/// What stands before the query.
+fn path_of(target: &str) -> &str {
+    target.split_once('?').map_or(target, |(path, _)| path)
 }
 
 /// Whether a byte may stand in a host and port (RFC 3986 section 3.2). There is no user in HTTP's, and
 /// what two readers take for the end of the host in different places must not go on.
 fn is_of_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&byte)
+}
+
+/// `host`, `host:` and `host:80`, but not `host:http`.
+fn has_port_of_digits(authority: &str) -> bool {
+    let after_address = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
+    let port = after_address.rsplit_once(':').map_or("", |(_, port)| port);
+    port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Where a request goes.
@@ -319,8 +361,8 @@ fn redirect(parts: &Parts, head: &Head<'_>) -> Response<Bytes> {
     response
 }
 
-fn bad_request() -> Response<Bytes> {
-    let mut response = own(StatusCode::BAD_REQUEST, "bad request");
+fn bad_request(why: &'static str) -> Response<Bytes> {
+    let mut response = own(StatusCode::BAD_REQUEST, why);
     // What follows on the connection cannot be trusted either.
     response
         .headers_mut()

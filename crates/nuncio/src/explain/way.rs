@@ -60,7 +60,10 @@ impl<'a> Way<'a> {
     }
 
     fn follow(&mut self, snapshot: &'a Snapshot, request: &Request) -> Result<(), String> {
-        self.path = nuncio_proxy::normalise(&request.path, snapshot.settings.merge_slashes).into_owned();
+        let path = nuncio_proxy::normalise(&request.path, &snapshot.settings);
+        self.path = path
+            .map_err(|error| format!("{error}; the gateway answers 400"))?
+            .into_owned();
         let listener = listener(snapshot, request)?;
         self.listener = Some(listener);
         let authority = authority(snapshot, listener, request);

@@ -13,13 +13,14 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use nuncio_model::{Failure, Forward, Listener, Reason, Rewrite, Settings};
 
-use super::{Head, SCHEME};
+use super::{Head, SCHEME, path_of};
 use crate::answer::{Framing, framing};
 use crate::body::{RequestBody, UpstreamBody};
 use crate::client::connection::Client;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
 use crate::headers::{self, Origin};
+use crate::path::has_dot_segments;
 use crate::patience::{Patience, Upload};
 use crate::serving::LiveTarget;
 use crate::upstream::live::Wanted;
@@ -45,6 +46,8 @@ pub(super) struct Plan {
     upgrade: Option<HeaderValue>,
     /// The path to send; none where it stays as it came.
     path: Option<PathAndQuery>,
+    /// The normal path that is rewritten, with its query.
+    original_path: Option<HeaderValue>,
     /// The authority to send.
     pub(super) authority: HeaderValue,
 }
@@ -70,6 +73,7 @@ impl Hop<'_> {
         Ok(Plan {
             upgrade,
             path: self.path(parts, head)?,
+            original_path: self.original_path(parts, head),
             authority: self.authority(parts, head),
         })
     }
@@ -84,13 +88,14 @@ impl Hop<'_> {
         let Plan {
             upgrade,
             path,
+            original_path,
             authority,
         } = plan;
         let on_upgrade = upgrade
             .is_some()
             .then(|| parts.extensions.remove::<OnUpgrade>())
             .flatten();
-        self.edit_head(&mut parts, path, upgrade.as_ref());
+        self.edit_head(&mut parts, path, original_path, upgrade.as_ref());
         if let (Some(entry), Some(id)) = (&mut exchange.entry, parts.headers.get(&headers::X_REQUEST_ID)) {
             entry.request_id = id.clone();
         }
@@ -150,21 +155,26 @@ impl Hop<'_> {
         }
     }
 
-    /// The path to send where it is not the one that came; refuses a request that a regex rewrites to
-    /// what is no path, for the path that came is not the one that was meant.
+    /// The path to send where it is not the one that came; refuses a request that is rewritten to what is no
+    /// path, for the path that came is not the one that was meant, or to one that the upstream would resolve
+    /// to another.
     fn path(&self, parts: &Parts, head: &Head<'_>) -> Result<Option<PathAndQuery>, StatusCode> {
         let path = self.forward.rewrite.apply(&head.path);
-        let changed = path.as_ref() != parts.uri.path();
-        if !changed {
-            return Ok(None);
+        let came = parts.uri.path_and_query().map(PathAndQuery::as_str);
+        if came.map(path_of) == Some(&*path) {
+            // An empty one says `/` of itself and is written as nothing.
+            return Ok((came == Some("/")).then_some(PathAndQuery::from_static("/")));
         }
-        let path_and_query = match parts.uri.query() {
-            Some(query) => format!("{path}?{query}"),
-            None => path.into_owned(),
-        };
-        match PathAndQuery::from_maybe_shared(Bytes::from(path_and_query)) {
-            Ok(path_and_query) => Ok(Some(path_and_query)),
-            Err(_) => Err(StatusCode::BAD_REQUEST),
+        // The prefix `/a`, rewritten to `/b/`, makes `/b/../c` of `/a../c`.
+        if self.forward.rewrite != Rewrite::None && has_dot_segments(path_of(&path)) {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        let target = with_query(path.into_owned(), parts.uri.query());
+        let length = target.len();
+        match PathAndQuery::from_maybe_shared(Bytes::from(target)) {
+            // What it takes for a fragment it cuts off.
+            Ok(target) if target.as_str().len() == length => Ok(Some(target)),
+            _ => Err(StatusCode::BAD_REQUEST),
         }
     }
 
@@ -181,7 +191,21 @@ impl Hop<'_> {
             .unwrap_or(HeaderValue::from_static(""))
     }
 
-    fn edit_head(&self, parts: &mut Parts, path: Option<PathAndQuery>, upgrade: Option<&HeaderValue>) {
+    fn original_path(&self, parts: &Parts, head: &Head<'_>) -> Option<HeaderValue> {
+        if self.settings.suppress_envoy_headers || self.forward.rewrite == Rewrite::None {
+            return None;
+        }
+        let target = with_query(head.path.to_string(), parts.uri.query());
+        HeaderValue::from_maybe_shared(Bytes::from(target)).ok()
+    }
+
+    fn edit_head(
+        &self,
+        parts: &mut Parts,
+        path: Option<PathAndQuery>,
+        original_path: Option<HeaderValue>,
+        upgrade: Option<&HeaderValue>,
+    ) {
         let headers = &mut parts.headers;
         headers::sanitise_request(headers, upgrade);
         let origin = Origin {
@@ -194,10 +218,7 @@ impl Hop<'_> {
             if let Some(timeout) = &self.live.expected_timeout {
                 headers.insert(headers::X_ENVOY_EXPECTED_TIMEOUT.clone(), timeout.clone());
             }
-            if self.forward.rewrite != Rewrite::None
-                && let Some(original) = parts.uri.path_and_query()
-                && let Ok(original) = HeaderValue::from_str(original.as_str())
-            {
+            if let Some(original) = original_path {
                 headers.insert(headers::X_ENVOY_ORIGINAL_PATH.clone(), original);
             }
         }
@@ -230,6 +251,14 @@ fn begin_body(
     let body = UpstreamBody::begin(body, framing);
     let body = body.map_err(|broken| ProxyError::broken_body(lease, &broken))?;
     Ok(Response::from_parts(parts, body))
+}
+
+fn with_query(mut path: String, query: Option<&str>) -> String {
+    if let Some(query) = query {
+        path.push('?');
+        path.push_str(query);
+    }
+    path
 }
 
 fn unasked_upgrade(lease: &Lease) -> ProxyError {
