@@ -1,7 +1,8 @@
 //! The gateway against programs that nobody here wrote: openssl, nginx, HAProxy, Envoy and Caddy as TLS
-//! upstreams, curl and h2load as clients. `make test-peers` installs what is missing and runs these; a program
+//! upstreams, curl and h2load as clients, and Envoy beside it in front of the same upstream. `make test-peers` installs what is missing and runs these; a program
 //! that is not there fails its tests.
 
+mod beside;
 mod clients;
 mod files;
 mod foreign;

@@ -14,6 +14,7 @@ use super::files::Files;
 use super::foreign::Answer;
 use crate::support::program::Running;
 
+pub(super) use envoy::{Proxy, start_proxy as envoy_proxy};
 pub(super) use openssl::start_with as openssl_with;
 
 /// Which server.

@@ -93,3 +93,60 @@ fn connection_manager(setup: Setup) -> Value {
         }}],
     })
 }
+
+/// How Envoy stands beside the gateway, in front of the same upstream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in super::super) struct Proxy {
+    /// Empty path segments are dropped.
+    pub(in super::super) merge_slashes: bool,
+    /// So many proxies in front are trusted.
+    pub(in super::super) trusted_hops: u32,
+}
+
+/// Starts Envoy as a proxy, set up as Emissary-ingress does it.
+pub(in super::super) async fn start_proxy(
+    proxy: Proxy,
+    upstream: SocketAddr,
+    files: &Files,
+) -> Result<(SocketAddr, Running)> {
+    let address = free_address()?;
+    let name = format!("envoy-{}.json", address.port());
+    let path = files.write(&name, &proxy_config(proxy, address, upstream).to_string())?;
+    let mut command = foreign::command("envoy")?;
+    command.args(["-c", &path, "--concurrency", "1", "--disable-hot-restart"]);
+    command.args(["-l", "error"]);
+    let program = foreign::start(command, address).await?;
+    Ok((address, program))
+}
+
+fn proxy_config(proxy: Proxy, address: SocketAddr, upstream: SocketAddr) -> Value {
+    let at = |address: SocketAddr| json!({"socket_address": {"address": "127.0.0.1", "port_value": address.port()}});
+    json!({"static_resources": {
+        "listeners": [{
+            "name": "peers",
+            "address": at(address),
+            "filter_chains": [{"filters": [{"name": "http", "typed_config": {
+                "@type": format!("{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
+                "stat_prefix": "peers",
+                "normalize_path": true,
+                "merge_slashes": proxy.merge_slashes,
+                "use_remote_address": true,
+                "xff_num_trusted_hops": proxy.trusted_hops,
+                "route_config": {"virtual_hosts": [{
+                    "name": "peers", "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "upstream"}}],
+                }]},
+                "http_filters": [{"name": "router", "typed_config": {
+                    "@type": format!("{EXTENSIONS}.filters.http.router.v3.Router"),
+                }}],
+            }}]}],
+        }],
+        "clusters": [{
+            "name": "upstream",
+            "type": "STATIC",
+            "load_assignment": {"cluster_name": "upstream", "endpoints": [
+                {"lb_endpoints": [{"endpoint": {"address": at(upstream)}}]},
+            ]},
+        }],
+    }})
+}
