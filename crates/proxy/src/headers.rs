@@ -1,14 +1,19 @@
 //! What the gateway does to headers on their way, besides what a Mapping asks for.
 
+mod reserved;
+
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::{HeaderMap, Method, Version};
 use nuncio_model::{HeaderEdits, Settings};
 use uuid::Builder;
+
+use self::reserved::{is_end_to_end, is_for_gateways, is_of_gateway};
+pub(crate) use self::reserved::{sanitise_request_trailers, sanitise_response_trailers};
 
 /// Of the trusted client and those behind it.
 pub(crate) static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,31 +27,6 @@ static X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-e
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// Headers by which a gateway tells an upstream, or is told by one it trusts, what to do. A client may
-/// set none of them. Sorted.
-static OURS: [&str; 18] = [
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-    "x-envoy-expected-rq-timeout-ms",
-    "x-envoy-external-address",
-    "x-envoy-force-trace",
-    "x-envoy-hedge-on-per-try-timeout",
-    "x-envoy-internal",
-    "x-envoy-ip-tags",
-    "x-envoy-max-retries",
-    "x-envoy-original-path",
-    "x-envoy-retriable-header-names",
-    "x-envoy-retriable-status-codes",
-    "x-envoy-retry-grpc-on",
-    "x-envoy-retry-on",
-    "x-envoy-upstream-alt-stat-name",
-    "x-envoy-upstream-rq-per-try-timeout-ms",
-    "x-envoy-upstream-rq-timeout-alt-response",
-    "x-envoy-upstream-rq-timeout-ms",
-];
-/// Who the client is by its certificate: only who terminated its TLS may say so.
-static X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 
 /// Where a request came from.
 pub(crate) struct Origin<'a> {
@@ -65,11 +45,7 @@ pub(crate) fn sanitise_request(headers: &mut HeaderMap, upgrade: Option<&HeaderV
         .get(TE)
         .is_some_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
     // The client is told to continue by us, as soon as the upstream takes the body.
-    let ours = |name: &HeaderName| {
-        let text = name.as_str();
-        text.starts_with("x-") && (OURS.binary_search(&text).is_ok() || *name == X_FORWARDED_CLIENT_CERT)
-    };
-    remove_hop_by_hop(headers, |name| *name == EXPECT || ours(name));
+    remove_hop_by_hop(headers, |name| *name == EXPECT || is_for_gateways(name));
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -84,9 +60,9 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(UPGRADE, protocol);
 }
 
-/// Takes off what concerned the upstream's connection only.
+/// Takes off what concerned the upstream's connection only, and what only the gateway may say to a client.
 pub(crate) fn sanitise_response(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers, |_| false);
+    remove_hop_by_hop(headers, is_of_gateway);
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
@@ -95,8 +71,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool
     for (name, value) in &*headers {
         if name == CONNECTION {
             let listed = names(value).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-            // Nobody may have end-to-end headers taken off that the next hop needs.
-            doomed.extend(listed.filter(|name| *name != HOST));
+            doomed.extend(listed.filter(|name| !is_end_to_end(name)));
             doomed.push(CONNECTION);
         } else if name == TRANSFER_ENCODING {
             // RFC 9112 section 6.3: the coding overrides the length, which must not go on either.
@@ -405,11 +380,6 @@ mod tests {
             headers,
             map(&[("host", "a.test"), ("x-kept", "1"), ("te", "trailers")])
         );
-    }
-
-    #[test]
-    fn what_a_client_may_not_set_can_be_searched() {
-        assert!(OURS.is_sorted());
     }
 
     #[test]

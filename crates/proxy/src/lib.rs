@@ -26,6 +26,7 @@ mod framing;
 mod headers;
 mod listening;
 mod log_queue;
+mod login;
 mod metrics;
 mod path;
 mod patience;

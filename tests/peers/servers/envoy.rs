@@ -131,6 +131,8 @@ fn proxy_config(proxy: Proxy, address: SocketAddr, upstream: SocketAddr) -> Valu
                 "normalize_path": true,
                 "merge_slashes": proxy.merge_slashes,
                 "use_remote_address": true,
+                // What it refuses it need not wait for.
+                "delayed_close_timeout": "0s",
                 "xff_num_trusted_hops": proxy.trusted_hops,
                 "route_config": {"virtual_hosts": [{
                     "name": "peers", "domains": ["*"],

@@ -27,6 +27,7 @@ use crate::executor::LocalExecutor;
 use crate::framing::{Ambiguous, Guard};
 use crate::headers::http2_list_limit;
 use crate::request;
+use crate::upstream::pool::Owner;
 use crate::worker::{QUIET, Worker};
 
 /// What an HTTP/2 client sends first, RFC 9113 section 3.4.
@@ -59,6 +60,8 @@ pub(crate) struct Client {
     active_at: Cell<u64>,
     ending: Cell<Ending>,
     waker: RefCell<Option<Waker>>,
+    /// What of connections to upstreams belongs to it.
+    pub(crate) owner: Owner,
 }
 
 /// How a connection is asked to end.
@@ -175,6 +178,7 @@ impl Clients {
             active_at: Cell::new(second),
             ending: Cell::new(Ending::No),
             waker: RefCell::default(),
+            owner: Owner::new(id),
         });
         self.open.borrow_mut().insert(id, Rc::clone(&client));
         client
@@ -287,6 +291,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, 
     }
     // A client that breaks off is no error of ours.
     let _ = serve_client(&worker, tcp, &client).await;
+    client.owner.release();
     worker.clients.remove(&client);
 }
 

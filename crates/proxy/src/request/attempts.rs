@@ -19,6 +19,7 @@ use crate::body::{Interrupted, RequestBody};
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
 use crate::headers;
+use crate::login;
 use crate::patience::{Attempt, Patience, STREAM_IDLE, Upload};
 use crate::upstream::live::Wanted;
 use crate::upstream::pool::{Lease, Need, SendError, Tried};
@@ -30,6 +31,8 @@ const CLOSING_PAUSE: Duration = Duration::from_millis(1);
 /// What a request needs of its connection, and what it has been through.
 struct Trip<'a> {
     wanted: Wanted,
+    /// It authenticates the connection that it goes on.
+    logs_in: bool,
     patience: &'a Patience,
     authority: &'a HeaderValue,
     tried: Tried,
@@ -82,6 +85,7 @@ impl Hop<'_> {
         let until = self.forward.timeout.map(|timeout| exchange.started + timeout);
         let mut trip = Trip {
             wanted,
+            logs_in: login::logs_in(request.headers()),
             patience,
             authority: &authority,
             tried: Tried::default(),
@@ -169,6 +173,9 @@ impl Hop<'_> {
             entry.endpoint = Some(lease.address());
             entry.upstream_tls = lease.tls().cloned();
         }
+        if trip.logs_in {
+            self.pool.bind(&lease, &self.client.owner);
+        }
         let may_fall_back = lease.is_http2() && self.may_use_http1;
         if let Some(upload) = request.body().upload() {
             upload.pace.holds(self.pool.live.slots());
@@ -185,11 +192,16 @@ impl Hop<'_> {
             limit: trip.retries.per_try_timeout(),
         };
         match trip.patience.wait(lease.send(request), attempt).await {
-            Some(Ok(response)) => Ok(Answered {
-                response,
-                lease,
-                copy,
-            }),
+            Some(Ok(response)) => {
+                if login::asks_to_log_in(&response) {
+                    self.pool.bind(&lease, &self.client.owner);
+                }
+                Ok(Answered {
+                    response,
+                    lease,
+                    copy,
+                })
+            }
             Some(Err(error)) => {
                 if lease.is_http2() {
                     // Why the connection ended is noted by the task that drives it.
@@ -246,7 +258,14 @@ impl Hop<'_> {
             limited_by_try: limit < connect_timeout,
         };
         let lease = loop {
-            let lease = self.pool.lease(&self.worker.addresses, &need, &trip.tried).await;
+            let lease = match self.pool.lease_bound(&self.client.owner, &need).await {
+                Ok(Some(own)) => Ok(own),
+                Ok(None) => {
+                    let leased = self.pool.lease(&self.worker.addresses, &need, &trip.tried);
+                    leased.await
+                }
+                Err(error) => Err(error),
+            };
             if lease.is_ok() || !self.make_room(deadline).await {
                 break lease;
             }

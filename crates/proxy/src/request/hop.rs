@@ -20,6 +20,7 @@ use crate::client::connection::Client;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
 use crate::headers::{self, Origin};
+use crate::login;
 use crate::path::has_dot_segments;
 use crate::patience::{Patience, Upload};
 use crate::serving::LiveTarget;
@@ -104,7 +105,9 @@ impl Hop<'_> {
         exchange.bytes_in = upload.as_ref().map(|upload| Rc::clone(&upload.bytes));
         let body = upload.as_ref().and_then(Upload::next_turn);
         let body = body.unwrap_or(RequestBody::Empty);
-        let wanted = if upgrade.is_some() || (self.may_use_http1 && self.pool.live.requires_http1()) {
+        let logs_in = login::logs_in(&parts.headers);
+        let needs_http1 = logs_in || self.pool.live.requires_http1();
+        let wanted = if upgrade.is_some() || (self.may_use_http1 && needs_http1) {
             Wanted::Http1
         } else {
             Wanted::Configured

@@ -5,6 +5,7 @@
 //! is driven by a task of its own, so one that the peer closes is seen at once, not at its next use.
 
 mod answer_line;
+mod bound;
 mod lease;
 mod named;
 mod opening;
@@ -12,7 +13,7 @@ mod tasks;
 mod verdict;
 mod warming;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -26,6 +27,8 @@ use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Reason, Resolv
 use tokio::sync::{Notify, Semaphore};
 
 use self::answer_line::{AnswerLine, Http1Io};
+pub(crate) use self::bound::Owner;
+use self::bound::{Binding, BoundConnections};
 use self::lease::{Http1Lease, Http2Lease};
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
 use self::named::Named;
@@ -75,6 +78,8 @@ pub(crate) struct Pool {
     /// Where each server name has a pool of its own.
     named: Option<Named>,
     endpoints: RefCell<Rc<[Rc<EndpointPool>]>>,
+    /// What belongs to clients.
+    bound: BoundConnections,
     seen_version: Cell<u64>,
     next: Cell<usize>,
     /// Endpoints that are gone were in use when that was looked at last.
@@ -129,6 +134,12 @@ struct Idle {
     limit: Duration,
 }
 
+impl Idle {
+    fn is_usable(&self, now: Instant) -> bool {
+        self.sender.is_ready() && now - self.since < self.limit
+    }
+}
+
 /// What is known of a connection besides its bytes.
 pub(crate) struct Facts {
     /// What its bytes said about its end, if that was the cause.
@@ -141,6 +152,8 @@ pub(crate) struct Facts {
     line: Arc<AnswerLine>,
     /// It ended because its peer requires HTTP/1.1.
     requires_http1: Cell<bool>,
+    /// The client that it belongs to; none for most.
+    binding: OnceCell<Binding>,
     /// Held as long as the connection is, upgraded or not.
     _permit: Rc<ConnectionPermit>,
 }
@@ -167,6 +180,7 @@ impl Pool {
             handshakes: Rc::default(),
             named: None,
             endpoints: RefCell::default(),
+            bound: BoundConnections::default(),
             seen_version: Cell::new(u64::MAX),
             next: Cell::new(0),
             leftover: Cell::new(false),
@@ -247,6 +261,7 @@ impl Pool {
             gone.retire(self.grace_ends());
         }
         drop(old);
+        self.bound.sweep(Instant::now());
         self.leftover.set(self.live.keep_endpoints(addresses));
     }
 
@@ -283,6 +298,7 @@ impl Pool {
         for endpoint in self.endpoints.borrow().iter() {
             endpoint.retire(until);
         }
+        self.bound.sweep(Instant::now());
         self.each_named(Self::retire);
     }
 
@@ -296,6 +312,7 @@ impl Pool {
         for endpoint in self.endpoints.borrow().iter() {
             endpoint.sweep(now);
         }
+        self.bound.sweep(now);
         self.follow_dns(dns);
         self.forget_endpoints();
         self.each_named(|pool| pool.sweep(now, dns));
@@ -512,7 +529,7 @@ impl EndpointPool {
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|connection| connection.sender.is_ready() && now - connection.since < connection.limit);
+        idle.retain(|connection| connection.is_usable(now));
         self.counts.idle.subtract((before - idle.len()) as u64);
         self.shared
             .borrow_mut()

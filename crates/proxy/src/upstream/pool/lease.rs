@@ -193,26 +193,50 @@ impl Http1Lease {
         let limit = match self.stay {
             Stay::Open => IDLE_TIMEOUT,
             Stay::Idle(limit) => limit.min(IDLE_TIMEOUT),
-            Stay::Closed => return endpoint.closed(),
+            Stay::Closed => {
+                end(&facts);
+                return endpoint.closed();
+            }
         };
         if sender.is_ready() {
-            endpoint.keep(sender, facts, limit);
+            keep(&endpoint, sender, facts, limit);
         } else if sender.is_closed() {
+            end(&facts);
             endpoint.closed();
         } else {
             tokio::task::spawn_local(async move {
                 match tokio::time::timeout(READY_TIMEOUT, sender.ready()).await {
-                    Ok(Ok(())) => endpoint.keep(sender, facts, limit),
-                    Ok(Err(_)) => endpoint.closed(),
-                    Err(_) => {}
+                    Ok(Ok(())) => keep(&endpoint, sender, facts, limit),
+                    Ok(Err(_)) => {
+                        end(&facts);
+                        endpoint.closed();
+                    }
+                    Err(_) => end(&facts),
                 }
             });
         }
     }
 }
 
+/// For the next request: of anybody, or of the client that the connection belongs to.
+fn keep(endpoint: &EndpointPool, sender: http1::SendRequest<RequestBody>, facts: Rc<Facts>, limit: Duration) {
+    match facts.binding.get() {
+        None => endpoint.keep(sender, facts, limit),
+        Some(binding) => binding.keep(sender, &facts, endpoint, limit),
+    }
+}
+
+fn end(facts: &Rc<Facts>) {
+    if let Some(binding) = facts.binding.get() {
+        binding.end(facts);
+    }
+}
+
 impl Drop for Http1Lease {
     fn drop(&mut self) {
+        if self.sender.is_some() {
+            end(&self.facts);
+        }
         self.endpoint.counts.active.subtract(1);
     }
 }

@@ -1,6 +1,6 @@
 //! How a request gets a connection: from what waits, else by opening one, at the next endpoint in turn.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -318,7 +318,11 @@ impl Pool {
 
     /// Waits until one more connection may be opened.
     async fn admit(&self, endpoint: &EndpointPool, need: &Need) -> Result<Admitted<'_>, LeaseError> {
-        let permit = self.live.connection_permit().ok_or_else(too_many_connections)?;
+        let permit = self.live.connection_permit().or_else(|| {
+            // What waits for one client must not keep others from connecting.
+            self.bound.make_room().then(|| self.live.connection_permit())?
+        });
+        let permit = permit.ok_or_else(too_many_connections)?;
         let pass = match &self.live.identity.tls {
             Some(_) => Some(self.turn(endpoint, need).await?),
             None => None,
@@ -380,6 +384,7 @@ impl Pool {
             verdict: Verdict::new(&self.live, report),
             line: Arc::default(),
             requires_http1: Cell::default(),
+            binding: OnceCell::new(),
             _permit: Rc::clone(&permit),
         });
         let io = connected.io;

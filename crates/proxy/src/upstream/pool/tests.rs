@@ -6,14 +6,14 @@ use super::*;
 use crate::upstream::live::Wanted;
 
 /// Runs on what workers run on.
-fn on_a_worker(test: impl Future<Output = ()>) {
+pub(super) fn on_a_worker(test: impl Future<Output = ()>) {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
     runtime.expect("a runtime").block_on(test);
 }
 
-fn live() -> Arc<LiveUpstream> {
+pub(super) fn live() -> Arc<LiveUpstream> {
     let address = SocketAddr::from(([127, 0, 0, 1], 80));
     Arc::new(LiveUpstream::new(Arc::new(nuncio_model::Identity {
         host: nuncio_model::UpstreamHost::Ip(address.ip()),
@@ -38,6 +38,7 @@ async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
         verdict: Verdict::default(),
         line: Arc::default(),
         requires_http1: Cell::default(),
+        binding: OnceCell::new(),
         _permit: Rc::new(permit),
     };
     endpoint.keep(sender, Rc::new(facts), IDLE_TIMEOUT);
