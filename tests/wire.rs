@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod client_floods;
 mod connections;
 mod drain;
 mod failures;
@@ -10,6 +11,7 @@ mod framing;
 mod handshakes;
 mod headers;
 mod hostile;
+mod interim;
 mod logins;
 mod paths;
 mod records;

@@ -463,31 +463,16 @@ async fn trailers_of_a_request_reach_the_upstream_or_none_of_it_does() {
     );
 }
 
-/// How an upstream says that it serves over HTTP/1.1 only.
-#[derive(Clone, Copy, PartialEq)]
-enum Says {
-    Reset,
-    GoAway,
-    /// Before it has seen a request.
-    AtOnce,
-}
-
 /// A TLS upstream that answers `ok` over HTTP/1.1, and requires that over HTTP/2.
-async fn requires_http1(says: Says) -> Upstream {
+async fn requires_http1() -> Upstream {
     let server = Certificates::new().server(&["a.test"]);
     let tls = Tls::with(&server).start_with(move |stream, record| async move {
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return serve_http(stream, record, answer_ok()).await;
         }
         let mut connection = server::handshake(stream).await.unwrap();
-        if says == Says::AtOnce {
-            connection.abrupt_shutdown(Reason::HTTP_1_1_REQUIRED);
-        }
         while let Some(Ok((request, mut respond))) = connection.accept().await {
-            match says {
-                Says::Reset => respond.send_reset(Reason::HTTP_1_1_REQUIRED),
-                Says::GoAway | Says::AtOnce => connection.abrupt_shutdown(Reason::HTTP_1_1_REQUIRED),
-            }
+            respond.send_reset(Reason::HTTP_1_1_REQUIRED);
             drop(request);
         }
     });
@@ -504,45 +489,43 @@ async fn gateway_to(upstream: &Upstream, context: &str, lines: &[&str]) -> Gatew
 
 #[tokio::test]
 async fn an_upstream_that_requires_http1_gets_it() {
-    for says in [Says::Reset, Says::GoAway, Says::AtOnce] {
-        let upstream = requires_http1(says).await;
-        let gateway = gateway_to(&upstream, "alpn_protocols: h2,http/1.1", &[]).await;
-        gateway.get("/1").await.assert_ok();
-        let offered: Vec<_> = upstream
+    let upstream = requires_http1().await;
+    let gateway = gateway_to(&upstream, "alpn_protocols: h2,http/1.1", &[]).await;
+    gateway.get("/1").await.assert_ok();
+    let offered: Vec<_> = upstream
+        .connections()
+        .into_iter()
+        .filter_map(|one| one.hello)
+        .collect();
+    assert_eq!(
+        offered.last().unwrap().alpn,
+        ["http/1.1"],
+        "nothing else is offered"
+    );
+    let before = offered.len();
+    // It is remembered, also for a request whose body is gone when the answer comes.
+    let posted = "POST /2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc";
+    let answer = raw(gateway.address, posted).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(upstream.request().body, "abc");
+    assert!(
+        upstream
             .connections()
-            .into_iter()
-            .filter_map(|one| one.hello)
-            .collect();
-        assert_eq!(
-            offered.last().unwrap().alpn,
-            ["http/1.1"],
-            "nothing else is offered"
-        );
-        let before = offered.len();
-        // It is remembered, also for a request whose body is gone when the answer comes.
-        let posted = "POST /2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc";
-        let answer = raw(gateway.address, posted).await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        assert_eq!(upstream.request().body, "abc");
-        assert!(
-            upstream
-                .connections()
-                .iter()
-                .skip(before)
-                .all(|one| { one.hello.as_ref().is_some_and(|hello| hello.alpn == ["http/1.1"]) })
-        );
-        let entry = gateway.access_log("/1").await;
-        assert_eq!(
-            (&entry["attempts"], &entry["status"]),
-            (&2.into(), &200.into()),
-            "{entry:#}"
-        );
-    }
+            .iter()
+            .skip(before)
+            .all(|one| { one.hello.as_ref().is_some_and(|hello| hello.alpn == ["http/1.1"]) })
+    );
+    let entry = gateway.access_log("/1").await;
+    assert_eq!(
+        (&entry["attempts"], &entry["status"]),
+        (&2.into(), &200.into()),
+        "{entry:#}"
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_was_not_begun_goes_over_http1() {
-    let upstream = requires_http1(Says::Reset).await;
+    let upstream = requires_http1().await;
     let gateway = gateway_to(&upstream, "alpn_protocols: h2,http/1.1", &[]).await;
     let mut client = TcpStream::connect(gateway.address).await.unwrap();
     let head = "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n";
@@ -559,7 +542,7 @@ async fn a_body_that_was_not_begun_goes_over_http1() {
 
 #[tokio::test]
 async fn an_upstream_that_requires_http1_where_that_cannot_be_is_told() {
-    let upstream = requires_http1(Says::Reset).await;
+    let upstream = requires_http1().await;
     for (context, lines) in [
         ("alpn_protocols: h2", &[][..]),
         ("alpn_protocols: h2,http/1.1", &["grpc: true"]),

@@ -76,6 +76,8 @@ pub(crate) enum Interrupted {
         "the body came at less than {0} bytes a second, and its upstream had no connection left for others"
     )]
     Spared(u64),
+    #[error("the upstream gave its answer without it")]
+    Unwanted,
 }
 
 impl Interrupted {
@@ -155,6 +157,7 @@ impl Upload {
         if let Some(interrupted) = self.interrupted.get() {
             return Poll::Ready(Some(Err(interrupted.clone())));
         }
+        ready!(self.gate.poll(cx))?;
         let mut body = self.body.borrow_mut();
         let Some(body) = &mut *body else {
             return Poll::Ready(None);

@@ -158,6 +158,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.client.end_request(&self.worker);
+        if !self.completed && self.status == 0 && self.failure.is_none() {
+            self.client.broke_off(&self.worker);
+        }
         let duration = self.elapsed();
         let stats = &self.worker.stats;
         stats.durations.add(duration);

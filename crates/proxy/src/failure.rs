@@ -122,16 +122,17 @@ impl ProxyError {
         if let Some(interrupted) = interrupted {
             return Self::interrupted(lease, interrupted);
         }
-        if let Some(cause) = lease.cause() {
-            return Self {
-                fault: Fault::Upstream,
-                failure: cause.clone(),
-            };
-        }
+        // The last words of the peer come before how it ended the connection after them.
         if lease.requires_http1() || error.error.as_ref().is_some_and(requires_http1) {
             return Self {
                 fault: Fault::Http1Required,
                 failure: http1_required(lease),
+            };
+        }
+        if let Some(cause) = lease.cause() {
+            return Self {
+                fault: Fault::Upstream,
+                failure: cause.clone(),
             };
         }
         let Some(error) = &error.error else {
@@ -350,6 +351,13 @@ fn http1_required(lease: &Lease) -> Failure {
 /// The peer says that it did nothing with the stream (RFC 9113 section 8.7).
 fn is_refused_stream(error: &hyper::Error) -> bool {
     reason_of(error) == Some(h2::Reason::REFUSED_STREAM)
+}
+
+impl SendError {
+    /// Neither the stream nor the connection ended with a code of HTTP/2, as far as is known here.
+    pub(crate) fn names_no_reason(&self) -> bool {
+        self.error.as_ref().and_then(reason_of).is_none()
+    }
 }
 
 fn reason_of(error: &hyper::Error) -> Option<h2::Reason> {

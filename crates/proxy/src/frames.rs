@@ -1,6 +1,13 @@
 //! Where an HTTP/2 client is between two frames (RFC 9113 section 4.1), so that one that stops in the middle
-//! of a head is told from one that is idle. Frames are counted off by their lengths; what they say is h2's
-//! business alone.
+//! of a head is told from one that is idle, and one that floods from both. Frames are counted off by their lengths;
+//! what they say is h2's business alone.
+
+mod flood;
+
+use std::time::Instant;
+
+use self::flood::Credit;
+pub(crate) use self::flood::Flood;
 
 /// The length of a frame's own head.
 const FRAME_HEAD: usize = 9;
@@ -27,6 +34,7 @@ pub(crate) struct Frames {
     begun: bool,
     /// A header block goes on in the next frame.
     open_block: bool,
+    credit: Credit,
 }
 
 impl Default for Frames {
@@ -38,6 +46,7 @@ impl Default for Frames {
             payload: 0,
             begun: false,
             open_block: false,
+            credit: Credit::default(),
         }
     }
 }
@@ -50,8 +59,13 @@ impl Frames {
         !self.begun || in_frame || self.open_block
     }
 
+    /// So many bytes were sent to the client.
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.credit.sent(bytes);
+    }
+
     /// Watches bytes on their way.
-    pub(crate) fn watch(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn watch(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
         let preface = self.preface.min(bytes.len());
         self.preface -= preface;
         bytes = &bytes[preface..];
@@ -61,11 +75,12 @@ impl Frames {
             self.length += missing;
             bytes = &bytes[missing..];
             if self.length < FRAME_HEAD {
-                return;
+                return Ok(());
             }
             if missing > 0 {
-                let [a, b, c, ..] = self.head;
+                let [a, b, c, kind, ..] = self.head;
                 self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                self.credit.begins(kind, self.payload, Instant::now)?;
             }
             let payload = self.payload.min(bytes.len());
             self.payload -= payload;
@@ -74,6 +89,7 @@ impl Frames {
                 self.frame_ended();
             }
         }
+        Ok(())
     }
 
     fn frame_ended(&mut self) {
@@ -102,10 +118,10 @@ mod tests {
     /// Feeds `bytes` whole, then byte by byte: both must say the same.
     fn in_head(bytes: &[u8]) -> bool {
         let (mut whole, mut single) = (Frames::default(), Frames::default());
-        whole.watch(bytes);
+        whole.watch(bytes).unwrap();
         bytes
             .iter()
-            .for_each(|byte| single.watch(std::slice::from_ref(byte)));
+            .for_each(|byte| single.watch(std::slice::from_ref(byte)).unwrap());
         assert_eq!(whole.in_head(), single.in_head());
         whole.in_head()
     }

@@ -6,29 +6,46 @@
 //! their way to hyper and raises a flag; the request is then answered 400 and the connection
 //! closed. It decides nothing else: what a request means is hyper's business alone, and a guard
 //! that loses its way can only refuse.
+//!
+//! hyper's own answer to a head that it cannot read has no words. So the guard ends such a head before the line
+//! that cannot be read, and hyper hands over the rest of the request, to be refused by name.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use http::StatusCode;
+
+use crate::headers::MOST_FIELDS;
 
 /// Says from which request on the connection cannot be trusted. Shared by the guard and the request path.
-#[derive(Clone, Debug)]
-pub(crate) struct Ambiguous(Arc<AtomicU32>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ambiguous(Arc<OnceLock<(u32, Refusal)>>);
 
-impl Default for Ambiguous {
-    fn default() -> Self {
-        Self(Arc::new(AtomicU32::new(u32::MAX)))
-    }
+/// Why a request is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
 }
 
 impl Ambiguous {
-    /// Whether the connection's request of this number, counted from one, or one before it was ambiguous.
-    pub(crate) fn concerns(&self, request: u32) -> bool {
-        request >= self.0.load(Ordering::Relaxed)
+    /// Why the connection's request of this number, counted from one, is refused: it or one before it was ambiguous.
+    pub(crate) fn concerns(&self, request: u32) -> Option<&Refusal> {
+        let (first, refusal) = self.0.get()?;
+        (request >= *first).then_some(refusal)
     }
 
-    fn set(&self, request: u32) {
-        self.0.store(request, Ordering::Relaxed);
+    fn set(&self, request: u32, refusal: Refusal) {
+        let _ = self.0.set((request, refusal));
     }
+}
+
+/// Where a head ends that cannot be read further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// So many of the bytes that were just watched are part of it.
+    pub(crate) at: usize,
+    /// What makes a whole head of it.
+    pub(crate) end: &'static [u8],
 }
 
 /// Follows the framing of one connection.
@@ -40,14 +57,23 @@ pub(crate) struct Guard {
     line: [u8; LINE],
     length: usize,
     last: u8,
+    /// Where its first colon is.
+    colon: Option<usize>,
     head: Head,
     /// Heads that are complete.
     heads: u32,
     /// Empty lines since the last of them. Old clients send one after a body.
     empty_lines: u8,
+    /// Bytes that a head may have.
+    most: usize,
+    /// The head is cut here.
+    cut: Option<Cut>,
 }
 
 const LINE: usize = 48;
+/// No end of a cut head is longer.
+pub(crate) const LONGEST_END: usize = END_OF_TARGET.len();
+const END_OF_TARGET: &[u8] = b" HTTP/1.1\r\n\r\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -70,21 +96,27 @@ struct Head {
     begun: bool,
     /// The request line has a `#`: hyper cuts fragments off targets, which have none by RFC 9112 section 3.2.
     fragment: bool,
+    bytes: usize,
+    fields: usize,
     chunked: bool,
     content_length: Option<u64>,
 }
 
 impl Guard {
-    pub(crate) fn new(ambiguous: Ambiguous) -> Self {
+    /// `most`: bytes that a head may have.
+    pub(crate) fn new(ambiguous: Ambiguous, most: usize) -> Self {
         Self {
             state: State::Head,
             ambiguous,
             line: [0; LINE],
             length: 0,
             last: 0,
+            colon: None,
             head: Head::default(),
             heads: 0,
             empty_lines: 0,
+            most,
+            cut: None,
         }
     }
 
@@ -125,48 +157,151 @@ impl Guard {
         }
     }
 
-    /// Watches bytes on their way.
-    pub(crate) fn watch(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let unwatched = self.unwatched().min(bytes.len());
+    /// Watches bytes on their way. What follows a cut is not for hyper.
+    pub(crate) fn watch(&mut self, bytes: &[u8]) -> Option<Cut> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let unwatched = self.unwatched().min(bytes.len() - at);
             if unwatched > 0 {
                 self.passed(unwatched);
-                bytes = &bytes[unwatched..];
+                at += unwatched;
                 continue;
             }
-            match memchr::memchr(b'\n', bytes) {
-                Some(end) => {
-                    self.collect(&bytes[..end]);
-                    bytes = &bytes[end + 1..];
+            let (begins, before) = (at, self.length);
+            let end = memchr::memchr(b'\n', &bytes[at..]);
+            let part = &bytes[at..end.map_or(bytes.len(), |end| at + end)];
+            at += part.len();
+            let in_fields = self.state == State::Head && self.head.begun;
+            self.look_at(part, begins, before);
+            let ends_head = self.length == 1;
+            if end.is_some() {
+                at += 1;
+                self.head.bytes += 1;
+                if self.state != State::Off {
                     self.line_ended();
                 }
-                None => {
-                    self.collect(bytes);
-                    return;
-                }
+            }
+            if self.state == State::Off && in_fields && !ends_head && self.cut.is_none() {
+                self.cut_line(begins, before);
+            }
+            if self.cut.is_some() {
+                return self.cut;
             }
         }
+        None
     }
 
-    fn collect(&mut self, part: &[u8]) {
+    /// The head ends before the line that begins at `begins`, of which `before` bytes came earlier.
+    fn cut_line(&mut self, begins: usize, before: usize) {
+        let end: &[u8] = match self.colon {
+            _ if before == 0 => b"\r\n",
+            Some(colon) if colon < before => b"\r\n\r\n",
+            _ => b":\r\n\r\n",
+        };
+        self.cut = Some(Cut { at: begins, end });
+    }
+
+    /// Takes a part of a line that begins at `begins`, or of which `before` bytes came earlier.
+    fn look_at(&mut self, part: &[u8], begins: usize, before: usize) {
         let Some(last) = part.last() else { return };
+        let was_return = before > 0 && self.last == b'\r';
         self.last = *last;
         if self.state == State::Head && !self.head.begun {
             self.head.fragment |= memchr::memchr(b'#', part).is_some();
+        }
+        if self.colon.is_none() {
+            self.colon = memchr::memchr(b':', part).map(|colon| before + colon);
         }
         let kept = self.length.min(LINE);
         let room = (LINE - kept).min(part.len());
         self.line[kept..kept + room].copy_from_slice(&part[..room]);
         self.length += part.len();
+        if self.state != State::Head {
+            return;
+        }
+        self.head.bytes += part.len();
+        if self.head.bytes > self.most {
+            self.too_large(begins, before);
+        } else if self.head.begun {
+            self.check(part, before, was_return);
+        }
+    }
+
+    /// The head has more bytes than it may.
+    fn too_large(&mut self, begins: usize, before: usize) {
+        let most = self.most;
+        if self.head.begun {
+            let message = format!("the header section has more than {most} bytes{}", self.at_field());
+            return self.refuse_with(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message);
+        }
+        let message = format!("the request target has more than {most} bytes");
+        self.refuse_with(StatusCode::URI_TOO_LONG, message);
+        self.cut = Some(Cut {
+            at: begins + most.saturating_sub(before + LONGEST_END),
+            end: END_OF_TARGET,
+        });
+    }
+
+    /// Whether a part of a field's line has only what may stand there (RFC 9110 section 5). hyper refuses the same.
+    fn check(&mut self, part: &[u8], before: usize, was_return: bool) {
+        let name = self
+            .colon
+            .map_or(part.len(), |colon| colon.saturating_sub(before));
+        let (name, value) = part.split_at(name.min(part.len()));
+        let value = value.strip_suffix(b"\r").unwrap_or(value);
+        let name = if self.colon.is_none() {
+            name.strip_suffix(b"\r").unwrap_or(name)
+        } else {
+            name
+        };
+        let folded = before == 0 && matches!(part.first(), Some(b' ' | b'\t'));
+        if was_return {
+            let message = format!("a carriage return stands inside{}", self.at_field());
+            self.refuse_with(StatusCode::BAD_REQUEST, message);
+        } else if !folded && let Some(byte) = name.iter().find(|byte| !is_of_name(**byte)) {
+            let message = format!(
+                "byte 0x{byte:02x} stands in the name of a field{}",
+                self.at_field()
+            );
+            self.refuse_with(StatusCode::BAD_REQUEST, message);
+        } else if value.iter().fold(false, |bad, byte| bad | is_control(*byte))
+            && let Some(byte) = value.iter().find(|byte| is_control(**byte))
+        {
+            let message = format!(
+                "byte 0x{byte:02x} stands in the value of a field{}",
+                self.at_field()
+            );
+            self.refuse_with(StatusCode::BAD_REQUEST, message);
+        }
+    }
+
+    /// Where in the head the guard is: the field by its name, as far as that can be printed, and its number.
+    fn at_field(&self) -> String {
+        let length = self.length.min(LINE).min(self.colon.unwrap_or(LINE));
+        let name = self.line[..length].escape_ascii();
+        format!(", at field {} (`{name}`)", self.head.fields + 1)
     }
 
     fn line_ended(&mut self) {
-        let (length, last) = (std::mem::take(&mut self.length), std::mem::take(&mut self.last));
-        if last != b'\r' {
-            return self.refuse();
+        if self.last != b'\r' {
+            let message = format!("a line ends with a bare line feed{}", self.where_it_is());
+            return self.refuse_with(StatusCode::BAD_REQUEST, message);
         }
-        let (line, whole) = (self.line, length <= LINE);
-        let line = &line[..(length - 1).min(LINE)];
+        let (length, whole) = (self.length, self.length <= LINE);
+        let line = self.line;
+        self.read_line(&line[..(length - 1).min(LINE)], length, whole);
+        (self.length, self.last, self.colon) = (0, 0, None);
+    }
+
+    fn where_it_is(&self) -> String {
+        match (self.state, self.head.begun) {
+            (State::Head, true) => self.at_field(),
+            (State::Head, false) => " in the request line".to_owned(),
+            _ => " in the content".to_owned(),
+        }
+    }
+
+    fn read_line(&mut self, line: &[u8], length: usize, whole: bool) {
         match self.state {
             State::Head if length == 1 => self.head_ended(),
             State::Head => self.head_line(line, whole),
@@ -180,31 +315,45 @@ impl Guard {
     fn head_line(&mut self, line: &[u8], whole: bool) {
         if !std::mem::replace(&mut self.head.begun, true) {
             if self.head.fragment {
-                self.refuse();
+                self.refuse("the request target has a fragment");
             }
             return;
         }
-        if line.starts_with(b" ") || line.starts_with(b"\t") {
-            self.refuse();
+        let refused = if self.head.fields == MOST_FIELDS {
+            let message = format!("the header section has more than {MOST_FIELDS} fields");
+            return self.refuse_with(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message);
+        } else if line.starts_with(b" ") || line.starts_with(b"\t") {
+            Some("a field is folded over two lines")
+        } else if self.colon.is_none_or(|colon| colon == 0) {
+            Some("a field has no name before a colon")
         } else if let Some(value) = header(line, b"transfer-encoding") {
             // We take off what we understand, which is this and nothing else.
-            if self.head.chunked || !whole || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                return self.refuse();
-            }
+            let known = !self.head.chunked && whole && value.trim_ascii().eq_ignore_ascii_case(b"chunked");
             self.head.chunked = true;
+            (!known).then_some("the only transfer coding that is understood is chunked, once")
         } else if let Some(value) = header(line, b"content-length") {
             match number(value, 10).filter(|_| whole) {
                 Some(n) if self.head.content_length.is_none_or(|before| before == n) => {
                     self.head.content_length = Some(n);
+                    None
                 }
-                _ => self.refuse(),
+                Some(_) => Some("two values of Content-Length differ"),
+                None => Some("Content-Length is not one number"),
             }
+        } else {
+            None
+        };
+        if let Some(why) = refused {
+            let message = format!("{why}{}", self.at_field());
+            return self.refuse_with(StatusCode::BAD_REQUEST, message);
         }
+        self.head.fields += 1;
     }
 
     fn head_ended(&mut self) {
         if !self.head.begun {
             self.empty_lines = self.empty_lines.saturating_add(1);
+            self.head = Head::default();
             return;
         }
         self.empty_lines = 0;
@@ -214,7 +363,7 @@ impl Guard {
             ..
         } = self.head
         {
-            return self.refuse();
+            return self.refuse("the request has both Content-Length and Transfer-Encoding");
         }
         self.heads = self.heads.saturating_add(1);
         self.state = match self.head {
@@ -234,20 +383,34 @@ impl Guard {
             Some(0) => self.state = State::Trailers,
             // The chunk ends with a line end of its own.
             Some(n) => self.state = State::Chunk(n.saturating_add(2)),
-            None => self.refuse(),
+            None => self.refuse("the size of a chunk is not a number"),
         }
     }
 
-    fn refuse(&mut self) {
+    fn refuse(&mut self, why: &str) {
+        self.refuse_with(StatusCode::BAD_REQUEST, why.to_owned());
+    }
+
+    fn refuse_with(&mut self, status: StatusCode, message: String) {
         // The head that is being read, or the one whose body is.
         let request = if self.state == State::Head {
             self.heads.saturating_add(1)
         } else {
             self.heads
         };
-        self.ambiguous.set(request);
+        self.ambiguous.set(request, Refusal { status, message });
         self.state = State::Off;
     }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// RFC 9110 section 5.5: of these, a value may have the tab alone.
+fn is_control(byte: u8) -> bool {
+    (byte < b' ' && byte != b'\t') || byte == 0x7f
 }
 
 fn header<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
@@ -267,23 +430,27 @@ fn number(text: &[u8], radix: u32) -> Option<u64> {
 mod tests {
     use super::*;
 
+    const MOST: usize = 60 * 1024;
+
     /// Feeds `bytes` whole, then byte by byte: both must say the same.
     fn refused(bytes: &[u8]) -> bool {
         let whole = Ambiguous::default();
-        Guard::new(whole.clone()).watch(bytes);
+        Guard::new(whole.clone(), MOST).watch(bytes);
         let single = Ambiguous::default();
-        let mut guard = Guard::new(single.clone());
-        bytes
-            .iter()
-            .for_each(|byte| guard.watch(std::slice::from_ref(byte)));
+        let mut guard = Guard::new(single.clone(), MOST);
+        for byte in bytes {
+            if guard.watch(std::slice::from_ref(byte)).is_some() {
+                break;
+            }
+        }
         let last = u32::MAX - 1;
         assert_eq!(
-            whole.concerns(last),
-            single.concerns(last),
+            whole.concerns(last).is_some(),
+            single.concerns(last).is_some(),
             "{}",
             String::from_utf8_lossy(bytes)
         );
-        whole.concerns(last)
+        whole.concerns(last).is_some()
     }
 
     #[test]
@@ -363,18 +530,18 @@ mod tests {
     fn requests_before_an_ambiguous_one_are_not_concerned() {
         let good = b"GET / HTTP/1.1\r\n\r\n";
         let ambiguous = Ambiguous::default();
-        let mut guard = Guard::new(ambiguous.clone());
+        let mut guard = Guard::new(ambiguous.clone(), MOST);
         guard.watch(good);
         guard.watch(b"GET / HTTP/1.1\n\r\n");
-        assert!(!ambiguous.concerns(1));
-        assert!(ambiguous.concerns(2) && ambiguous.concerns(3));
+        assert_eq!(ambiguous.concerns(1), None);
+        assert!(ambiguous.concerns(2).is_some() && ambiguous.concerns(3).is_some());
 
         let ambiguous = Ambiguous::default();
-        let mut guard = Guard::new(ambiguous.clone());
+        let mut guard = Guard::new(ambiguous.clone(), MOST);
         guard.watch(good);
         guard.watch(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n");
-        assert!(!ambiguous.concerns(1));
-        assert!(ambiguous.concerns(2), "the request whose body it is");
+        assert_eq!(ambiguous.concerns(1), None);
+        assert!(ambiguous.concerns(2).is_some(), "the request whose body it is");
     }
 
     #[test]
@@ -388,9 +555,92 @@ mod tests {
         ));
     }
 
+    /// What is left of a head that cannot be read, and why: however it is cut into reads.
+    #[test]
+    fn a_head_that_cannot_be_read_ends_before_the_line_at_fault() {
+        let long = "x".repeat(MOST);
+        let many = "a: b\r\n".repeat(101);
+        let (bad, large) = (
+            StatusCode::BAD_REQUEST,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        );
+        for (fields, status, why) in [
+            (
+                "x y: 1\r\n",
+                bad,
+                "byte 0x20 stands in the name of a field, at field 2",
+            ),
+            (
+                "x-a: b\0c\r\n",
+                bad,
+                "byte 0x00 stands in the value of a field, at field 2 (`x-a`)",
+            ),
+            ("x-a: b\rc\r\n", bad, "at field 2 (`x-a`)"),
+            (
+                "x-a\r\n",
+                bad,
+                "a field has no name before a colon, at field 2 (`x-a",
+            ),
+            (
+                ": b\r\n",
+                bad,
+                "a field has no name before a colon, at field 2 (``)",
+            ),
+            (
+                "x-a: b\n",
+                bad,
+                "a line ends with a bare line feed, at field 2 (`x-a`)",
+            ),
+            (" b\r\n", bad, "a field is folded over two lines, at field 2"),
+            (
+                "content-length: 5, 5\r\n",
+                bad,
+                "Content-Length is not one number, at field 2",
+            ),
+            (
+                &format!("x-a: {long}\r\n"),
+                large,
+                "more than 61440 bytes, at field 2 (`x-a`)",
+            ),
+            (&many, large, "more than 100 fields"),
+        ] {
+            let bytes = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n").into_bytes();
+            for size in [bytes.len(), 1, 2, 7, 40] {
+                let ambiguous = Ambiguous::default();
+                let mut guard = Guard::new(ambiguous.clone(), MOST);
+                let mut left = Vec::new();
+                for piece in bytes.chunks(size) {
+                    let cut = guard.watch(piece);
+                    left.extend_from_slice(&piece[..cut.map_or(piece.len(), |cut| cut.at)]);
+                    if let Some(cut) = cut {
+                        left.extend_from_slice(cut.end);
+                        break;
+                    }
+                }
+                let refusal = ambiguous.concerns(1).unwrap();
+                assert_eq!(refusal.status, status, "{refusal:?}");
+                assert!(refusal.message.contains(why), "{refusal:?}");
+                let left = String::from_utf8_lossy(&left);
+                let whole = left.starts_with("GET / HTTP/1.1\r\nhost: a\r\n") && left.ends_with("\r\n\r\n");
+                assert!(whole && left.len() <= MOST + 16, "{size}: {why}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_without_end_is_cut_where_the_head_may_end() {
+        let ambiguous = Ambiguous::default();
+        let target = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "x".repeat(MOST));
+        let cut = Guard::new(ambiguous.clone(), MOST)
+            .watch(target.as_bytes())
+            .unwrap();
+        assert_eq!(cut.at + cut.end.len(), MOST);
+        assert_eq!(ambiguous.concerns(1).unwrap().status, StatusCode::URI_TOO_LONG);
+    }
+
     #[test]
     fn a_begun_head_is_told_from_an_idle_connection() {
-        let mut guard = Guard::new(Ambiguous::default());
+        let mut guard = Guard::new(Ambiguous::default(), MOST);
         assert!(!guard.in_head());
         guard.watch(b"GET / HTTP/1.1\r\nho");
         assert!(guard.in_head());
@@ -400,7 +650,7 @@ mod tests {
 
     #[test]
     fn empty_lines_are_the_beginning_of_a_head() {
-        let mut guard = Guard::new(Ambiguous::default());
+        let mut guard = Guard::new(Ambiguous::default(), MOST);
         guard.watch(b"\r\n");
         assert!(!guard.in_head(), "one may follow a body");
         guard.watch(b"\r\n");

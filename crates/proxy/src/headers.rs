@@ -44,8 +44,7 @@ pub(crate) fn sanitise_request(headers: &mut HeaderMap, upgrade: Option<&HeaderV
     let trailers = headers
         .get(TE)
         .is_some_and(|te| names(te).any(|name| name.eq_ignore_ascii_case("trailers")));
-    // The client is told to continue by us, as soon as the upstream takes the body.
-    remove_hop_by_hop(headers, |name| *name == EXPECT || is_for_gateways(name));
+    remove_hop_by_hop(headers, is_for_gateways);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -124,6 +123,13 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
 /// Most fields in a header section or a trailer section, of whatever version: what hyper takes of HTTP/1.1
 /// unless told otherwise, and Envoy of both.
 pub(crate) const MOST_FIELDS: usize = 100;
+
+/// Whether the client waits for 100 before it sends its content (RFC 9110 section 10.1.1).
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
 
 /// How a header or trailer section is larger than may be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ mod counter;
 mod descriptors;
 mod exchange;
 mod executor;
+mod expectation;
 mod failure;
 mod frames;
 mod framing;

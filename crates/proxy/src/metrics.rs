@@ -9,6 +9,7 @@ use nuncio_model::{Severity, Snapshot, Upstream, VerifyMode};
 use prometheus::TextEncoder;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
+use crate::client::offence::Offence;
 use crate::counter::BUCKETS_US;
 use crate::stats::Totals;
 use crate::upstream::live::{LiveUpstream, Registry, SharedCounts, lock};
@@ -173,6 +174,14 @@ fn requests(page: &mut Page, totals: &Totals) {
         "nuncio_request_duration_seconds",
         "From the head of a request to the end of its answer.",
         [(Vec::new(), totals.durations)].into_iter(),
+    );
+    let offences = Offence::ALL.iter().zip(totals.offences);
+    page.counters(
+        "nuncio_client_protocol_errors_total",
+        "Connections of clients that ended because of what the client sent, by what it was.",
+        offences
+            .filter(|(_, n)| *n > 0)
+            .map(|(offence, n)| (vec![("cause", offence.label())], n)),
     );
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use crate::body::Interrupted;
+use crate::expectation::Gate;
 use crate::uploads::{Pace, Uploads};
 
 /// The longest time without a byte either way, as in Envoy unless told otherwise.
@@ -27,6 +28,8 @@ pub(crate) struct Upload {
     pub(crate) turn: Cell<u32>,
     /// Some of it was read.
     pub(crate) begun: Cell<bool>,
+    /// Holds it back where the client expects 100 first.
+    pub(crate) gate: Gate,
     /// Bytes that were passed on.
     pub(crate) bytes: Rc<Cell<u64>>,
     /// Bytes that its trailers may have.
@@ -71,6 +74,16 @@ impl Upload {
         self.interrupted.get().is_some_and(Interrupted::is_slowness)
     }
 
+    /// The upstream has answered. One that did so without content that the client holds back wants none.
+    pub(crate) fn answered(&self) -> bool {
+        let unwanted = self.gate.answered();
+        if unwanted {
+            self.body.take();
+            self.ended();
+        }
+        unwanted
+    }
+
     /// It goes on with another attempt.
     pub(crate) fn go_on(&self) {
         self.ended.set(None);
@@ -102,6 +115,10 @@ impl Patience {
             started,
             upload,
         }
+    }
+
+    pub(crate) fn upload(&self) -> Option<&Rc<Upload>> {
+        self.upload.as_ref()
     }
 
     /// Why the request can never be complete, where its client is the reason.

@@ -27,6 +27,7 @@ use self::hop::{Hop, Sent};
 use crate::access_log::{AccessLog, Entry};
 use crate::body::{ResponseBody, UpstreamBody};
 use crate::client::connection::Client;
+use crate::client::offence::Offence;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError, own};
 use crate::headers;
@@ -70,7 +71,18 @@ pub(crate) async fn handle(
     if let Some(refusal) = too_large(&parts, settings, &mut exchange) {
         return Ok(answer(refusal, exchange, settings));
     }
-    let head = match Head::read(&client, &parts, settings) {
+    if let Some(refusal) = client.refusal() {
+        let offence = match refusal.status {
+            StatusCode::BAD_REQUEST => Offence::MalformedHead,
+            _ => Offence::HeadTooLarge,
+        };
+        worker.offended(&client, offence);
+        exchange.refused(refusal.message.clone());
+        let mut response = refused(refusal.status, &refusal.message);
+        close(&mut response);
+        return Ok(answer(response, exchange, settings));
+    }
+    let head = match Head::read(&parts, settings) {
         Ok(head) => head,
         Err(why) => {
             exchange.refused(why.to_owned());
@@ -129,6 +141,7 @@ pub(crate) async fn handle(
         live: &live,
         pool,
         may_use_http1: !grpc && pool.live.offers_both(),
+        takes_interim: parts.version == Version::HTTP_11,
     };
     let plan = match hop.plan(&parts, &head) {
         Ok(plan) => plan,
@@ -196,11 +209,8 @@ struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// The error says why the request must be refused.
-    fn read(client: &Client, parts: &'a Parts, settings: &Settings) -> Result<Self, &'static str> {
+    fn read(parts: &'a Parts, settings: &Settings) -> Result<Self, &'static str> {
         const NO_HOST: &str = "the host of the request is not one host and port";
-        if client.is_ambiguous() {
-            return Err("bad request");
-        }
         let mut hosts = parts.headers.get_all(HOST).iter();
         let host = hosts.next();
         if hosts.next().is_some() || (host.is_none() && parts.version == Version::HTTP_11) {
@@ -395,10 +405,23 @@ fn too_large(parts: &Parts, settings: &Settings, exchange: &mut Exchange) -> Opt
         let message = format!("the header section of the request is too large: {excess}");
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
     };
-    let mut response = own(status, "");
-    *response.body_mut() = Bytes::from(message.clone());
+    let response = refused(status, &message);
     exchange.refused(message);
     Some(response)
+}
+
+/// The answer to a request that is refused, with the reason.
+fn refused(status: StatusCode, why: &str) -> Response<Bytes> {
+    // For the type of the content.
+    let mut response = own(status, "refused");
+    *response.body_mut() = Bytes::copy_from_slice(why.as_bytes());
+    response
+}
+
+/// What follows on the connection cannot be trusted either.
+fn close(response: &mut Response<Bytes>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
 }
 
 /// To a client that speaks HTTP/1.0 where the Module does not let it in.

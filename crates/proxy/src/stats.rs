@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use crate::counter::{BUCKETS_US, Codes, Durations};
+use crate::client::offence::Offence;
+use crate::counter::{BUCKETS_US, Codes, Counter, Durations};
 use crate::upstream::live::lock;
 
 /// The counters of one worker.
@@ -14,9 +15,16 @@ pub(crate) struct WorkerStats {
     /// Requests that no Mapping matched.
     pub(crate) unmatched: Arc<Codes>,
     pub(crate) durations: Durations,
+    /// Connections that ended because of what their clients did.
+    pub(crate) offences: [Counter; Offence::ALL.len()],
 }
 
 impl WorkerStats {
+    pub(crate) fn count_offence(&self, offence: Offence) {
+        let at = Offence::ALL.iter().position(|one| *one == offence);
+        at.into_iter().for_each(|at| self.offences[at].add(1));
+    }
+
     /// Response counters of a Mapping. Slow: keep what it returns.
     pub(crate) fn mapping(&self, label: &Arc<str>) -> Arc<Codes> {
         Arc::clone(lock(&self.mappings).entry(Arc::clone(label)).or_default())
@@ -52,6 +60,8 @@ pub(crate) struct Totals {
     pub(crate) mappings: BTreeMap<(Arc<str>, u16), u64>,
     pub(crate) upstreams: BTreeMap<(Arc<str>, u16), u64>,
     pub(crate) durations: ([u64; BUCKETS_US.len() + 1], f64),
+    /// In the order of [`Offence::ALL`].
+    pub(crate) offences: [u64; Offence::ALL.len()],
 }
 
 impl Totals {
@@ -67,6 +77,8 @@ impl Totals {
                 add(&mut totals.upstreams, name, codes);
             }
             worker.durations.add_to(&mut totals.durations);
+            let offences = totals.offences.iter_mut().zip(&worker.offences);
+            offences.for_each(|(total, count)| *total += count.get());
         }
         totals
     }

@@ -4,7 +4,7 @@ mod attempt;
 pub(crate) mod connector;
 mod dial;
 pub(crate) mod dns;
-mod failure_log;
+pub(crate) mod failure_log;
 pub(crate) mod gate;
 mod hello;
 pub(crate) mod live;

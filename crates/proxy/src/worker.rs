@@ -19,7 +19,8 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::access_log::{AccessLog, Entry};
 use crate::body::Flow;
-use crate::client::connection::{Clients, serve};
+use crate::client::connection::{Client, Clients, serve};
+use crate::client::offence::Offence;
 use crate::descriptors::Budget;
 use crate::listening::{listen, take_no_more, taken_over};
 use crate::log_queue::LogQueue;
@@ -27,6 +28,7 @@ use crate::serving::{Change, Serving};
 use crate::stats::WorkerStats;
 use crate::uploads::Uploads;
 use crate::upstream::dns::Dns;
+use crate::upstream::failure_log::FailureLog;
 use crate::upstream::live::{MAX_CONNECTIONS, Registry, lock};
 use crate::upstream::pool::{Addresses, Limits, Pool, warm};
 
@@ -94,6 +96,7 @@ pub(crate) struct Worker {
     accepting: Cell<usize>,
     closed: Notify,
     log_buffer: RefCell<Vec<u8>>,
+    offences: RefCell<FailureLog<Offence>>,
     /// The runtime is about to end, and takes no more tasks.
     ended: Cell<bool>,
 }
@@ -142,6 +145,7 @@ impl Worker {
             accepting: Cell::new(0),
             closed: Notify::new(),
             log_buffer: RefCell::default(),
+            offences: RefCell::default(),
             ended: Cell::new(false),
         })
     }
@@ -434,6 +438,17 @@ impl Worker {
         }
         self.ended.set(true);
         self.flush_log();
+    }
+
+    /// Counts what ended the connection of a client, and tells the program's log unless it has just told the like.
+    pub(crate) fn offended(&self, client: &Client, offence: Offence) {
+        self.stats.count_offence(offence);
+        let left_out = self.offences.borrow_mut().admit(offence, Instant::now());
+        if let Some(left_out) = left_out {
+            // A field without a value is left out.
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::warn!(client = %client.peer, left_out, "connection ended: {}", offence.words());
+        }
     }
 
     /// Writes an access-log line, by way of the buffer.

@@ -22,9 +22,10 @@ use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::io::{FramedTcp, GuardedIo, Wire};
+use super::offence::Offence;
 use crate::descriptors::Descriptor;
 use crate::executor::LocalExecutor;
-use crate::framing::{Ambiguous, Guard};
+use crate::framing::{Ambiguous, Guard, LONGEST_END, Refusal};
 use crate::headers::http2_list_limit;
 use crate::request;
 use crate::upstream::pool::Owner;
@@ -36,6 +37,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_TIMEOUT: u64 = 30;
 /// The first and the longest pause while the rest of an HTTP/2 preface is waited for.
 const PEEK_PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(320)];
+/// A client may break off so many requests of HTTP/2; from then on, no more than half. As Envoy.
+const MOST_BROKEN_OFF: u32 = 500;
 /// Streams that a client may have open at once.
 const MAX_STREAMS: u32 = 256;
 
@@ -55,6 +58,8 @@ pub(crate) struct Client {
     requests: Cell<u32>,
     /// All requests so far.
     begun: Cell<u32>,
+    /// Those that it broke off before they were answered.
+    broken_off: Cell<u32>,
     http2: Cell<bool>,
     /// The worker's second in which something last began or ended.
     active_at: Cell<u64>,
@@ -85,8 +90,20 @@ impl Client {
         self.active_at.set(worker.second.get());
     }
 
-    /// Whether the request that began last cannot be told from what stands around it.
-    pub(crate) fn is_ambiguous(&self) -> bool {
+    /// A request was broken off before its answer began. A client that does little else uses upstreams and never waits
+    /// for them (CVE-2023-44487).
+    pub(crate) fn broke_off(self: &Rc<Self>, worker: &Worker) {
+        self.broken_off.set(self.broken_off.get().saturating_add(1));
+        let begun = self.begun.get();
+        let ending = self.ending.get() == Ending::Now;
+        if self.http2.get() && !ending && begun >= MOST_BROKEN_OFF && self.broken_off.get() > begun / 2 {
+            self.cut();
+            worker.offended(self, Offence::Resets);
+        }
+    }
+
+    /// Why the request that began last is refused, where it cannot be read or told from what stands around it.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
         self.ambiguous.concerns(self.begun.get())
     }
 
@@ -96,6 +113,11 @@ impl Client {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+    }
+
+    /// The number of the request that began last, counted from one.
+    pub(crate) fn request_number(&self) -> u32 {
+        self.begun.get()
     }
 
     pub(crate) fn speaks_http2(&self) -> bool {
@@ -174,6 +196,7 @@ impl Clients {
             head_since: Cell::new(None),
             requests: Cell::new(0),
             begun: Cell::new(0),
+            broken_off: Cell::new(0),
             http2: Cell::new(false),
             active_at: Cell::new(second),
             ending: Cell::new(Ending::No),
@@ -312,24 +335,29 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
         builder.max_header_list_size(http2_list_limit(header_limit(worker)));
         let io = FramedTcp::new(tcp, Arc::clone(&client.wire));
         let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-        drive(client, connection, http2::Connection::graceful_shutdown).await;
+        let ended = drive(client, connection, http2::Connection::graceful_shutdown).await;
+        Offence::of(ended, client.wire.is_flooded())
+            .into_iter()
+            .for_each(|offence| worker.offended(client, offence));
     } else {
-        let guard = Guard::new(client.ambiguous.clone());
+        let most = header_limit(worker);
+        let guard = Guard::new(client.ambiguous.clone(), most);
         let io = GuardedIo::new(tcp, guard, Arc::clone(&client.wire));
         let mut builder = http1::Builder::new();
-        builder.half_close(true).max_header_size(header_limit(worker));
+        // The guard refuses with words what is larger, before hyper does.
+        builder.half_close(true).max_header_size(most + LONGEST_END);
         let service = service_fn(async |request| {
             let mut response = request::handle(Rc::clone(worker), Rc::clone(client), request).await?;
+            client.wire.interim.close();
             client.say_that_it_ends(&mut response);
             Ok::<_, Infallible>(response)
         });
         let connection = pin!(builder.serve_connection(io, service).with_upgrades());
-        drive(
-            client,
-            connection,
-            http1::UpgradeableConnection::graceful_shutdown,
-        )
-        .await;
+        let shut_down = http1::UpgradeableConnection::graceful_shutdown;
+        let ended = drive(client, connection, shut_down).await;
+        Offence::of(ended, client.wire.is_flooded())
+            .into_iter()
+            .for_each(|offence| worker.offended(client, offence));
     }
     Ok(())
 }
@@ -341,20 +369,25 @@ fn header_limit(worker: &Worker) -> usize {
 }
 
 /// Drives a connection to its end, or to the end that it is asked for.
-async fn drive<C: Future>(client: &Client, mut connection: Pin<&mut C>, shut_down: impl Fn(Pin<&mut C>)) {
+/// What it came to; none where it was cut.
+async fn drive<C: Future>(
+    client: &Client,
+    mut connection: Pin<&mut C>,
+    shut_down: impl Fn(Pin<&mut C>),
+) -> Option<C::Output> {
     let mut asked = false;
     let mut quiet: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         if client.ending.get() == Ending::Now {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         let mut waker = client.waker.borrow_mut();
         if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
         drop(waker);
-        if connection.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
         }
         if client.ending.get() != Ending::Gracefully || asked {
             return Poll::Pending;
@@ -366,15 +399,15 @@ async fn drive<C: Future>(client: &Client, mut connection: Pin<&mut C>, shut_dow
         if may_ask {
             asked = true;
             shut_down(connection.as_mut());
-            return connection.as_mut().poll(cx).map(|_| ());
+            return connection.as_mut().poll(cx).map(Some);
         }
         let quiet = quiet.get_or_insert_with(|| Box::pin(sleep(QUIET)));
         if quiet.as_mut().poll(cx).is_ready() && !client.wire.in_head() {
-            return Poll::Ready(());
+            return Poll::Ready(None);
         }
         Poll::Pending
     })
-    .await;
+    .await
 }
 
 /// Waits for `future`; None where the connection is to end at once.

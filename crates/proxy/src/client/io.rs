@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::interim::Interim;
 use crate::frames::Frames;
-use crate::framing::Guard;
+use crate::framing::{Guard, LONGEST_END};
 
 /// Most bytes that are read in one go.
 const SCRATCH: usize = 64 * 1024;
@@ -35,6 +37,10 @@ pub(crate) struct Wire {
     in_head: AtomicBool,
     /// What comes is no HTTP any more.
     upgraded: AtomicBool,
+    /// Frames of HTTP/2 come without end.
+    flooded: AtomicBool,
+    /// Interim answers to the request that waits.
+    pub(crate) interim: Interim,
 }
 
 impl Wire {
@@ -50,6 +56,10 @@ impl Wire {
 
     pub(crate) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     fn is_upgraded(&self) -> bool {
@@ -72,6 +82,13 @@ impl FramedTcp {
             wire,
         }
     }
+
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = written {
+            self.frames.sent(n);
+        }
+        written
+    }
 }
 
 impl AsyncRead for FramedTcp {
@@ -79,7 +96,10 @@ impl AsyncRead for FramedTcp {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
-        this.frames.watch(&buf.filled()[before..]);
+        if let Err(flood) = this.frames.watch(&buf.filled()[before..]) {
+            this.wire.flooded.store(true, Ordering::Relaxed);
+            return Poll::Ready(Err(io::Error::other(flood)));
+        }
         this.wire.set_in_head(this.frames.in_head());
         Poll::Ready(Ok(()))
     }
@@ -87,7 +107,9 @@ impl AsyncRead for FramedTcp {
 
 impl AsyncWrite for FramedTcp {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tcp).poll_write(cx, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write(cx, bytes);
+        this.wrote(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -107,7 +129,9 @@ impl AsyncWrite for FramedTcp {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().tcp).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs);
+        this.wrote(written)
     }
 }
 
@@ -118,6 +142,12 @@ pub(crate) struct GuardedIo {
     wire: Arc<Wire>,
     /// Runs since our side was closed.
     linger: Option<Pin<Box<Sleep>>>,
+    /// All that hyper wrote is out, so what it writes next begins a message or goes on with a body.
+    flushed: bool,
+    /// An interim answer that is being written.
+    interim: Bytes,
+    /// The last head is cut, and nothing comes after it.
+    cut: bool,
 }
 
 impl GuardedIo {
@@ -127,7 +157,35 @@ impl GuardedIo {
             guard,
             wire,
             linger: None,
+            flushed: true,
+            interim: Bytes::new(),
+            cut: false,
         }
+    }
+
+    /// Writes the interim answers that wait, unless bytes of another message may be on their way. An answer
+    /// has no more of them once it has begun, so those that are still there come before it.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.interim.is_empty() && self.wire.interim.has_some() {
+            let waiting = self.wire.interim.take();
+            if self.flushed {
+                self.interim = waiting;
+            }
+        }
+        while !self.interim.is_empty() {
+            let n = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.interim))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim.advance(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What hyper writes is on its way.
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.flushed &= !matches!(written, Poll::Ready(Ok(1..)));
+        written
     }
 
     /// Reads and drops what the client still sends, to its end or that of its time.
@@ -158,13 +216,31 @@ impl Read for GuardedIo {
         if this.wire.is_upgraded() {
             return Pin::new(&mut this.socket).poll_read(cx, buf);
         }
+        if this.cut {
+            return Poll::Ready(Ok(()));
+        }
+        this.wire.interim.wake_by(cx.waker());
         BUFFER.with_borrow_mut(|buffer| {
+            // A head that is cut may need some for its end.
             let room = buf.remaining().min(buffer.len());
+            let room = room
+                .checked_sub(LONGEST_END)
+                .filter(|room| *room > 0)
+                .unwrap_or(room);
             let mut bytes = ReadBuf::new(&mut buffer[..room]);
             ready!(Pin::new(this.socket.inner_mut()).poll_read(cx, &mut bytes))?;
-            this.guard.watch(bytes.filled());
+            let bytes = bytes.filled();
+            let cut = this.guard.watch(bytes);
             this.wire.set_in_head(this.guard.in_head());
-            buf.put_slice(bytes.filled());
+            match cut {
+                Some(cut) if cut.at + cut.end.len() <= buf.remaining() => {
+                    buf.put_slice(&bytes[..cut.at]);
+                    buf.put_slice(cut.end);
+                    this.cut = true;
+                }
+                // hyper refuses it without a word.
+                _ => buf.put_slice(bytes),
+            }
             Poll::Ready(Ok(()))
         })
     }
@@ -172,11 +248,18 @@ impl Read for GuardedIo {
 
 impl Write for GuardedIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+        let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
+        let written = Pin::new(&mut this.socket).poll_write(cx, buf);
+        this.wrote(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        // hyper asks for this when it has nothing left to write.
+        this.flushed = true;
+        ready!(this.poll_interim(cx))?;
+        Pin::new(&mut this.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -199,6 +282,9 @@ impl Write for GuardedIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        ready!(this.poll_interim(cx))?;
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, bufs);
+        this.wrote(written)
     }
 }

@@ -5,18 +5,22 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
+use hyper::ext::on_informational;
 use nuncio_model::{Failure, Reason};
 
 use super::hop::Hop;
 use super::retry::{Again, Retries};
 use crate::body::{Interrupted, RequestBody};
 use crate::exchange::Exchange;
+use crate::expectation::Gate;
 use crate::failure::{Fault, ProxyError};
 use crate::headers;
 use crate::login;
@@ -99,13 +103,16 @@ impl Hop<'_> {
             let (again, next, endpoint) = match self.attempt(request, &trip, exchange).await {
                 Ok(Answered {
                     response,
-                    lease,
+                    mut lease,
                     copy,
                 }) => {
                     let status = response.status().as_u16();
                     let copy = copy.filter(Copy::can_be_sent);
                     let again = trip.retries.after_answer(status, copy.is_some());
                     let (Some(again), Some(copy)) = (again, copy.and_then(Copy::request)) else {
+                        if let Some(upload) = patience.upload().filter(|upload| upload.answered()) {
+                            lease.leaves_out(upload);
+                        }
                         return Ok((response, lease));
                     };
                     self.pool.count(status);
@@ -186,7 +193,8 @@ impl Hop<'_> {
         }
         let copy = (may_fall_back || trip.retries.wants_copy(lease.reused(), request.method()))
             .then(|| Copy::of(&request));
-        let request = self.address(request, trip.authority, &lease)?;
+        let mut request = self.address(request, trip.authority, &lease)?;
+        self.hear_interim_answers(&mut request, &lease);
         let attempt = Attempt {
             began,
             limit: trip.retries.per_try_timeout(),
@@ -203,9 +211,9 @@ impl Hop<'_> {
                 })
             }
             Some(Err(error)) => {
-                if lease.is_http2() {
-                    // Why the connection ended is noted by the task that drives it.
-                    tokio::task::yield_now().await;
+                if self.may_use_http1 && error.names_no_reason() {
+                    // It may stand in the peer's last words, which whoever drives the connection has.
+                    lease.end_of_connection().await;
                 }
                 let failed = failed(&lease, error, trip.patience.interrupted(), copy);
                 if failed.error.fault == Fault::Http1Required && self.may_use_http1 {
@@ -220,6 +228,34 @@ impl Hop<'_> {
                 stale: false,
             }),
         }
+    }
+
+    /// Sees to the interim answers of this attempt, and to a client that expects one before it sends content.
+    /// hyper gives them away for HTTP/1.1 only; without them content is not held back.
+    fn hear_interim_answers(&self, request: &mut Request<RequestBody>, lease: &Lease) {
+        let expects = headers::expects_continue(request.headers());
+        let gate = request.body().upload().map(|upload| &upload.gate);
+        if lease.is_http2() || !self.takes_interim {
+            gate.into_iter().for_each(Gate::open);
+            if expects {
+                request.headers_mut().remove(EXPECT);
+            }
+            return;
+        }
+        let continued = gate.filter(|_| expects).map(Gate::shut);
+        if expects && continued.is_none() {
+            request.headers_mut().remove(EXPECT);
+        }
+        let (wire, number) = (Arc::clone(&self.client.wire), self.client.request_number());
+        let most = self.settings.max_request_headers_bytes;
+        wire.interim.open(number);
+        on_informational(request, move |answer| match &continued {
+            // hyper sends it to the client when the content is read.
+            Some(continued) if answer.status() == StatusCode::CONTINUE => {
+                continued.store(true, Ordering::Relaxed);
+            }
+            _ => wire.interim.put(number, answer.status(), answer.headers(), most),
+        });
     }
 
     fn out_of_time(&self, patience: &Patience, attempt: Attempt, lease: &Lease) -> ProxyError {

@@ -39,6 +39,8 @@ pub(super) struct Hop<'a> {
     pub(super) pool: &'a Rc<Pool>,
     /// The request may go over HTTP/1.1 where the upstream says that it must.
     pub(super) may_use_http1: bool,
+    /// The client takes interim answers, and hyper lets them through: it speaks HTTP/1.1.
+    pub(super) takes_interim: bool,
 }
 
 /// What becomes of a request's head.

@@ -7,13 +7,21 @@ use std::time::{Duration, Instant};
 
 use nuncio_model::Reason;
 
-/// Between two lines about one upstream and reason.
+/// Between two lines about the same.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// What was told of one upstream.
-#[derive(Debug, Default)]
-pub(crate) struct FailureLog {
-    told: BTreeMap<Reason, Told>,
+/// What was told of one upstream, by reason; or of clients, by what they did.
+#[derive(Debug)]
+pub(crate) struct FailureLog<K = Reason> {
+    told: BTreeMap<K, Told>,
+}
+
+impl<K> Default for FailureLog<K> {
+    fn default() -> Self {
+        Self {
+            told: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -22,9 +30,9 @@ struct Told {
     left_out: u64,
 }
 
-impl FailureLog {
+impl<K: Ord> FailureLog<K> {
     /// Whether a failure at `now` is told; then, how many were not since the last that was.
-    pub(crate) fn admit(&mut self, reason: Reason, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&mut self, reason: K, now: Instant) -> Option<u64> {
         let Some(told) = self.told.get_mut(&reason) else {
             self.told.insert(reason, Told { at: now, left_out: 0 });
             return Some(0);

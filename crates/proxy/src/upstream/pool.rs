@@ -150,10 +150,11 @@ pub(crate) struct Facts {
     verdict: Verdict,
     /// The answer that comes now, where HTTP/1.1 is spoken.
     line: Arc<AnswerLine>,
-    /// It ended because its peer requires HTTP/1.1.
-    requires_http1: Cell<bool>,
     /// The client that it belongs to; none for most.
     binding: OnceCell<Binding>,
+    /// Whether it ended because its peer requires HTTP/1.1; none while an HTTP/2 connection is driven.
+    requires_http1: Cell<Option<bool>>,
+    ended: Notify,
     /// Held as long as the connection is, upgraded or not.
     _permit: Rc<ConnectionPermit>,
 }
@@ -376,7 +377,8 @@ impl EndpointPool {
                 // The requests on it learn of its end themselves, but for those that were never begun.
                 let ended = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx)).await;
                 let required = ended.is_err_and(|error| requires_http1(&error));
-                driven.requires_http1.set(required);
+                driven.requires_http1.set(Some(required));
+                driven.ended.notify_waiters();
                 drop(permit);
             });
             return Ok(self.share(sender, known, facts));
@@ -400,6 +402,7 @@ impl EndpointPool {
             endpoint: self,
             reused: false,
             stay: Stay::Open,
+            unwanted: None,
         }))
     }
 
@@ -418,6 +421,7 @@ impl EndpointPool {
                     endpoint,
                     reused: true,
                     stay: Stay::Open,
+                    unwanted: None,
                 }));
             }
         }

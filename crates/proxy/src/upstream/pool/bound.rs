@@ -189,6 +189,7 @@ impl BoundConnections {
             endpoint: Rc::clone(&bound.endpoint),
             reused: true,
             stay: Stay::Open,
+            unwanted: None,
         }))
     }
 

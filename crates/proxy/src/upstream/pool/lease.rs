@@ -12,9 +12,13 @@ use nuncio_model::{Failure, HandshakeReport, Reason};
 use super::{EndpointPool, Facts, IDLE_TIMEOUT, Shared, refused};
 use crate::answer::Stay;
 use crate::body::RequestBody;
+use crate::patience::Upload;
 
 /// How long a connection may take to become ready again after the end of a response.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long after its streams whoever drives an HTTP/2 connection may learn of its end.
+const END_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The use of a connection for one request.
 pub(crate) enum Lease {
@@ -31,6 +35,8 @@ pub(crate) struct Http1Lease {
     pub(super) reused: bool,
     /// What its last answer said of it.
     pub(super) stay: Stay,
+    /// The content that the upstream answered without; the request never ends, nor can another follow it.
+    pub(super) unwanted: Option<Rc<Upload>>,
 }
 
 /// A stream of an HTTP/2 connection.
@@ -93,7 +99,16 @@ impl Lease {
 
     /// Whether this connection ended because its peer requires HTTP/1.1.
     pub(crate) fn requires_http1(&self) -> bool {
-        self.facts().requires_http1.get()
+        self.facts().requires_http1.get() == Some(true)
+    }
+
+    /// Waits until it is known why an HTTP/2 connection ended whose streams were told that it did.
+    pub(crate) async fn end_of_connection(&self) {
+        let facts = self.facts();
+        let ended = facts.ended.notified();
+        if self.is_http2() && facts.requires_http1.get().is_none() {
+            let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
+        }
     }
 
     /// How TLS began; none for cleartext.
@@ -114,6 +129,13 @@ impl Lease {
             live.forget_sessions();
             live.tell_handshake(Arc::clone(&report));
             self.facts().verdict.refused(live.address, failure, &report);
+        }
+    }
+
+    /// The answer came without this content, which will not be sent.
+    pub(crate) fn leaves_out(&mut self, content: &Rc<Upload>) {
+        if let Self::Http1(lease) = self {
+            lease.unwanted = Some(Rc::clone(content));
         }
     }
 
@@ -186,6 +208,9 @@ impl Lease {
 
 impl Http1Lease {
     fn finish(mut self) {
+        if self.unwanted.is_some() {
+            return;
+        }
         let Some(mut sender) = self.sender.take() else {
             return;
         };
@@ -236,6 +261,9 @@ impl Drop for Http1Lease {
     fn drop(&mut self) {
         if self.sender.is_some() {
             end(&self.facts);
+        }
+        if let Some(unwanted) = &self.unwanted {
+            unwanted.gate.give_up();
         }
         self.endpoint.counts.active.subtract(1);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nuncio_model::{Alpn, Failure, HandshakeReport, Identity, Outcome, Reason, UpstreamHttp};
 use nuncio_tls::alpn_mismatch;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::super::connector::{ConnectError, Connected, SmallHello};
@@ -385,6 +385,7 @@ impl Pool {
             line: Arc::default(),
             requires_http1: Cell::default(),
             binding: OnceCell::new(),
+            ended: Notify::new(),
             _permit: Rc::clone(&permit),
         });
         let io = connected.io;

@@ -39,6 +39,7 @@ async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
         line: Arc::default(),
         requires_http1: Cell::default(),
         binding: OnceCell::new(),
+        ended: Notify::new(),
         _permit: Rc::new(permit),
     };
     endpoint.keep(sender, Rc::new(facts), IDLE_TIMEOUT);

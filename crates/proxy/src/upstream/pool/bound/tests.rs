@@ -42,6 +42,7 @@ async fn open(pool: &Pool) -> Lease {
         line: Arc::default(),
         requires_http1: Cell::default(),
         binding: std::cell::OnceCell::new(),
+        ended: tokio::sync::Notify::new(),
         _permit: Rc::new(pool.live.connection_permit().expect("room")),
     });
     Lease::Http1(Http1Lease {
@@ -50,6 +51,7 @@ async fn open(pool: &Pool) -> Lease {
         endpoint,
         reused: false,
         stay: Stay::Open,
+        unwanted: None,
     })
 }
 
