@@ -151,7 +151,7 @@ struct TlsView<'a> {
     max_version: Sourced<'a, TlsVersion>,
     cipher_suites: Sourced<'a, Vec<&'static str>>,
     groups: Sourced<'a, &'a [&'static str]>,
-    alpn: Sourced<'a, Vec<&'static str>>,
+    alpn: Sourced<'a, Vec<&'a str>>,
     /// Mappings that have the same settings from elsewhere.
     #[serde(skip_serializing_if = "<[OtherOrigins]>::is_empty")]
     other_origins: &'a [OtherOrigins],
@@ -189,10 +189,7 @@ impl<'a> TlsView<'a> {
             max_version: from(&origins.max_version, settings.max_version),
             cipher_suites: from(&origins.cipher_suites, settings.offered_cipher_suites().collect()),
             groups: from(&origins.groups, settings.offered_groups()),
-            alpn: from(
-                &origins.alpn,
-                settings.alpn.iter().map(|alpn| alpn.as_str()).collect(),
-            ),
+            alpn: from(&origins.alpn, settings.offered_alpn().collect()),
         }
     }
 }

@@ -56,6 +56,33 @@ pub(crate) enum ServerName {
     Ip(IpAddr),
 }
 
+/// What `alpn_protocols` offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Protocols {
+    /// Versions of HTTP.
+    pub(crate) spoken: Arc<[Alpn]>,
+    /// Other names, as they were written.
+    pub(crate) foreign: Arc<[Box<str>]>,
+}
+
+impl Protocols {
+    pub(crate) fn spoken<const N: usize>(spoken: [Alpn; N]) -> Self {
+        Self {
+            spoken: spoken.into(),
+            foreign: [].into(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.spoken.is_empty() && self.foreign.is_empty()
+    }
+
+    /// Whether one of them means HTTP/2.
+    pub(crate) fn offer_http2(&self) -> bool {
+        self.spoken.contains(&Alpn::H2) || self.foreign.iter().any(|name| &**name == Alpn::ISTIO_H2)
+    }
+}
+
 /// TLS settings that do not depend on the Mapping.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ContextTls {
@@ -76,7 +103,7 @@ pub(crate) struct ContextTls {
     pub(crate) max_version: Sourced<TlsVersion>,
     pub(crate) cipher_suites: Sourced<Arc<[AlgorithmName]>>,
     pub(crate) groups: Sourced<Arc<[AlgorithmName]>>,
-    pub(crate) alpn: Option<Sourced<Arc<[Alpn]>>>,
+    pub(crate) alpn: Option<Sourced<Protocols>>,
     /// What was loaded for it, each Secret or file as the contexts that name it share it.
     pub(crate) certificates: Vec<Shared>,
 }

@@ -140,6 +140,11 @@ fn wrong_type_message(field: &str, detail: &str) -> String {
             .map_or(detail.to_owned(), |wants| format!("it must be {wants}"));
         return format!("`{field}` cannot be read: {detail}");
     };
+    if field == "spec.tls" && is.starts_with("boolean") {
+        return "`spec.tls` is true or false where the name of a TLSContext is expected; to encrypt, write `https://` before \
+                the host in `spec.service` or name a TLSContext, else remove it"
+            .to_owned();
+    }
     let is = is
         .replace("string ", "the text ")
         .replace("floating point ", "the number ")
@@ -368,7 +373,7 @@ mod tests {
         assert!(decoded.broken(&["headers"]).is_some());
         assert!(decoded.broken(&["prefix"]).is_none());
         assert!(
-            problems[2].message.contains("put it in quotes"),
+            problems[2].message.contains("name a TLSContext") && !problems[2].message.contains("quotes"),
             "{}",
             problems[2].message
         );

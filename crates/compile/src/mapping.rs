@@ -609,7 +609,7 @@ impl<'d> Draft<'d, '_> {
     }
 
     fn tell_protocol(&mut self, settings: &TlsSettings) {
-        if self.spec.grpc == Some(true) && !settings.alpn.contains(&Alpn::H2) {
+        if self.spec.grpc == Some(true) && settings.alpn.contains(&Alpn::Http1) && !settings.offers_http2() {
             let message = "`spec.grpc` needs h2, which `alpn_protocols` of the TLSContext does not offer, so requests will fail; add h2 there";
             self.problems
                 .warning(self.object, "grpc_without_h2", "spec.grpc", message);

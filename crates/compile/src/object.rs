@@ -183,6 +183,13 @@ impl Object {
         }
         let text = |pointer: &str, field: &str| match document.pointer(pointer).and_then(Value::as_str) {
             Some(text) if !text.is_empty() => Ok(text.to_owned()),
+            _ if matches!(document.pointer(pointer), Some(Value::Bool(_) | Value::Number(_))) => Err(fail(
+                field,
+                format!(
+                    "`{field}` is a number or a boolean in YAML, which also reads yes, no, on, off, y and n as booleans; \
+                     put it in quotes"
+                ),
+            )),
             _ => Err(fail(
                 field,
                 format!("the document has no `{field}`; every object needs one, as text"),
@@ -299,6 +306,7 @@ fn text_map(document: &Value, field: &str) -> Result<BTreeMap<String, String>, S
         .iter()
         .map(|(key, value)| match value {
             Value::String(text) => Ok((key.clone(), text.clone())),
+            Value::Null => Ok((key.clone(), String::new())),
             _ => Err(format!(
                 "`metadata.{field}.{key}` must be a text; put its value in quotes"
             )),

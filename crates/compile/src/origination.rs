@@ -6,7 +6,7 @@ use nuncio_model::{
     Alpn, AutoSni, Origin, Roots, TlsOrigins, TlsSettings, UpstreamHost, UpstreamHttp, Verify, VerifyName,
 };
 
-use crate::context::{ContextTls, ServerName, Sourced};
+use crate::context::{ContextTls, Protocols, ServerName, Sourced};
 use crate::names;
 use crate::service::ClusterName;
 
@@ -55,7 +55,7 @@ pub(crate) fn server_name(authority: &str) -> Option<ServerName> {
 pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
     let (name, sni_origin) = name_sent(tls, &wish);
     let (names, names_origin) = names_verified(tls, &wish, &name, &sni_origin);
-    let (alpn, http, alpn_origin) = protocols(tls, wish.grpc.as_ref());
+    let (offered, http, alpn_origin) = protocols(tls, wish.grpc.as_ref());
     // Where the authority that is sent is always the same, so is the server name.
     let auto_sni = tls.auto_sni.as_ref().filter(|_| wish.keeps_authority);
     let settings = TlsSettings {
@@ -87,7 +87,8 @@ pub(crate) fn originate(tls: &ContextTls, wish: Wish<'_>) -> Originated {
         max_version: tls.max_version.value,
         cipher_suites: Arc::clone(&tls.cipher_suites.value),
         groups: Arc::clone(&tls.groups.value),
-        alpn,
+        alpn: offered.spoken,
+        foreign_alpn: offered.foreign,
     };
     let origins = TlsOrigins {
         enabled: wish.enabled,
@@ -160,21 +161,21 @@ fn names_verified(
 }
 
 /// Decision 9: one choice for both what ALPN offers and what is spoken.
-fn protocols(tls: &ContextTls, grpc: Option<&Sourced<bool>>) -> (Arc<[Alpn]>, UpstreamHttp, Origin) {
+fn protocols(tls: &ContextTls, grpc: Option<&Sourced<bool>>) -> (Protocols, UpstreamHttp, Origin) {
     let grpc = grpc.filter(|grpc| grpc.value);
-    let (alpn, origin) = match (&tls.alpn, grpc) {
-        (Some(alpn), _) => (Arc::clone(&alpn.value), alpn.origin.clone()),
-        (None, Some(grpc)) => (Arc::from([Alpn::H2, Alpn::Http1]), grpc.origin.clone()),
-        (None, None) => (Arc::from([Alpn::Http1]), Origin::BuiltIn),
+    let (offered, origin) = match (&tls.alpn, grpc) {
+        (Some(alpn), _) => (alpn.value.clone(), alpn.origin.clone()),
+        (None, Some(grpc)) => (Protocols::spoken([Alpn::H2, Alpn::Http1]), grpc.origin.clone()),
+        (None, None) => (Protocols::spoken([Alpn::Http1]), Origin::BuiltIn),
     };
     let http = if grpc.is_some() {
         UpstreamHttp::Http2
-    } else if alpn.contains(&Alpn::H2) {
+    } else if offered.offer_http2() {
         UpstreamHttp::Negotiated
     } else {
         UpstreamHttp::Http1
     };
-    (alpn, http, origin)
+    (offered, http, origin)
 }
 
 fn roots_origin(tls: &ContextTls) -> Origin {

@@ -34,11 +34,19 @@ pub use kubernetes::{Cluster, ClusterHealth, run_kubernetes};
 pub use loaded::Loaded;
 pub use publish::Publisher;
 
+use manifest::Manifest;
+
 /// Reads files, and folders of files, once: `.yaml`, `.yml` and `.json`, several documents a file,
 /// and the certificates and keys that they, or the options, name as files. What cannot be read is a problem.
+/// The path `-` is standard input.
 pub fn load(paths: &[PathBuf], options: &Options) -> Loaded {
-    let mut loaded = Loaded::of(paths, options);
+    let (standard_input, paths): (Vec<PathBuf>, Vec<PathBuf>) =
+        paths.iter().cloned().partition(|path| path.as_os_str() == "-");
+    let mut loaded = Loaded::of(&paths, options);
     loaded.refresh(&|_| false);
+    if !standard_input.is_empty() {
+        loaded.add(Manifest::from_standard_input());
+    }
     loaded
 }
 

@@ -102,6 +102,23 @@ impl Loaded {
         }
     }
 
+    /// Takes a manifest in that stands in no file, so no later refresh finds it.
+    pub(crate) fn add(&mut self, (name, manifest): (Arc<str>, Manifest)) {
+        self.files.push(SourceFile {
+            root: self.paths.len(),
+            path: PathBuf::from(&*name),
+            name,
+            fingerprint: None,
+            text: manifest.text,
+            count: manifest.objects.len(),
+            problems: manifest.problems,
+        });
+        self.objects.objects.extend(manifest.objects);
+        self.collect_problems();
+        self.material
+            .refresh(&mut self.objects, true, SystemTime::now(), &|_| false);
+    }
+
     /// Whether the files are those that are known, unchanged.
     fn is_current(&self, listings: &[Listing], busy: Busy<'_>) -> bool {
         let mut files = self.files.iter().peekable();
@@ -283,7 +300,10 @@ impl Shelf {
             );
             manifest.problems = vec![file_problem(Severity::Warning, "empty_file", &file.name, message)];
         }
-        let broken = !manifest.problems.is_empty();
+        let broken = manifest
+            .problems
+            .iter()
+            .any(|problem| problem.severity > Severity::Notice);
         if file.problems != manifest.problems {
             self.changes = Changes {
                 any: true,

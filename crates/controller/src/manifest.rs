@@ -1,5 +1,8 @@
 //! One file: its bytes, its text, its objects.
 
+mod foreign;
+mod template;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -92,6 +95,10 @@ pub(crate) fn place(name: &Arc<str>, spot: Spot) -> Place {
 impl Manifest {
     /// Reads the file at `path`, which its user calls `name`.
     pub(crate) fn read(path: &Path, name: &Arc<str>) -> Self {
+        Self::of(read_bounded(path, MANIFEST_LIMIT), name)
+    }
+
+    fn of(read: Result<Vec<u8>, String>, name: &Arc<str>) -> Self {
         let fail = |reason, message: &str| Self {
             problems: vec![file_problem(
                 Severity::Error,
@@ -101,7 +108,7 @@ impl Manifest {
             )],
             ..Self::default()
         };
-        match read_bounded(path, MANIFEST_LIMIT) {
+        match read {
             Err(message) => fail("unreadable_file", &message),
             Ok(bytes) if bytes.contains(&0) => {
                 fail("not_text", "is binary; manifests are YAML or JSON in UTF-8")
@@ -111,6 +118,26 @@ impl Manifest {
                 Err(error) => Self::not_utf8(error.as_bytes(), error.utf8_error().valid_up_to(), name),
             },
         }
+    }
+
+    /// Reads standard input to its end, under the name that places give it.
+    pub(crate) fn from_standard_input() -> (Arc<str>, Self) {
+        let name: Arc<str> = "<standard input>".into();
+        let mut bytes = Vec::new();
+        let read = io::stdin()
+            .lock()
+            .take(MANIFEST_LIMIT + 1)
+            .read_to_end(&mut bytes);
+        let read = match read {
+            Err(error) => Err(because(&error)),
+            Ok(_) if bytes.len() as u64 > MANIFEST_LIMIT => Err(format!(
+                "is larger than {} MiB; split it",
+                MANIFEST_LIMIT / 1024 / 1024
+            )),
+            Ok(_) => Ok(bytes),
+        };
+        let manifest = Self::of(read, &name);
+        (name, manifest)
     }
 
     /// Whether the file holds `text`, which costs less to see than to read it as objects.
@@ -146,8 +173,25 @@ impl Manifest {
         for piece in yaml::pieces(&text) {
             manifest.take(piece, name);
         }
+        manifest.see_template(&text, name);
         manifest.text = text;
         manifest
+    }
+
+    /// Where a text with template directives could not be read whole, that it is a template is the only problem worth
+    /// reporting: its YAML is not there yet.
+    fn see_template(&mut self, text: &str, name: &Arc<str>) {
+        if self.problems.is_empty() {
+            return;
+        }
+        let Some(spot) = template::directive(text) else {
+            return;
+        };
+        let message = format!(
+            "file {name} is a template, not a manifest; render it and use what comes out, such as with `helm template \
+             CHART > manifests.yaml` where it is Helm's"
+        );
+        self.problems = vec![fault_problem("template", Fault { spot, message }, name)];
     }
 
     fn take(&mut self, piece: Piece<'_>, name: &Arc<str>) {
@@ -161,6 +205,17 @@ impl Manifest {
                     continue;
                 }
             };
+            if let Some(what) = foreign::what(&value, name) {
+                self.problems.push(Problem {
+                    severity: Severity::Notice,
+                    reason: "not_read".into(),
+                    message: format!("nuncio does not read this: it is {what}"),
+                    object: None,
+                    field: None,
+                    place: Some(start),
+                });
+                continue;
+            }
             match Object::from_document(value, Some(start)) {
                 Ok(object) => self.objects.push(object),
                 Err(problem) => self.problems.push(*problem),
@@ -225,6 +280,51 @@ mod tests {
         let manifest = parse("- a\n- b\n");
         assert!(manifest.objects.is_empty());
         assert_eq!(manifest.problems[0].place.as_ref().unwrap().line, 1);
+    }
+
+    #[test]
+    fn a_template_is_one_problem_that_says_how_to_render_it() {
+        let texts = [
+            "{{- if .Values.on }}\napiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ .a }}\n{{- end }}\n",
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ .Release.Name }}-m\n",
+            "apiVersion: v1\nkind: Secret\nmetadata:\n  name: a\ndata:\n{% for x in y %}\n  {{ x }}: a\n{% endfor %}\n",
+        ];
+        for text in texts {
+            let manifest = parse(text);
+            assert_eq!(manifest.problems.len(), 1, "{text}");
+            let problem = &manifest.problems[0];
+            assert_eq!(
+                (problem.severity, &*problem.reason),
+                (Severity::Error, "template")
+            );
+            assert!(problem.message.contains("helm template"), "{}", problem.message);
+        }
+        assert_eq!(parse("kind: [\n").problems[0].reason, "bad_yaml");
+    }
+
+    #[test]
+    fn files_of_other_tools_are_notices() {
+        let texts = [
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [m.yaml]\n",
+            "apiVersion: v2\nname: chart\nversion: 1.0.0\n",
+            "services: {web: {image: a}}\n",
+            "name: ci\non: push\njobs: {}\n",
+            "replicas: 2\nimage: {tag: a}\n",
+            "- op: replace\n  path: /spec/prefix\n  value: /a/\n",
+        ];
+        for text in texts {
+            let manifest = parse(text);
+            let severities: Vec<_> = manifest.problems.iter().map(|problem| problem.severity).collect();
+            assert_eq!(severities, [Severity::Notice], "{text}");
+        }
+        for text in [
+            "kind: Mapping\nspec: {}\n",
+            "apiVersion: v1\nspec: {}\n",
+            "metadata: {name: a}\n",
+            "a\n",
+        ] {
+            assert_eq!(parse(text).problems[0].severity, Severity::Error, "{text}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub struct Offer {
     /// In order of preference.
     pub groups: Vec<AlgorithmName>,
     /// In order of preference; empty where no ALPN extension is sent.
-    pub alpn: Vec<&'static str>,
+    pub alpn: Vec<String>,
     /// None where no server name is sent.
     pub sni: Option<String>,
     /// What is shown to a peer that asks for a certificate.

@@ -99,6 +99,9 @@ pub enum Alpn {
 }
 
 impl Alpn {
+    /// Istio's name for HTTP/2 between its sidecars.
+    pub const ISTIO_H2: &str = "istio-h2";
+
     /// The protocol id of RFC 7301's registry.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -275,6 +278,8 @@ pub struct TlsSettings {
     pub groups: Arc<[AlgorithmName]>,
     /// Protocols offered, in order; empty sends no ALPN extension.
     pub alpn: Arc<[Alpn]>,
+    /// Names that ALPN offers after these: of no HTTP version, such as Istio's, as they were written.
+    pub foreign_alpn: Arc<[Box<str>]>,
 }
 
 impl TlsSettings {
@@ -284,6 +289,28 @@ impl TlsSettings {
         "TLS_AES_256_GCM_SHA384",
         "TLS_CHACHA20_POLY1305_SHA256",
     ];
+
+    /// Every name that ALPN offers, in order.
+    pub fn offered_alpn(&self) -> impl Iterator<Item = &str> {
+        let spoken = self.alpn.iter().map(|alpn| alpn.as_str());
+        spoken.chain(self.foreign_alpn.iter().map(|name| &**name))
+    }
+
+    /// Whether ALPN offers a name whose selection means HTTP/2.
+    pub fn offers_http2(&self) -> bool {
+        self.alpn.contains(&Alpn::H2) || self.foreign_alpn.iter().any(|name| &**name == Alpn::ISTIO_H2)
+    }
+
+    /// The same without names whose selection means HTTP/2.
+    #[must_use]
+    pub fn without_http2(&self) -> Self {
+        let foreign = self.foreign_alpn.iter().filter(|name| &***name != Alpn::ISTIO_H2);
+        Self {
+            alpn: [Alpn::Http1].into(),
+            foreign_alpn: foreign.cloned().collect(),
+            ..self.clone()
+        }
+    }
 
     /// TLS 1.2 suites that are offered where none are named.
     pub const TLS12_SUITES: [AlgorithmName; 6] = [

@@ -159,12 +159,13 @@ pub(crate) enum Format {
 Examples:
   nuncio check manifests/
   nuncio check manifests/ --strict --format json
+  helm template CHART | nuncio check -
 
 Exit status: 0 no error, 1 an error (with --strict also for a warning), 2 bad usage.
 The environment variables of `nuncio run` that concern manifests count here too."
 )]
 pub(crate) struct CheckArgs {
-    /// Files or folders with manifests (.yaml, .yml, .json; several documents a file)
+    /// Files or folders with manifests (.yaml, .yml, .json; several documents a file); `-` is standard input
     #[arg(value_name = "PATH", required = true)]
     pub(crate) paths: Vec<PathBuf>,
 

@@ -135,7 +135,7 @@ async fn outcome(
     let Some(report) = connected.report.take() else {
         return (None, None, None);
     };
-    let failure = match speaks_http2(&live.identity, Wanted::Configured, connected.alpn) {
+    let failure = match speaks_http2(&live.identity, Wanted::Configured, &connected.alpn) {
         Ok(_) => refusal(&mut connected, &report).await,
         Err(mismatch) => Some(mismatch),
     };

@@ -249,7 +249,7 @@ fn config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(verifier) as _)
         .with_client_cert_resolver(Arc::clone(shown) as _);
-    config.alpn_protocols = settings.alpn.iter().map(|alpn| alpn.as_str().into()).collect();
+    config.alpn_protocols = settings.offered_alpn().map(Into::into).collect();
     config.enable_sni = settings.sni.is_some();
     config.resumption = Resumption::disabled();
     if let Some(log) = key_log() {

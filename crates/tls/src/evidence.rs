@@ -126,7 +126,7 @@ pub fn offer(settings: &TlsSettings) -> Offer {
             .collect(),
         cipher_suites: settings.offered_cipher_suites().collect(),
         groups: settings.offered_groups().to_vec(),
-        alpn: settings.alpn.iter().map(|alpn| alpn.as_str()).collect(),
+        alpn: settings.offered_alpn().map(str::to_owned).collect(),
         sni: settings.sni.as_deref().map(str::to_owned),
         client_certificate: leaf.and_then(|der| describe(der).ok()),
     }

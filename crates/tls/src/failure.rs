@@ -266,7 +266,7 @@ pub(crate) fn offered_versions(settings: &TlsSettings) -> String {
 }
 
 fn offered_alpn(settings: &TlsSettings) -> String {
-    let names: Vec<&str> = settings.alpn.iter().map(|alpn| alpn.as_str()).collect();
+    let names: Vec<&str> = settings.offered_alpn().collect();
     names.join(", ")
 }
 

@@ -292,6 +292,7 @@ pub(crate) fn settings() -> TlsSettings {
         cipher_suites: [].into(),
         groups: [].into(),
         alpn: [Alpn::Http1].into(),
+        foreign_alpn: [].into(),
     }
 }
 

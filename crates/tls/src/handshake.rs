@@ -53,13 +53,46 @@ pub struct Handshake {
     failure: Option<Failure>,
 }
 
+/// What a peer selected by ALPN (RFC 7301), as far as it decides which HTTP is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selected {
+    /// No protocol, or one of Istio's names that leave it to the settings.
+    Undecided,
+    /// A version of HTTP.
+    Http(Alpn),
+    /// A protocol that is not HTTP, by its name.
+    Foreign(String),
+}
+
+impl Selected {
+    fn of(id: Option<&[u8]>) -> Self {
+        match id {
+            None => Self::Undecided,
+            Some(b"h2") => Self::Http(Alpn::H2),
+            Some(b"http/1.1") => Self::Http(Alpn::Http1),
+            Some(id) if id == Alpn::ISTIO_H2.as_bytes() => Self::Http(Alpn::H2),
+            Some(id) if id.starts_with(b"istio") => Self::Undecided,
+            Some(id) => Self::Foreign(String::from_utf8_lossy(id).into_owned()),
+        }
+    }
+
+    /// The protocol id; none where nothing is decided.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Undecided => None,
+            Self::Http(alpn) => Some(alpn.as_str()),
+            Self::Foreign(name) => Some(name),
+        }
+    }
+}
+
 /// A connection whose handshake succeeded.
 #[derive(Debug)]
 pub struct Established {
     /// Ready for data.
     pub connection: ClientConnection,
-    /// What ALPN negotiated; absent where it negotiated nothing.
-    pub alpn: Option<Alpn>,
+    /// What ALPN selected.
+    pub alpn: Selected,
     /// What was seen, to explain alerts that come later; see [`process_established`].
     pub seen: Seen,
 }
@@ -263,11 +296,7 @@ impl Handshake {
 
     /// The connection, once the handshake is over.
     pub fn into_connection(self) -> Established {
-        let alpn = match self.connection.alpn_protocol() {
-            Some(b"h2") => Some(Alpn::H2),
-            Some(b"http/1.1") => Some(Alpn::Http1),
-            _ => None,
-        };
+        let alpn = Selected::of(self.connection.alpn_protocol());
         Established {
             connection: self.connection,
             alpn,

@@ -55,7 +55,11 @@ pub fn check_private_key(pem: &[u8]) -> Result<(), MaterialError> {
 fn none_in(found: &[Block], pem: &[u8]) -> MaterialError {
     let message = match found.first() {
         None => format!("no private key was found: {}", why_nothing_found(pem)),
-        Some(_) if found.iter().any(|block| block.label == Label::Certificate) => {
+        Some(_)
+            if found
+                .iter()
+                .any(|block| matches!(block.label, Label::Certificate | Label::TrustedCertificate)) =>
+        {
             "no private key was found: only certificates stand there".to_owned()
         }
         Some(_) => "no private key was found among the PEM blocks".to_owned(),
@@ -74,7 +78,7 @@ fn load(block: &Block) -> Option<Result<LoadedKey, MaterialError>> {
         Label::Sec1 => PrivateKey::Sec1,
         Label::EncryptedKey => return Some(Err(encrypted(block.line))),
         Label::ForeignKey(name) => return Some(Err(foreign(name, block.line))),
-        Label::Certificate | Label::Crl | Label::Other(_) => return None,
+        Label::Certificate | Label::TrustedCertificate | Label::Crl | Label::Other(_) => return None,
     };
     if block.encrypted {
         return Some(Err(encrypted(block.line)));

@@ -50,7 +50,9 @@ pub use crl::{check_revocation_lists, crl_set};
 pub use describe::{describe, unix_seconds};
 pub use evidence::{Evidence, judging_roots, offer};
 pub use failure::{Seen, alpn_mismatch, failure_of};
-pub use handshake::{Closed, Established, Handshake, ended_at_once, ended_in_silence, process_established};
+pub use handshake::{
+    Closed, Established, Handshake, Selected, ended_at_once, ended_in_silence, process_established,
+};
 pub use key::check_private_key;
 pub use material::{
     Finding, MaterialError, certificates, client_identity, digest_of as content_digest, holds_pem, is_ca,

@@ -112,7 +112,7 @@ pub(crate) fn identity(
 ///
 /// Fails when nothing can be used; private keys that stand in the text are passed over.
 pub fn trust_bundle(pem: &[u8], now: SystemTime) -> Result<(TrustBundle, Vec<Finding>), MaterialError> {
-    let (certificates, mut findings) = certificates(pem);
+    let (certificates, mut findings) = anchors(pem);
     let mut seen = HashSet::new();
     let mut anchors = Vec::new();
     for der in certificates {
@@ -138,6 +138,81 @@ pub fn trust_bundle(pem: &[u8], now: SystemTime) -> Result<(TrustBundle, Vec<Fin
     let parts: Vec<&[u8]> = anchors.iter().map(Vec::as_slice).collect();
     let digest = digest_of(&parts);
     Ok((TrustBundle { anchors, digest }, findings))
+}
+
+/// As [`certificates`], without those whose trust settings do not let them vouch for servers.
+fn anchors(pem: &[u8]) -> (Vec<Vec<u8>>, Vec<Finding>) {
+    let mut certificates = Vec::new();
+    let mut findings = Vec::new();
+    for block in blocks(pem) {
+        match certificate(&block) {
+            Some(Ok(_)) if !trusts_servers(&block) => findings.push(warning(
+                "not_trusted",
+                format!(
+                    "the `TRUSTED CERTIFICATE` in line {} is left out: its trust settings do not allow TLS servers; remove \
+                     them with `openssl x509 -clrtrust -clrreject` if it shall be trusted",
+                    block.line
+                ),
+            )),
+            Some(Ok(der)) => certificates.push(der),
+            Some(Err(finding)) => findings.push(finding),
+            None => {}
+        }
+    }
+    (certificates, findings)
+}
+
+/// Whether the settings of a `TRUSTED CERTIFICATE` let it vouch for TLS servers; true for any other block, and where
+/// it has no settings. Those that cannot be read allow nothing.
+fn trusts_servers(block: &Block) -> bool {
+    match (&block.label, &block.content) {
+        (Label::TrustedCertificate, Ok(der)) => match parse_first(der) {
+            Ok((rest, _)) => rest.is_empty() || allow_servers(rest).unwrap_or(false),
+            Err(_) => false,
+        },
+        _ => true,
+    }
+}
+
+/// OpenSSL's `X509_CERT_AUX`: a sequence of the uses that are trusted, where there are any, and under the tag 0 those
+/// that are rejected; names and other things follow. None where it is malformed.
+fn allow_servers(settings: &[u8]) -> Option<bool> {
+    use x509_parser::der_parser::asn1_rs::{Any, FromDer, Oid, Tag};
+    /// `serverAuth` and `anyExtendedKeyUsage` (RFC 5280 section 4.2.1.12).
+    const FOR_SERVERS: [&str; 2] = ["1.3.6.1.5.5.7.3.1", "2.5.29.37.0"];
+    let names_servers = |mut uses: &[u8]| {
+        let mut found = false;
+        while !uses.is_empty() {
+            let (rest, one) = Oid::from_der(uses).ok()?;
+            found |= FOR_SERVERS.contains(&one.to_id_string().as_str());
+            uses = rest;
+        }
+        Some(found)
+    };
+    let ([], whole) = Any::from_der(settings).ok()? else {
+        return None;
+    };
+    let (mut trusted, mut rejected) = (true, false);
+    let mut rest = whole.data;
+    while !rest.is_empty() {
+        let (after, part) = Any::from_der(rest).ok()?;
+        if part.tag() == Tag::Sequence && part.class() == x509_parser::der_parser::asn1_rs::Class::Universal {
+            trusted = names_servers(part.data)?;
+        } else if part.class() == x509_parser::der_parser::asn1_rs::Class::ContextSpecific
+            && part.tag().0 == 0
+        {
+            rejected = names_servers(part.data)?;
+        }
+        rest = after;
+    }
+    Some(trusted && !rejected)
+}
+
+/// The certificate that DER begins with, and what follows after it.
+fn parse_first(der: &[u8]) -> Result<(&[u8], X509Certificate<'_>), MaterialError> {
+    use x509_parser::prelude::FromDer;
+    X509Certificate::from_der(der)
+        .map_err(|_| MaterialError::new("bad_certificate", "it is not an X.509 certificate"))
 }
 
 /// The certificates of a PEM text as DER, in their order, and what is wrong with the rest of it.
@@ -192,7 +267,18 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
                 ),
             )),
         }),
-        (Label::Certificate, Err(why)) => Some(Err(warning(
+        // Trust settings follow after the certificate; see `trusts_servers`.
+        (Label::TrustedCertificate, Ok(der)) => Some(match parse_first(der) {
+            Ok((rest, _)) => Ok(der[..der.len() - rest.len()].to_vec()),
+            Err(error) => Err(warning(
+                "bad_pem_block",
+                format!(
+                    "the certificate in line {} is left out: {}",
+                    block.line, error.message
+                ),
+            )),
+        }),
+        (Label::Certificate | Label::TrustedCertificate, Err(why)) => Some(Err(warning(
             "bad_pem_block",
             format!("the certificate in line {} is left out: {why}", block.line),
         ))),
@@ -201,6 +287,18 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
             format!(
                 "the `{name}` in line {} is left out: only `CERTIFICATE` is read",
                 block.line
+            ),
+        ))),
+        (Label::Other(name), _) if matches!(name.as_str(), "PKCS7" | "CMS" | "PKCS12") => Some(Err(warning(
+            "unexpected_pem_block",
+            format!(
+                "the `{name}` in line {} is left out: convert it with `openssl {}`",
+                block.line,
+                if name == "PKCS12" {
+                    "pkcs12 -nodes"
+                } else {
+                    "pkcs7 -print_certs"
+                }
             ),
         ))),
         (Label::Crl, _) => Some(Err(warning(

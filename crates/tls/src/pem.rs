@@ -15,6 +15,8 @@ const LONGEST_LABEL: usize = 40;
 pub(crate) enum Label {
     /// `CERTIFICATE`, and `X509 CERTIFICATE` as old tools write it.
     Certificate,
+    /// `TRUSTED CERTIFICATE`: a certificate and OpenSSL's settings of what to trust it for.
+    TrustedCertificate,
     /// `PRIVATE KEY`
     Pkcs8,
     /// `RSA PRIVATE KEY`
@@ -47,7 +49,8 @@ pub(crate) struct Block {
 pub(crate) fn blocks(text: &[u8]) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Open> = None;
-    for (index, line) in lines(text).enumerate() {
+    let numbered = lines(text).enumerate();
+    for (index, line) in numbered.flat_map(|(index, line)| parts(line).map(move |part| (index, part))) {
         if let Some(label) = line.strip_prefix(b"-----BEGIN ") {
             found.extend(open.take().map(Open::unfinished));
             match begin(index + 1, label) {
@@ -64,17 +67,70 @@ pub(crate) fn blocks(text: &[u8]) -> Vec<Block> {
     found
 }
 
-/// What may be wrong with a text in which no block was found; empty where nothing is known.
+/// An `END` line and the `BEGIN` line that follows it where the line break between them is lost, as in files that
+/// were joined without one; any other line as it is.
+fn parts(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const GLUED: &[u8] = b"----------BEGIN ";
+    let at = line
+        .starts_with(b"-----END ")
+        .then(|| line.windows(GLUED.len()).position(|window| window == GLUED))
+        .flatten();
+    let (first, second) = match at {
+        Some(at) => (&line[..at + 5], Some(&line[at + 5..])),
+        None => (line, None),
+    };
+    std::iter::once(first).chain(second)
+}
+
+/// What is wrong with a text in which no block was found, and the command that converts it.
 pub(crate) fn why_nothing_found(text: &[u8]) -> &'static str {
     let text = text.trim_ascii();
     if text.is_empty() {
         "it is empty"
     } else if text.starts_with(b"LS0tLS1") {
         "it is base64 of PEM text: decode it once more"
-    } else if matches!(text, [0x30, length, ..] if *length >= 0x80) {
-        "it is DER: convert it to PEM"
+    } else if is_utf16(text) {
+        "it is UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8`"
+    } else if text.starts_with(&[0xFE, 0xED, 0xFE, 0xED]) || text.starts_with(&[0xCE, 0xCE, 0xCE, 0xCE]) {
+        "it is a Java keystore (JKS): convert it with `keytool -importkeystore -deststoretype PKCS12`, and the \
+         result with `openssl pkcs12 -nodes`"
+    } else if let Some(content) = der_content(text) {
+        why_der(content)
+    } else if text.starts_with(b"MII") {
+        "it is base64 of DER without PEM's lines: decode it with `base64 -d`, and convert the result with \
+         `openssl x509 -inform DER` (a key with `openssl pkey -inform DER`)"
     } else {
         "no `-----BEGIN` line stands in it"
+    }
+}
+
+/// With a byte order mark, or plainly dashes of two bytes each.
+fn is_utf16(text: &[u8]) -> bool {
+    let beginnings: [&[u8]; 4] = [&[0xFF, 0xFE], &[0xFE, 0xFF], b"-\0-\0", b"\0-\0-"];
+    beginnings.iter().any(|beginning| text.starts_with(beginning))
+}
+
+/// The content of a text that is one DER sequence, or begins one of more than 127 bytes.
+fn der_content(text: &[u8]) -> Option<&[u8]> {
+    match text {
+        [0x30, length @ 0x81..=0x84, ..] => text.get(2 + usize::from(length & 0x7F)..),
+        [0x30, length, rest @ ..] if usize::from(*length) == rest.len() => Some(rest),
+        _ => None,
+    }
+}
+
+/// What DER is by the first element of its content.
+fn why_der(content: &[u8]) -> &'static str {
+    /// The object identifier of PKCS#7 signed data (RFC 2315 section 14).
+    const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 0x02];
+    if content.starts_with(&[0x02, 0x01, 0x03, 0x30]) {
+        "it is PKCS#12: convert it with `openssl pkcs12 -nodes`"
+    } else if content.starts_with(SIGNED_DATA) {
+        "it is PKCS#7: convert it with `openssl pkcs7 -inform DER -print_certs`"
+    } else if content.starts_with(&[0x02, 0x01]) {
+        "it is a key in DER: convert it with `openssl pkey -inform DER`"
+    } else {
+        "it is DER: convert it to PEM with `openssl x509 -inform DER` (a revocation list with `openssl crl -inform DER`)"
     }
 }
 
@@ -138,6 +194,7 @@ fn before_dashes(rest: &[u8]) -> &[u8] {
 fn label(name: &str) -> Label {
     match name {
         "CERTIFICATE" | "X509 CERTIFICATE" => Label::Certificate,
+        "TRUSTED CERTIFICATE" => Label::TrustedCertificate,
         "PRIVATE KEY" => Label::Pkcs8,
         "RSA PRIVATE KEY" => Label::Pkcs1,
         "EC PRIVATE KEY" => Label::Sec1,
@@ -200,7 +257,7 @@ impl Open {
         let name = match &self.label {
             // A body that is encrypted is base64 of something that is no DER.
             _ if self.encrypted => return Ok(Zeroizing::default()),
-            Label::Certificate => "CERTIFICATE",
+            Label::Certificate | Label::TrustedCertificate => "CERTIFICATE",
             Label::Crl => "X509 CRL",
             Label::Pkcs8 | Label::Pkcs1 | Label::Sec1 => "PRIVATE KEY",
             Label::EncryptedKey | Label::ForeignKey(_) | Label::Other(_) => return Ok(Zeroizing::default()),

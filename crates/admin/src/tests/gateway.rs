@@ -192,6 +192,7 @@ fn settings() -> TlsSettings {
         cipher_suites: [].into(),
         groups: ["X25519"].into(),
         alpn: [Alpn::H2, Alpn::Http1].into(),
+        foreign_alpn: [].into(),
     }
 }
 

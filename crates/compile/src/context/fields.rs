@@ -6,18 +6,20 @@ mod revocation;
 use std::sync::Arc;
 
 use nuncio_crds::{TlsContextSpec, VerifySpec};
-use nuncio_model::{
-    AlgorithmName, Alpn, ClientIdentity, Origin, TlsVersion, TrustBundle, VerifyMode, VerifyName,
-};
+use nuncio_model::{AlgorithmName, ClientIdentity, Origin, TlsVersion, TrustBundle, VerifyMode, VerifyName};
 use nuncio_tls::{CipherSuites, UnknownName, VersionBound};
 
-use super::{ContextTls, ServerName, Sourced};
+use super::{ContextTls, Protocols, ServerName, Sourced};
 use crate::expiry::Shared;
 use crate::module::{self, Gateway};
 use crate::names;
 use crate::problems::Problems;
 use crate::secrets::{Loaded, Materials, SecretName, Text, Unusable};
+use crate::tellable::tellable;
 use crate::{Object, decode};
+
+/// Names of no HTTP version that ALPN offers at most.
+const FOREIGN_ALPN: usize = 32;
 
 /// Reads a context.
 ///
@@ -580,7 +582,9 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn alpn(&mut self, spec: &TlsContextSpec) -> Option<Sourced<Arc<[Alpn]>>> {
+    /// Names of no HTTP version are offered as they are written, after the others: Istio's sidecars tell mutual TLS by
+    /// `istio`, whatever is selected.
+    fn alpn(&mut self, spec: &TlsContextSpec) -> Option<Sourced<Protocols>> {
         const FIELD: &str = "spec.alpn_protocols";
         let ids = spec
             .alpn_protocols
@@ -588,22 +592,37 @@ impl Reader<'_, '_> {
             .split(',')
             .map(str::trim)
             .filter(|id| !id.is_empty());
-        let (mut protocols, mut unknown) = (Vec::new(), Vec::new());
+        let (mut spoken, mut foreign) = (Vec::new(), Vec::<Box<str>>::new());
         for id in ids {
             match nuncio_tls::alpn_protocol(id) {
-                Ok(protocol) if protocols.contains(&protocol) => {}
-                Ok(protocol) => protocols.push(protocol),
-                Err(name) => unknown.push(name),
+                Ok(protocol) if spoken.contains(&protocol) => {}
+                Ok(protocol) => spoken.push(protocol),
+                Err(_) if foreign.iter().any(|known| **known == *id) => {}
+                Err(_) => foreign.push(Box::from(id)),
             }
         }
-        self.tell_unknown(FIELD, "protocol that nuncio speaks", &unknown);
-        if protocols.is_empty() && !unknown.is_empty() {
+        if foreign.len() > FOREIGN_ALPN || foreign.iter().any(|name| name.len() > usize::from(u8::MAX)) {
             let message = format!(
-                "`{FIELD}` names no protocol that can be spoken, so nothing is left; write h2, http/1.1 or both"
+                "`{FIELD}` cannot be sent: ALPN names have 255 bytes at most, and nuncio sends {FOREIGN_ALPN} that are no \
+                 HTTP version at most; correct it"
             );
-            self.refuse("no_protocol", FIELD, message);
+            self.refuse("bad_value", FIELD, message);
+            return None;
         }
-        (!protocols.is_empty()).then(|| self.sourced(protocols.into(), FIELD))
+        for name in foreign.iter().filter(|name| !name.starts_with("istio")) {
+            let message = format!(
+                "`{FIELD}` names `{}`, which is no version of HTTP that nuncio speaks; it is offered as written, and an \
+                 upstream that selects it cannot be spoken to, so write h2, http/1.1 or both unless that is meant",
+                tellable(name)
+            );
+            self.problems
+                .warning(self.object, "unspoken_name", FIELD, message);
+        }
+        let protocols = Protocols {
+            spoken: spoken.into(),
+            foreign: foreign.into(),
+        };
+        (!protocols.is_empty()).then(|| self.sourced(protocols, FIELD))
     }
 
     fn sni(&mut self, spec: &TlsContextSpec) -> Option<Sourced<ServerName>> {

@@ -62,12 +62,13 @@ pub(super) fn read(object: &Object, problems: &mut Problems) -> Result<Contents,
     let mut contents = Contents::new();
     for (key, text) in secret.data.unwrap_or_default() {
         if KEYS.contains(&key.as_str()) {
-            let value = unpacked(&key, &text)?;
+            let value = unpacked(&key, &text.unwrap_or_default())?;
             contents.insert(key, value);
         }
     }
     for (key, text) in secret.string_data.unwrap_or_default() {
         if KEYS.contains(&key.as_str()) {
+            let text = text.unwrap_or_default();
             bounded(&format!("stringData.{key}"), text.len())?;
             contents.insert(key, text.into_bytes());
         }

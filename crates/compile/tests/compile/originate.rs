@@ -561,7 +561,27 @@ fn p6_p7_p9_alpn_decides_what_is_spoken() {
     let mixed = with("h2,spdy/3", "");
     mixed.tells(Severity::Warning, "TLSContext ctx spec.alpn_protocols", "spdy/3");
     assert_eq!(mixed.tls("m").alpn[..], [Alpn::H2]);
-    with("spdy/3", "").refuses("m", Reason::TlsConfigUnresolved);
+    assert_eq!(
+        mixed.tls("m").offered_alpn().collect::<Vec<_>>(),
+        ["h2", "spdy/3"]
+    );
+    for (alpn, more, http) in [
+        ("istio", "", UpstreamHttp::Http1),
+        ("istio,http/1.1", "", UpstreamHttp::Http1),
+        ("istio-h2", "", UpstreamHttp::Negotiated),
+        ("istio", "; grpc: true", UpstreamHttp::Http2),
+    ] {
+        let world = with(alpn, more).fine();
+        assert!(
+            world
+                .tls("m")
+                .offered_alpn()
+                .any(|name| name.starts_with("istio")),
+            "{alpn}"
+        );
+        assert_eq!(world.upstream("m").identity.http, http, "{alpn}");
+    }
+    with(&"a".repeat(256), "").refuses("m", Reason::TlsConfigUnresolved);
     with("http/1.1", "; grpc: true").tells(Severity::Warning, "Mapping m spec.grpc", "add h2");
 }
 

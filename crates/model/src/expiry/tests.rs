@@ -177,6 +177,7 @@ fn upstream(mode: VerifyMode) -> Upstream {
         cipher_suites: [].into(),
         groups: [].into(),
         alpn: [].into(),
+        foreign_alpn: [].into(),
     };
     Upstream {
         name: "https://a.test:443".into(),

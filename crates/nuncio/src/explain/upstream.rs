@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use nuncio_model::{
-    Alpn, AutoSni, CertificateInfo, ClientIdentity, CrlSet, EndpointTable, Origin, Resolve, Roots,
-    TlsOrigins, TlsSettings, Upstream, UpstreamHttp, hex,
+    AutoSni, CertificateInfo, ClientIdentity, CrlSet, EndpointTable, Origin, Resolve, Roots, TlsOrigins,
+    TlsSettings, Upstream, UpstreamHttp, hex,
 };
 use nuncio_tls::RequestName;
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ fn names(tls: &TlsSettings, origins: &TlsOrigins) -> Vec<Setting> {
 fn offers(tls: &TlsSettings, origins: &TlsOrigins) -> Vec<Setting> {
     let (min, max) = (tls.min_version.as_str(), tls.max_version.as_str());
     let suites: Vec<&str> = tls.offered_cipher_suites().collect();
-    let alpn: Vec<&str> = tls.alpn.iter().copied().map(Alpn::as_str).collect();
+    let alpn: Vec<&str> = tls.offered_alpn().collect();
     vec![
         setting("min_version", json!(min), min.to_owned(), &origins.min_version),
         setting("max_version", json!(max), max.to_owned(), &origins.max_version),

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use nuncio_model::{Alpn, Failure, HandshakeReport, Reason, TlsSettings};
-use nuncio_tls::{EndpointTls, Evidence};
+use nuncio_model::{Failure, HandshakeReport, Reason, TlsSettings};
+use nuncio_tls::{EndpointTls, Evidence, Selected};
 use tokio::net::TcpStream;
 use tokio::time::timeout_at;
 
@@ -27,7 +27,7 @@ pub(super) const SMALL_HELLO_REMEDY: &str = "let whatever stands before the upst
 pub(crate) struct Connected {
     pub(crate) io: UpstreamIo,
     /// What ALPN gave; none without TLS.
-    pub(crate) alpn: Option<Alpn>,
+    pub(crate) alpn: Selected,
     /// Filled in when TLS fails later.
     pub(crate) cause: FirstCause,
     /// What the handshake showed; none without TLS.
@@ -84,7 +84,7 @@ pub(super) async fn connect(
         let cause = FirstCause::default();
         return Ok(Connected {
             io: UpstreamIo::Plain(PlainIo::new(tcp, Arc::clone(&cause))),
-            alpn: None,
+            alpn: Selected::Undecided,
             cause,
             report: None,
             small_hello: None,

@@ -229,7 +229,7 @@ impl LiveUpstream {
         wanted: Wanted,
     ) -> Result<Option<(&'a EndpointTls, &'a Arc<TlsSettings>)>, Failure> {
         let Some(tls) = self.tls()? else { return Ok(None) };
-        if wanted == Wanted::Http1 && tls.settings.alpn.contains(&Alpn::H2) {
+        if wanted == Wanted::Http1 && tls.settings.offers_http2() {
             let http1 = tls.http1.get_or_init(|| tls.without_h2());
             if let Some((settings, client)) = http1 {
                 return Ok(Some((endpoint.http1.get_or_init(|| client.endpoint()), settings)));
@@ -425,9 +425,7 @@ impl Tls {
     }
 
     fn without_h2(&self) -> Option<(Arc<TlsSettings>, Arc<ClientTls>)> {
-        let mut settings = TlsSettings::clone(&self.settings);
-        settings.alpn = [Alpn::Http1].into();
-        let settings = Arc::new(settings);
+        let settings = Arc::new(self.settings.without_http2());
         let client = ClientTls::new(&settings).ok()?;
         Some((settings, client))
     }

@@ -221,7 +221,7 @@ fn an_offer_is_what_the_settings_send() {
     assert_eq!(offered.groups[0], "X25519MLKEM768");
     assert_eq!(
         (offered.sni.as_deref(), &*offered.alpn),
-        (Some("a.test"), &["http/1.1"][..])
+        (Some("a.test"), &["http/1.1".to_owned()][..])
     );
     let subject = offered.client_certificate.map(|info| info.subject);
     assert_eq!(subject.as_deref(), Some("CN=client.test"));

@@ -610,7 +610,10 @@ fn alpn_is_what_was_negotiated() {
     speaks_h2.alpn_protocols = vec![b"h2".to_vec()];
     let meeting = meet(&endpoint(settings.clone()), speaks_h2);
     assert_eq!(meeting.report().alpn.as_deref(), Some("h2"));
-    assert_eq!(meeting.client.into_connection().alpn, Some(Alpn::H2));
+    assert_eq!(
+        meeting.client.into_connection().alpn,
+        crate::Selected::Http(Alpn::H2)
+    );
     let meeting = meet(&endpoint(settings), server());
-    assert_eq!(meeting.client.into_connection().alpn, None);
+    assert_eq!(meeting.client.into_connection().alpn, crate::Selected::Undecided);
 }

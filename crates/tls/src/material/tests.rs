@@ -281,10 +281,77 @@ fn is_ca_tells_cas_from_leaves() {
 }
 
 #[test]
-fn a_trusted_certificate_of_openssl_is_not_passed_over_in_silence() {
+fn a_trusted_certificate_counts_where_it_may_vouch_for_servers() {
+    const SERVER: &[u8] = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x01";
+    const CLIENT: &[u8] = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x03\x02";
     let ca = Authority::new("ca");
-    let text = to_pem("TRUSTED CERTIFICATE", &ca.der()) + &ca.pem();
-    assert_eq!(reasons(&bundle(&text).1), ["unexpected_pem_block"]);
+    let part = |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()], content].concat();
+    let with = |settings: &[u8]| {
+        let der = [ca.der().as_slice(), settings].concat();
+        trust_bundle(to_pem("TRUSTED CERTIFICATE", &der).as_bytes(), now())
+    };
+    let trusting = |uses: &[u8]| part(0x30, &part(0x30, uses));
+    let rejecting = |uses: &[u8]| part(0x30, &part(0xA0, uses));
+    let read = [
+        vec![],
+        trusting(SERVER),
+        rejecting(CLIENT),
+        part(0x30, &part(0x0C, b"alias")),
+    ];
+    for settings in read {
+        let (read, findings) = with(&settings).expect("a bundle");
+        assert_eq!((read.anchors, findings), (vec![ca.der()], vec![]), "{settings:?}");
+    }
+    for settings in [trusting(CLIENT), rejecting(SERVER), b"junk".to_vec()] {
+        let error = with(&settings).expect_err("an error");
+        assert!(
+            error.message.contains("do not allow TLS servers"),
+            "{}",
+            error.message
+        );
+    }
+    let leaf = ca.leaf(&["a.test"]);
+    let der = [leaf.der(), &trusting(CLIENT)].concat();
+    let (identity, _) = identity_of(&to_pem("TRUSTED CERTIFICATE", &der), &leaf.key_pem());
+    assert_eq!(identity.chain, [leaf.der()]);
+}
+
+#[test]
+fn blocks_without_a_line_break_between_are_both_read() {
+    let (a, b) = (Authority::new("a"), Authority::new("b"));
+    let glued = a.pem().trim_end().to_owned() + &b.pem();
+    assert_eq!(bundle(&glued).0.anchors, [a.der(), b.der()]);
+}
+
+#[test]
+fn other_forms_are_called_by_name_with_the_command() {
+    let utf16: Vec<u8> = "-----BEGIN".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let ca = Authority::new("ca").der();
+    let table: [(&[u8], &str); 8] = [
+        (b"\x30\x82\x09\x00\x02\x01\x03\x30\x82", "openssl pkcs12"),
+        (
+            b"\x30\x82\x09\x00\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x07\x02",
+            "openssl pkcs7",
+        ),
+        (b"\x30\x82\x09\x00\x02\x01\x00\x02", "openssl pkey"),
+        (&ca, "openssl x509 -inform DER"),
+        (b"\xFE\xED\xFE\xED\0\0\0\x02", "keytool"),
+        (&utf16, "iconv"),
+        (b"\xFF\xFE-\0", "iconv"),
+        (
+            b"-----BEGIN PKCS7-----\nMII=\n-----END PKCS7-----\n",
+            "openssl pkcs7",
+        ),
+    ];
+    for (text, command) in table {
+        let error = trust_bundle(text, now()).expect_err("an error");
+        assert!(error.message.contains(command), "{command}: {}", error.message);
+    }
+}
+
+#[test]
+fn x509_certificate_is_an_old_label_of_the_same() {
+    let ca = Authority::new("ca");
     let old_label = to_pem("X509 CERTIFICATE", &ca.der());
     assert_eq!(bundle(&old_label).0, bundle(&ca.pem()).0);
 }

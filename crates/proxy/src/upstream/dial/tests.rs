@@ -97,6 +97,7 @@ fn upstream(authority: &Authority, address: SocketAddr, has_certificate: bool) -
         cipher_suites: [].into(),
         groups: [].into(),
         alpn: [].into(),
+        foreign_alpn: [].into(),
     };
     LiveUpstream::new(Arc::new(Identity {
         host: UpstreamHost::Ip(address.ip()),

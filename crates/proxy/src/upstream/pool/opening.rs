@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nuncio_model::{Alpn, Failure, HandshakeReport, Identity, Outcome, Reason, UpstreamHttp};
-use nuncio_tls::alpn_mismatch;
+use nuncio_tls::{Selected, alpn_mismatch};
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::{sleep, sleep_until, timeout_at};
 
@@ -401,7 +401,7 @@ impl Pool {
             .live
             .dial(&endpoint.live, need.wanted, need.deadline, need.limit);
         let mut connected = dialled.await?;
-        match speaks_http2(&self.live.identity, need.wanted, connected.alpn) {
+        match speaks_http2(&self.live.identity, need.wanted, &connected.alpn) {
             Ok(http2) => Ok((connected, http2)),
             Err(failure) => {
                 let report = connected.report.take().map(|report| refused(report, &failure));
@@ -444,20 +444,22 @@ pub(super) fn in_turn<'e>(
 }
 
 /// Decision 9: what ALPN negotiated is what is spoken.
-pub(crate) fn speaks_http2(identity: &Identity, wanted: Wanted, alpn: Option<Alpn>) -> Result<bool, Failure> {
+pub(crate) fn speaks_http2(identity: &Identity, wanted: Wanted, alpn: &Selected) -> Result<bool, Failure> {
     let http = if wanted == Wanted::Http1 {
         UpstreamHttp::Http1
     } else {
         identity.http
     };
     let needed = match (http, alpn) {
-        (UpstreamHttp::Http1, Some(Alpn::H2)) => Alpn::Http1,
-        (UpstreamHttp::Http2, Some(Alpn::Http1)) => Alpn::H2,
-        (UpstreamHttp::Http2, _) | (UpstreamHttp::Negotiated, Some(Alpn::H2)) => return Ok(true),
+        (UpstreamHttp::Http1, Selected::Http(Alpn::H2)) => Alpn::Http1,
+        (UpstreamHttp::Http2, Selected::Http(Alpn::Http1)) => Alpn::H2,
+        (UpstreamHttp::Http2, Selected::Foreign(_)) => Alpn::H2,
+        (UpstreamHttp::Http1 | UpstreamHttp::Negotiated, Selected::Foreign(_)) => Alpn::Http1,
+        (UpstreamHttp::Http2, _) | (UpstreamHttp::Negotiated, Selected::Http(Alpn::H2)) => return Ok(true),
         (UpstreamHttp::Http1 | UpstreamHttp::Negotiated, _) => return Ok(false),
     };
     match &identity.tls {
-        Some(settings) => Err(alpn_mismatch(needed.as_str(), alpn.map(Alpn::as_str), settings)),
+        Some(settings) => Err(alpn_mismatch(needed.as_str(), alpn.name(), settings)),
         // Nothing is negotiated in cleartext.
         None => Ok(needed == Alpn::H2),
     }

@@ -28,6 +28,7 @@ fn pool() -> Pool {
         cipher_suites: [].into(),
         groups: [].into(),
         alpn: [].into(),
+        foreign_alpn: [].into(),
     };
     let identity = Identity {
         host: UpstreamHost::Name("svc.test".into()),
