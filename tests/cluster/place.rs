@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::Value;
 
 /// Every resource that it serves: group, version, plural, kind.
-const RESOURCES: [(&str, &str, &str, &str); 18] = [
+const RESOURCES: [(&str, &str, &str, &str); 20] = [
     ("getambassador.io", "v3alpha1", "mappings", "Mapping"),
     ("getambassador.io", "v3alpha1", "tlscontexts", "TLSContext"),
     ("getambassador.io", "v3alpha1", "hosts", "Host"),
@@ -36,6 +36,8 @@ const RESOURCES: [(&str, &str, &str, &str); 18] = [
         "ratelimitservices",
         "RateLimitService",
     ),
+    ("getambassador.io", "v3alpha1", "filterpolicies", "FilterPolicy"),
+    ("getambassador.io", "v3alpha1", "filters", "Filter"),
     ("", "v1", "services", "Service"),
     ("", "v1", "endpoints", "Endpoints"),
     ("", "v1", "secrets", "Secret"),

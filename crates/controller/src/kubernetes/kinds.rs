@@ -62,7 +62,7 @@ const fn core(kind: &'static str, plural: &'static str, after: After, page: u32)
 
 /// Every kind that is watched. Those that compile does not read yet are watched too, so that their
 /// owners are told.
-pub(crate) const KINDS: [Kind; 15] = [
+pub(crate) const KINDS: [Kind; 17] = [
     ours("Mapping", "mappings"),
     ours("TLSContext", "tlscontexts"),
     ours("Host", "hosts"),
@@ -74,6 +74,8 @@ pub(crate) const KINDS: [Kind; 15] = [
     ours("ConsulResolver", "consulresolvers"),
     ours("AuthService", "authservices"),
     ours("RateLimitService", "ratelimitservices"),
+    ours("FilterPolicy", "filterpolicies"),
+    ours("Filter", "filters"),
     core("Service", "services", After::Start, PAGE),
     Kind {
         group: "discovery.k8s.io",
@@ -122,8 +124,8 @@ impl Kind {
 
     /// Whether a cluster without its definition lacks something: nobody needs to have what few use.
     pub(crate) fn is_expected(&self) -> bool {
-        let rare =
-            ["AuthService", "RateLimitService"].contains(&self.kind) || self.kind.ends_with("Resolver");
+        let rare = ["AuthService", "RateLimitService", "FilterPolicy", "Filter"].contains(&self.kind)
+            || self.kind.ends_with("Resolver");
         self.is_ours() && !rare
     }
 
