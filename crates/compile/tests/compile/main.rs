@@ -24,6 +24,7 @@ mod revocation;
 mod routes;
 mod secrets;
 mod sharing;
+mod slips;
 mod summary;
 mod validation;
 mod world;
