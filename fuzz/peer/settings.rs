@@ -26,6 +26,7 @@ pub fn lenient() -> TlsSettings {
         cipher_suites: [].into(),
         groups: [].into(),
         alpn: [Alpn::Http1].into(),
+        foreign_alpn: [].into(),
     }
 }
 
