@@ -32,7 +32,7 @@ impl PathError {
             Self::NotAscii => {
                 "the request target has a byte that is not ASCII and not percent-encoded (RFC 3986)"
             }
-            Self::Nul => "the path of the request has the percent-encoded NUL byte `%00`",
+            Self::Nul => "the path of the request has the NUL byte, `%00`",
             Self::EscapedSlash => {
                 "the path of the request has `%2F` or `%5C`, which reject_requests_with_escaped_slashes refuses"
             }
@@ -119,6 +119,7 @@ fn is_normal(path: &[u8], settings: &Settings) -> Result<bool, PathError> {
     let mut after_slash = false;
     for (at, byte) in path.iter().enumerate() {
         match byte {
+            0 => return Err(PathError::Nul),
             b'.' if after_slash => normal &= dots(&path[at..]).is_none(),
             b'/' => normal &= !(after_slash && settings.merge_slashes),
             b'%' => match escaped(&path[at..]) {
@@ -316,6 +317,7 @@ mod tests {
     fn what_has_two_readings_is_refused() {
         let settings = Settings::default();
         assert_eq!(refused("/a%00b", &settings), PathError::Nul);
+        assert_eq!(refused("/a\0b", &settings), PathError::Nul);
         assert_eq!(refused("/a%00/../b", &settings), PathError::Nul);
         assert_eq!(refused("/caf\u{e9}", &settings), PathError::NotAscii);
         for path in ["", "a", "%2fa", "..", "*/"] {
