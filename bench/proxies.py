@@ -71,7 +71,7 @@ def start_nuncio(
 
 def counters(process: Process, name: str) -> list[tuple[dict[str, str], float]]:
     """The samples of one metric of nuncio: labels and value."""
-    _, page = get(process.admin, "/metrics")
+    _, page = get(process.admin, "/metrics", "localhost")
     samples = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", page, re.MULTILINE)
     return [(dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)) for labels, value in samples]
 
