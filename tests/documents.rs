@@ -99,7 +99,7 @@ fn every_failure_reason_has_its_place_on_its_page() {
     }
 }
 
-/// Identifiers of a library mean nothing to whoever reads a message, so what ends in one is put into words.
+/// Identifiers of a library mean nothing to the reader of a message, so what ends in one is put into words.
 #[test]
 fn messages_about_tls_hold_no_identifier_of_a_library() {
     let of_tls = |path: &Path| path.ends_with("crates/tls/src") || path.ends_with("proxy/src/upstream");

@@ -194,7 +194,7 @@ async fn http2_has_the_paths_of_http1() -> Result {
     Ok(())
 }
 
-/// Headers that a client may send, and that somebody on the way may believe.
+/// Headers that a client may send, and that a proxy on the way may believe.
 const HEADERS: &[&str] = &[
     "forwarded",
     "traceparent",

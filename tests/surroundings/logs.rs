@@ -89,7 +89,7 @@ impl Unread {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Serves, follows edits and ends as if somebody read what it writes.
+    /// Serves, follows edits and ends as if its output were read.
     async fn is_unharmed(&mut self) {
         self.edit("first").await;
         self.edit("second").await;

@@ -65,7 +65,7 @@ async fn stalled_uploads_do_not_take_an_upstream_from_others() {
             });
         }
     }
-    // Those that come when all connections are taken, and none of the others is slow yet, are told so at once.
+    // Those that come when all connections are taken, and none of the others is slow yet, get that answer at once.
     let overflow = uploads.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(overflow, (StatusCode::SERVICE_UNAVAILABLE, true));
     gateway.get_until("/", |answer| answer.status == 200).await;

@@ -142,7 +142,7 @@ async fn requests_that_are_broken_off_without_end_end_the_connection() {
     assert!(timeout(PATIENCE, written).await.is_ok(), "the connection goes on");
 }
 
-/// Fields after `host`, and what a client that sends them is told.
+/// Fields after `host`, and the answer to a client that sends them.
 const UNREADABLE: [(&str, &str); 7] = [
     ("x a: b", "byte 0x20 stands in the name of a field, at field 2"),
     (

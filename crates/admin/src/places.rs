@@ -109,7 +109,7 @@ impl Place {
         *lock(&self.holder.phase) = Phase { answers, since };
     }
 
-    /// Waits until the place goes to somebody else.
+    /// Waits until the place goes to another client.
     pub(crate) fn given_up(&self) -> impl Future<Output = ()> {
         self.holder.give_up.notified()
     }

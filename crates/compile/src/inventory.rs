@@ -161,7 +161,7 @@ impl<'a> Inventory<'a> {
         inventory
     }
 
-    /// Reports an object that is not read, unless it is for somebody else.
+    /// Reports an object that is not read, unless it is for another gateway.
     fn leave_out(
         &mut self,
         object: &Object,

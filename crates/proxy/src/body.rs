@@ -44,7 +44,7 @@ impl Turn {
 }
 
 impl Upload {
-    /// Its body, to be read from now on by whoever holds this; none where some of it was read already, for
+    /// Its body, to be read from now on by the holder of this; none where some of it was read already, for
     /// that is kept nowhere.
     pub(crate) fn next_turn(self: &Rc<Self>) -> Option<RequestBody> {
         if self.begun.get() {
@@ -237,7 +237,7 @@ impl UpstreamBody {
             left,
         };
         if !body.is_end_stream() {
-            // hyper has read what came with the head. Whoever polls next is woken for the rest.
+            // hyper has read what came with the head. The next poll is woken for the rest.
             let now = &mut Context::from_waker(Waker::noop());
             if let Poll::Ready(Some(frame)) = Pin::new(&mut body.incoming).poll_frame(now) {
                 body.first = Some(frame.map_err(Broken::Read)?);

@@ -40,7 +40,7 @@ enum State {
 }
 
 impl Gate {
-    /// Holds the content back. 100 is there when the flag is set by whoever sees it.
+    /// Holds the content back. 100 is there when the flag is set by the one that sees it.
     pub(crate) fn shut(&self) -> Arc<AtomicBool> {
         self.state.set(State::Shut);
         self.opens.replace(None);

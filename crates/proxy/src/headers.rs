@@ -121,7 +121,7 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Most fields in a header section or a trailer section, of whatever version: what hyper takes of HTTP/1.1
-/// unless told otherwise, and Envoy of both.
+/// unless set otherwise, and Envoy of both.
 pub(crate) const MOST_FIELDS: usize = 100;
 
 /// Whether the client waits for 100 before it sends its content (RFC 9110 section 10.1.1).

@@ -187,7 +187,7 @@ mod tests {
         let sent = 2000;
         (0..sent).for_each(|_| queue.send(batch.clone()));
         assert!(queue.lost() > 0, "nobody reads, and nothing is lost");
-        // What was accepted comes out whole once somebody reads.
+        // What was accepted comes out whole once a reader is there.
         let lost = queue.lost();
         drop(queue);
         let lines = BufReader::new(reader).lines().map_while(Result::ok);

@@ -1,6 +1,6 @@
 //! Which rule of TLS a peer broke, in words: rustls has only identifiers for it.
 //!
-//! Identifiers of a library mean nothing to whoever runs an upstream and change with its versions, so none of
+//! Identifiers of a library mean nothing to the operator of an upstream and change with its versions, so none of
 //! them reaches a message. What rustls adds later falls into the last arm of each function.
 
 use rustls::{ContentType, Error, HandshakeType, InvalidMessage, PeerIncompatible, PeerMisbehaved};
@@ -128,7 +128,7 @@ fn of_misbehaviour(what: &PeerMisbehaved) -> &'static str {
     match what {
         M::AttemptedDowngradeToTls12WhenTls13IsSupported => {
             "it answered with TLS 1.2 and marked its random bytes as one that speaks TLS 1.3 (RFC 8446 section 4.1.3), so \
-             somebody on the way forced the lower version"
+             a party on the way forced the lower version"
         }
         M::InvalidKeyShare => "its key share is no valid key of the group",
         M::WrongGroupForKeyShare => "its key share is for a group for which it was sent none",

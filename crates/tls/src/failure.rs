@@ -375,7 +375,7 @@ fn of_message(what: &InvalidMessage, error: &Error, seen: &Seen, first_bytes: &[
 }
 
 /// The peer speaks TLS and breaks its rules, in the handshake or after it. That is never as good as not
-/// speaking TLS: it may be somebody on the way who wants TLS to fail.
+/// speaking TLS: it may be a party on the way that wants TLS to fail.
 fn protocol_broken(error: &Error) -> Flaw {
     Flaw {
         reason: Reason::TlsProtocolError,

@@ -185,7 +185,7 @@ async fn silent_clients_are_closed_after_their_time() {
     let mut silent = silent_clients(&served).await;
     let started = Instant::now();
     for stream in &mut silent {
-        // Whoever began a head may be told that it came too late.
+        // A client that began a head may get an answer that it came too late.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     assert!((HEADER_TIMEOUT..2 * HEADER_TIMEOUT).contains(&started.elapsed()));

@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// Why the request that began last is refused, where it cannot be read or told from what stands around it.
+    /// Why the request that began last is refused, where it cannot be read or separated from what stands around it.
     pub(crate) fn refusal(&self) -> Option<&Refusal> {
         self.ambiguous.concerns(self.begun.get())
     }

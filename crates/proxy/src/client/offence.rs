@@ -1,4 +1,4 @@
-//! What clients do that ends their connection: counted, and told in the program's log once in a while.
+//! What clients do that ends their connection: counted, and reported in the program's log once in a while.
 
 use std::error::Error;
 

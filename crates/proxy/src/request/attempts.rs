@@ -212,7 +212,7 @@ impl Hop<'_> {
             }
             Some(Err(error)) => {
                 if self.may_use_http1 && error.names_no_reason() {
-                    // It may stand in the peer's last words, which whoever drives the connection has.
+                    // It may stand in the peer's last words, which the task that drives the connection has.
                     lease.end_of_connection().await;
                 }
                 let failed = failed(&lease, error, trip.patience.interrupted(), copy);

@@ -61,7 +61,7 @@ pub(crate) struct TlsIo {
 /// Whether the peer still takes bytes.
 ///
 /// A server may answer a request that it does not want to read and close. A write then fails before the
-/// answer was read, and whoever writes would give up the connection with the answer in it. A failed write
+/// answer was read, and the writer would give up the connection with the answer in it. A failed write
 /// is therefore not reported: what is written from then on is dropped, and the reads, which give what the
 /// kernel still holds and then the end of the connection, report how it ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -341,7 +341,7 @@ impl UpstreamIo {
                 Ok(_) => continue,
                 Err(_) => Closed::Reset,
             };
-            // An alert was told already, and only the first cause is kept.
+            // An alert was reported already, and only the first cause is kept.
             let _ = io.cause.set(ended_at_once(how, &io.tls, &io.seen, &io.settings));
             return Some(Word::End);
         }

@@ -52,7 +52,7 @@ fn a_downgrade_breaks_the_rules() {
     hello[5 + 6 + 24..5 + 6 + 32].copy_from_slice(b"DOWNGRD\x01");
     assert_broken(
         &answered_with(settings(), &hello),
-        "somebody on the way forced the lower version",
+        "a party on the way forced the lower version",
     );
 }
 

@@ -1,4 +1,4 @@
-//! Connections that authenticate whoever uses them: each belongs to one client.
+//! Connections that authenticate every user of them: each belongs to one client.
 //!
 //! NTLM, and Negotiate as most servers do it, authenticate a connection and not a request (RFC 4559 section 6).
 //! Once a request with such credentials or an answer that asks for them has crossed an HTTP/1.1 connection to an

@@ -17,7 +17,7 @@ use crate::patience::Upload;
 /// How long a connection may take to become ready again after the end of a response.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long after its streams whoever drives an HTTP/2 connection may learn of its end.
+/// How long after its streams the task that drives an HTTP/2 connection may learn of its end.
 const END_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The use of a connection for one request.
@@ -102,7 +102,7 @@ impl Lease {
         self.facts().requires_http1.get() == Some(true)
     }
 
-    /// Waits until it is known why an HTTP/2 connection ended whose streams were told that it did.
+    /// Waits until it is known why an HTTP/2 connection ended whose streams know that it did.
     pub(crate) async fn end_of_connection(&self) {
         let facts = self.facts();
         let ended = facts.ended.notified();

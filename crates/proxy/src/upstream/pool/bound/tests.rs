@@ -131,7 +131,7 @@ fn a_client_has_one_connection_and_waits_for_it() {
 
         let (waited, ()) = tokio::join!(own(&pool, &alice), async { first.finish() });
         let waited = waited.expect("it came free").expect("it is hers");
-        // Dropped in the middle of an answer, it is lost, and whoever waits goes without.
+        // Dropped in the middle of an answer, it is lost, and a waiting request goes without.
         let (none, ()) = tokio::join!(own(&pool, &alice), async { drop(waited) });
         assert!(none.expect("no error").is_none());
         assert_eq!(live.connections(), (0, 0));
