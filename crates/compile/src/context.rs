@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nuncio_crds::TlsContextSpec;
 use nuncio_model::{
-    AlgorithmName, Alpn, ClientIdentity, CrlSet, ObjectRef, Origin, Pin, TlsVersion, TrustBundle, VerifyMode,
-    VerifyName,
+    AlgorithmName, Alpn, ClientIdentity, CrlSet, ObjectRef, Origin, Pin, Problem, TlsVersion, TrustBundle,
+    VerifyMode, VerifyName,
 };
 
 use crate::decode;
@@ -216,6 +216,8 @@ pub(crate) struct Contexts<'a> {
     last_good: &'a LastGood,
     /// Fields set on a context that mean nothing towards an upstream (decision 14).
     one_sided: HashMap<ObjectRef, Vec<OneSided>>,
+    /// What is to be told of the certificate of a context that is used for an upstream.
+    unfit: HashMap<ObjectRef, Vec<Problem>>,
     /// What is said of names that are nearly those of contexts, by namespace and name.
     nearest: RefCell<lookup::Nearest>,
 }
@@ -238,6 +240,7 @@ pub(crate) fn read<'a>(
         gateway_namespace,
         last_good,
         one_sided: HashMap::new(),
+        unfit: HashMap::new(),
         nearest: RefCell::default(),
     };
     let mut silent = HashMap::with_capacity(objects.len());
@@ -261,8 +264,12 @@ pub(crate) fn read<'a>(
             Some(message) => Err(message.to_owned()),
             None => fields::read(object, &decoded.spec, gateway, materials, problems),
         };
-        let (sources, read) =
+        let (mut sources, read) =
             read.map_or_else(|why| (None, Err(why)), |(sources, tls)| (Some(sources), Ok(tls)));
+        let unfit = sources.as_mut().map(|sources| std::mem::take(&mut sources.unfit));
+        if let Some(unfit) = unfit.filter(|unfit| !unfit.is_empty()) {
+            contexts.unfit.insert(object.reference.clone(), unfit);
+        }
         let state = contexts.state_of(object, read, problems);
         if let (Some(sources), State::Usable(tls)) = (sources, &state)
             && problems.count() == problems_before
@@ -368,6 +375,16 @@ impl<'a> Contexts<'a> {
         problems: &mut Problems,
     ) {
         let used: BTreeSet<_> = used.collect();
+        let mut told = HashSet::new();
+        for problem in used
+            .iter()
+            .filter_map(|reference| self.unfit.get(reference))
+            .flatten()
+        {
+            if told.insert((&problem.object, &problem.message)) {
+                problems.add(problem.clone());
+            }
+        }
         let references: BTreeSet<_> = self.one_sided.keys().collect();
         for reference in references {
             let (Some((object, _)), Some(fields)) =

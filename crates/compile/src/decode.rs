@@ -1,6 +1,8 @@
 //! From a document to the typed `spec` of its kind, with a problem for everything that does not fit.
 
 mod protection;
+mod unknown;
+mod wrong_type;
 
 use nuncio_crds::{Spec, field_names};
 use serde::de::DeserializeOwned;
@@ -9,6 +11,7 @@ use serde_json::Value;
 use crate::Object;
 use crate::problems::Problems;
 use crate::tellable::tellable_path;
+use wrong_type::Flaw;
 
 /// Fields a document may have at its root.
 const ROOT_FIELDS: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
@@ -53,7 +56,9 @@ pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) 
         return decoded;
     };
     if !value.is_object() {
-        let message = "`spec` must be an object, so nothing of it is read; give it fields".to_owned();
+        let message =
+            "`spec` is no object, so nothing of it is read; write its fields under it, as `name: value`"
+                .to_owned();
         problems.error(object, "wrong_type", "spec", message.clone());
         decoded.broken.push((String::new(), message));
         return decoded;
@@ -61,18 +66,28 @@ pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) 
     let mut mended = None;
     while decoded.broken.len() < MOST_WRONG_TYPES {
         let value = mended.as_ref().unwrap_or(value);
-        match attempt::<S>(value) {
+        let read = match Flaw::unseen::<S>(value) {
+            Some(flaw) => Err(flaw),
+            None => attempt::<S>(value),
+        };
+        match read {
             Ok((spec, ignored)) => {
                 let lost = report_ignored_fields::<S>(object, value, &ignored, problems);
                 decoded.broken.extend(lost);
                 decoded.spec = spec;
                 return decoded;
             }
-            Err(wrong) => {
-                let field = join("spec", &wrong.path);
-                let message = wrong_type_message(&field, &wrong.message);
-                problems.error(object, "wrong_type", &field, message.clone());
-                let cut = wrong.path.split('[').next().unwrap_or_default().to_owned();
+            Err(Flaw {
+                reason,
+                path,
+                message,
+            }) => {
+                // What is missing now may be what was wrong.
+                let inside = format!("{path}.");
+                if !decoded.broken.iter().any(|(known, _)| known.starts_with(&inside)) {
+                    problems.error(object, reason, &join("spec", &path), message.clone());
+                }
+                let cut = path.split('[').next().unwrap_or_default().to_owned();
                 let rest = without(value, &cut);
                 decoded.broken.push((cut, message));
                 match rest {
@@ -93,27 +108,28 @@ pub(crate) fn document<T: DeserializeOwned>(object: &Object, problems: &mut Prob
     let deserializer = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
     match T::deserialize(deserializer) {
         Ok(value) => Some(value),
-        Err(_) => {
+        Err(error) => {
             let path = tellable_path(&dotted(&track.path()));
-            let message = format!(
-                "`{path}` has the wrong type, so this {} is not used; correct it",
-                object.kind
-            );
+            let what = wrong_type::type_alone(&without_place(&error));
+            let what = what.unwrap_or_else(|| "has the wrong type".to_owned());
+            let message = format!("`{path}` {what}, so this {} is not used; correct it", object.kind);
             problems.error(object, "wrong_type", &path, message);
             None
         }
     }
 }
 
-struct WrongType {
-    path: String,
-    message: String,
+/// What `serde_json` says without line and column, which are not those of the file.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
 type Ignored = Vec<(String, String)>;
 
 /// One pass over `value`; gives unknown fields as parent path and name.
-fn attempt<S: DeserializeOwned>(value: &Value) -> Result<(S, Ignored), WrongType> {
+fn attempt<S: Spec>(value: &Value) -> Result<(S, Ignored), Flaw> {
     let mut ignored = Vec::new();
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
@@ -122,43 +138,8 @@ fn attempt<S: DeserializeOwned>(value: &Value) -> Result<(S, Ignored), WrongType
     });
     match result {
         Ok(spec) => Ok((spec, ignored)),
-        Err(error) => Err(WrongType {
-            path: dotted(&track.path()),
-            message: error.to_string(),
-        }),
+        Err(error) => Err(Flaw::of_type::<S>(&dotted(&track.path()), &error.to_string())),
     }
-}
-
-/// In plain words what serde says in those of its own.
-fn wrong_type_message(field: &str, detail: &str) -> String {
-    let Some((is, wants)) = detail
-        .strip_prefix("invalid type: ")
-        .and_then(|rest| rest.split_once(", expected "))
-    else {
-        let detail = detail
-            .strip_prefix("expected ")
-            .map_or(detail.to_owned(), |wants| format!("it must be {wants}"));
-        return format!("`{field}` cannot be read: {detail}");
-    };
-    if field == "spec.tls" && is.starts_with("boolean") {
-        return "`spec.tls` is true or false where the name of a TLSContext is expected; to encrypt, write `https://` before \
-                the host in `spec.service` or name a TLSContext, else remove it"
-            .to_owned();
-    }
-    let is = is
-        .replace("string ", "the text ")
-        .replace("floating point ", "the number ")
-        .replace("integer ", "the number ");
-    let (wants, cure) = match wants {
-        "a string" => ("a text", "put it in quotes"),
-        "a boolean" => ("true or false", "write one of these, without quotes"),
-        "a sequence" => ("a list", "put it in brackets"),
-        "a map" => ("an object", "give it fields"),
-        other if other.starts_with("struct ") => ("an object", "give it fields"),
-        "i64" | "u16" => ("a whole number", "write one, without quotes or unit"),
-        other => (other, "correct it"),
-    };
-    format!("`{field}` is {is} where {wants} is expected; {cure}")
 }
 
 fn dotted(path: &serde_path_to_error::Path) -> String {
@@ -246,7 +227,7 @@ fn report_unknown_root_fields<S: Spec>(
         match protection::at_root::<S>(document, field, &known) {
             Some(meant) => lost.push(report_lost(object, field, &meant, problems)),
             None => {
-                let message = unknown_message(&object.kind, field, field, &known);
+                let message = unknown::at_root::<S>(&object.kind, field, &known);
                 problems.warning(object, "unknown_field", field, message);
             }
         }
@@ -270,19 +251,18 @@ fn report_ignored_fields<S: Spec>(
         }
         if S::LATER.contains(&path.as_str()) {
             // An empty value is what some tools write for a field that is not set.
-            if !spec
-                .pointer(&format!("/{}", path.replace('.', "/")))
-                .is_some_and(Value::is_null)
-            {
+            if !is_idle::<S>(spec, &path) {
                 let message = format!(
                     "`{field}` is not supported yet and has no effect; remove it if you can do without"
                 );
                 problems.warning(object, "not_supported_yet", &field, message);
             }
-        } else if let Some(meant) = protection::in_spec::<S>(parent, name) {
+        } else if is_label_selector::<S>(parent) {
+            lost.push(report_unselected(object, parent, name, problems));
+        } else if let Some(meant) = protection::in_spec::<S>(spec, parent, name) {
             lost.push(report_lost(object, &field, &meant, problems));
         } else {
-            let message = unknown_message(S::KIND, &field, name, &field_names::<S>(parent));
+            let message = unknown::in_spec::<S>(parent, name);
             problems.warning(object, "unknown_field", &field, message);
         }
     }
@@ -302,25 +282,51 @@ fn report_lost(
     ((*path).to_owned(), message)
 }
 
-fn unknown_message(kind: &str, field: &str, name: &str, known: &[String]) -> String {
-    match nearest(name, known) {
-        Some(near) => format!("{kind} has no field `{field}`, so it has no effect; did you mean `{near}`?"),
-        None => format!("{kind} has no field `{field}`, so it has no effect; remove it"),
-    }
+/// Whether a field of [`Spec::LATER`] asks for nothing. An empty value is what some tools write for a field that is
+/// not set.
+fn is_idle<S: Spec>(spec: &Value, path: &str) -> bool {
+    let at = |path: &str| spec.pointer(&format!("/{}", path.replace('.', "/")));
+    let idle = S::IDLE.iter().filter(|(idle, _)| {
+        let rest = idle.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    });
+    at(path).is_none_or(Value::is_null)
+        || idle
+            .into_iter()
+            .any(|(idle, json)| at(idle).is_some_and(|value| value.to_string() == *json))
+}
+
+fn is_label_selector<S: Spec>(path: &str) -> bool {
+    path.to_lowercase().ends_with("selector") && field_names::<S>(path) == ["matchExpressions", "matchLabels"]
+}
+
+/// Without what it should say, a selector would select everything.
+fn report_unselected(object: &Object, parent: &str, name: &str, problems: &mut Problems) -> (String, String) {
+    let field = join("spec", &join(parent, name));
+    let fix = match nearest(name, &["matchLabels", "matchExpressions"]) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "write the labels under `matchLabels`".to_owned(),
+    };
+    let message = format!(
+        "{} has no field `{field}`, and without labels the selector would select everything, so it selects nothing; {fix}",
+        object.kind
+    );
+    problems.error(object, "unknown_field", &field, &*message);
+    (parent.to_owned(), message)
 }
 
 /// The name of `known` that `name` was probably meant to be.
 pub(crate) fn nearest<'a>(name: &str, known: &'a [impl AsRef<str>]) -> Option<&'a str> {
     known
         .iter()
-        .map(|candidate| (distance(name, candidate.as_ref()), candidate.as_ref()))
+        .map(|candidate| (slips(name, candidate.as_ref()), candidate.as_ref()))
         .min()
-        .filter(|(distance, _)| *distance <= most_distance(name))
+        .filter(|(slips, _)| *slips <= most_distance(name))
         .map(|(_, candidate)| candidate)
 }
 
 /// How many slips lie between two names; letter case, hyphens and underscores make no difference.
-fn distance(name: &str, candidate: &str) -> usize {
+fn slips(name: &str, candidate: &str) -> usize {
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     strsim::damerau_levenshtein(&plain(name), &plain(candidate))
 }
@@ -332,7 +338,7 @@ fn most_distance(name: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use nuncio_crds::{HostSpec, MappingSpec, ModuleSpec};
+    use nuncio_crds::{HostSpec, ListenerSpec, MappingSpec, ModuleSpec, TlsContextSpec};
     use nuncio_model::{Problem, Severity};
     use serde_json::json;
 
@@ -377,6 +383,156 @@ mod tests {
             "{}",
             problems[2].message
         );
+    }
+
+    /// The field and the message of the only problem.
+    fn only<S: Spec + Default>(spec: &Value) -> (String, String) {
+        let (_, problems) = decode::<S>(spec);
+        assert_eq!(problems.len(), 1, "{spec}: {problems:#?}");
+        (problems[0].field.clone().unwrap(), problems[0].message.clone())
+    }
+
+    #[test]
+    fn advice_on_a_wrong_type_fits_the_field() {
+        for (spec, end) in [
+            (json!({"rewrite": false}), "`prefix` is replaced by `/`"),
+            (json!({"prefix": 5}), "write a path that begins with `/`"),
+            (
+                json!({"service": 8080}),
+                "write one, in the form [scheme://]host[:port]",
+            ),
+            (
+                json!({"hostname": ["a"]}),
+                "such as a.example.com, or \"*\" for all",
+            ),
+            (json!({"method": ["GET", "POST"]}), "with `method_regex: true`"),
+            (json!({"timeout_ms": "3s"}), "write 3000"),
+            (json!({"timeout_ms": "3000"}), "write 3000, without quotes"),
+            (json!({"timeout_ms": 2.5}), "write one, without quotes or unit"),
+            (json!({"weight": "50%"}), "write one, without quotes or unit"),
+            (json!({"grpc": "true"}), "leave out the quotes"),
+            (json!({"grpc": "on"}), "write true or false, without quotes"),
+            (json!({"headers": {"x-a": true}}), "put it in quotes"),
+            (json!({"headers": {"x-a": null}}), "write its value, or remove it"),
+            (json!({"headers": ["x-a"]}), "write each entry as `name: value`"),
+            (
+                json!({"allow_upgrade": "websocket"}),
+                "write a list, such as `[websocket]`",
+            ),
+            (json!({"remove_request_headers": "x-a"}), "put it in brackets"),
+            (json!({"regex_rewrite": ["a", "b"]}), "substitution: TEXT}`"),
+            (
+                json!({"retry_policy": {"per_try_timeout": 5}}),
+                "such as 250ms or 1.5s",
+            ),
+        ] {
+            let (_, message) = only::<MappingSpec>(&spec);
+            assert!(message.ends_with(end), "{message}");
+        }
+        let (_, message) = only::<TlsContextSpec>(&json!({"min_tls_version": 1.2}));
+        assert_eq!(
+            message,
+            "`spec.min_tls_version` is the number `1.2` where a string is expected; write v1.2 or v1.3"
+        );
+        let (_, message) = only::<ListenerSpec>(&json!({"protocol": 5}));
+        assert!(message.ends_with("write HTTP or HTTPS"), "{message}");
+        let (field, message) = only::<ModuleSpec>(&json!({"config": ["a"]}));
+        assert_eq!(
+            (&*field, message.contains("is a list")),
+            ("spec.config", true),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_header_to_add_points_at_its_entry() {
+        let added = |header: Value| only::<MappingSpec>(&json!({"add_request_headers": {"x-a": header}}));
+        for value in [json!(true), json!(1.5)] {
+            let (field, message) = added(value);
+            assert_eq!(field, "spec.add_request_headers.x-a");
+            assert!(message.ends_with("put it in quotes"), "{message}");
+        }
+        let (_, message) = added(json!(null));
+        assert!(message.ends_with("write its value, or remove it"), "{message}");
+        let (field, message) = added(json!({"value": true}));
+        assert_eq!(field, "spec.add_request_headers.x-a.value");
+        assert!(message.ends_with("put it in quotes"), "{message}");
+        let (field, message) = added(json!({"value": "a", "append": "no"}));
+        assert_eq!(field, "spec.add_request_headers.x-a.append");
+        assert!(
+            message.ends_with("write true or false, without quotes"),
+            "{message}"
+        );
+        let (_, message) = added(json!({"valeu": "a"}));
+        assert!(
+            message.ends_with("has no field `valeu`; did you mean `value`?"),
+            "{message}"
+        );
+        let (_, message) = added(json!({"append": true}));
+        assert!(message.ends_with("has no `value`; add it"), "{message}");
+    }
+
+    #[test]
+    fn a_placeholder_is_named_where_only_names_can_stand() {
+        let spec = json!({"service": "https://${HOST}", "rewrite": "/{{x}}/", "headers": {"x-a": "${x}"}});
+        let (field, message) = only::<MappingSpec>(&spec);
+        assert_eq!(field, "spec.service");
+        assert!(
+            message.starts_with("`spec.service` holds `${HOST}`, a placeholder"),
+            "{message}"
+        );
+        let (field, _) = only::<TlsContextSpec>(&json!({"hosts": ["a.test", "{{ .Values.host }}"]}));
+        assert_eq!(field, "spec.hosts[1]");
+        let expression = json!({"host": "((a|b))[.]test", "host_regex": true});
+        assert_eq!(decode::<MappingSpec>(&expression).1, []);
+    }
+
+    #[test]
+    fn a_field_in_a_wrong_place_is_told_its_own() {
+        let (_, message) = only::<ModuleSpec>(&json!({"use_remote_address": true}));
+        assert!(
+            message.ends_with("write it as `spec.config.use_remote_address`"),
+            "{message}"
+        );
+        let (_, message) = only::<ModuleSpec>(&json!({"config": {"add_request_headers": {}}}));
+        assert!(
+            message.ends_with("write it as `spec.config.defaults.add_request_headers`"),
+            "{message}"
+        );
+        let (_, message) = only::<MappingSpec>(&json!({"path": "/a/"}));
+        assert!(message.ends_with("did you mean `prefix`?"), "{message}");
+        let (decoded, problems) = decode::<MappingSpec>(&json!({"spec": {"tls": "a"}}));
+        assert_eq!(problems[0].severity, Severity::Error);
+        assert!(decoded.broken(&["tls"]).is_some());
+    }
+
+    #[test]
+    fn labels_beside_match_labels_select_nothing() {
+        for spec in [
+            json!({"mappingSelector": {"app": "web"}}),
+            json!({"mappingSelector": {"matchLabel": {"app": "web"}}}),
+            json!({"selector": {"app": "web"}}),
+        ] {
+            let (decoded, problems) = decode::<HostSpec>(&spec);
+            assert_eq!(problems[0].severity, Severity::Error);
+            assert!(
+                decoded.broken(&["mappingSelector", "selector"]).is_some(),
+                "{spec}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_later_field_that_asks_for_nothing_is_no_problem() {
+        for provider in [
+            json!({"authority": "none"}),
+            json!({"authority": "none", "email": "a@b.test"}),
+        ] {
+            assert_eq!(decode::<HostSpec>(&json!({"acmeProvider": provider})).1, []);
+        }
+        for provider in [json!({}), json!({"email": "a@b.test"}), json!("none")] {
+            assert_eq!(decode::<HostSpec>(&json!({"acmeProvider": provider})).1.len(), 1);
+        }
     }
 
     #[test]

@@ -251,18 +251,15 @@ fn certificate(
             Some(true)
         }
         Err(unusable) if options.force_secret_validation => {
-            let message = format!(
-                "`{FIELD}` {}; until then the Host is not served at all, as AMBASSADOR_FORCE_SECRET_VALIDATION asks",
-                unusable.message
+            let message = unusable.message_for(
+                FIELD,
+                "so the Host is not served at all, as AMBASSADOR_FORCE_SECRET_VALIDATION asks",
             );
             problems.error(object, unusable.reason, FIELD, message);
             None
         }
         Err(unusable) => {
-            let message = format!(
-                "`{FIELD}` {}; until then the Host has no TLS side",
-                unusable.message
-            );
+            let message = unusable.message_for(FIELD, "so the Host has no TLS side");
             problems.error(object, unusable.reason, FIELD, message);
             Some(false)
         }

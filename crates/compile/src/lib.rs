@@ -31,6 +31,7 @@ mod names;
 mod object;
 mod options;
 mod origination;
+mod placeholder;
 mod problems;
 mod references;
 mod resolvers;

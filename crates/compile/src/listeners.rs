@@ -266,7 +266,7 @@ fn serves_http(object: &Object, spec: &ListenerSpec, problems: &mut Problems) ->
         ["HTTP", "TCP"] => true,
         ["TLS", "HTTP", "TCP"] => {
             let message = format!(
-                "`{field}` asks for TLS, which nuncio does not terminate so far, so the port serves cleartext only"
+                "`{field}` asks for TLS, which nuncio does not terminate so far, so the port serves cleartext only; terminate TLS in front of it, and write HTTP"
             );
             refuse(object, problems, "not_supported_yet", field, &message);
             true

@@ -308,7 +308,7 @@ impl<'d> Draft<'d, '_> {
                 "the Mapping has no `spec.service`, so its requests have nowhere to go; add it",
             ));
         };
-        let shown = service::without_credentials(text);
+        let shown = service::without_credentials(text.trim());
         let service = match Service::parse(text) {
             Ok(service) => service,
             Err(why) => {

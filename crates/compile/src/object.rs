@@ -1,5 +1,7 @@
 //! Objects as they were read, before anything is made of them.
 
+mod head;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +13,7 @@ use serde_json::Value;
 use crate::annotation::{self, Annotation};
 use crate::conversion::{self, Age};
 use crate::references::References;
+use head::Flaw;
 
 /// A Kubernetes object as a manifest or the API server gave it.
 ///
@@ -175,46 +178,19 @@ impl Object {
                 place: place.clone(),
             })
         };
-        if !document.is_object() {
-            return Err(fail(
-                "",
-                "the document is no object; a manifest has apiVersion, kind and metadata".into(),
-            ));
-        }
-        let text = |pointer: &str, field: &str| match document.pointer(pointer).and_then(Value::as_str) {
-            Some(text) if !text.is_empty() => Ok(text.to_owned()),
-            _ if matches!(document.pointer(pointer), Some(Value::Bool(_) | Value::Number(_))) => Err(fail(
-                field,
-                format!(
-                    "`{field}` is a number or a boolean in YAML, which also reads yes, no, on, off, y and n as booleans; \
-                     put it in quotes"
-                ),
-            )),
-            _ => Err(fail(
-                field,
-                format!("the document has no `{field}`; every object needs one, as text"),
-            )),
-        };
-        let api_version = text("/apiVersion", "apiVersion")?;
-        let kind = text("/kind", "kind")?;
+        let fail = |flaw: Flaw| fail(&flaw.field, flaw.message);
+        head::refuse_other_than_object(&document).map_err(fail)?;
+        let api_version = head::string(&document, "apiVersion").map_err(fail)?;
+        let kind = head::string(&document, "kind").map_err(fail)?;
         let name = if is_list(&kind, &document) {
             String::new()
         } else {
-            text("/metadata/name", "metadata.name")?
+            head::name(&kind, &document).map_err(fail)?
         };
-        let namespace = match document.pointer("/metadata/namespace") {
-            None | Some(Value::Null) => "default",
-            Some(Value::String(namespace)) if !namespace.is_empty() => namespace,
-            Some(_) => {
-                return Err(fail(
-                    "metadata.namespace",
-                    "`metadata.namespace` must be a text".into(),
-                ));
-            }
-        };
-        let reference = ObjectRef::new(&kind, namespace, &name);
-        let labels = text_map(&document, "labels").map_err(|m| fail("metadata.labels", m))?;
-        let annotations = text_map(&document, "annotations").map_err(|m| fail("metadata.annotations", m))?;
+        let namespace = head::namespace(&document).map_err(fail)?;
+        let reference = ObjectRef::new(&kind, &namespace, &name);
+        let labels = head::string_map(&document, "labels").map_err(fail)?;
+        let annotations = head::string_map(&document, "annotations").map_err(fail)?;
         if conversion::age(&api_version).is_some_and(|age| age != Age::Current) {
             conversion::convert(&kind, &mut document);
         }
@@ -289,27 +265,11 @@ impl Object {
     }
 }
 
+/// A list without items is one as well: Go writes `null` for it.
 fn is_list(kind: &str, document: &Value) -> bool {
-    kind.ends_with("List") && document.get("items").is_some_and(Value::is_array)
-}
-
-fn text_map(document: &Value, field: &str) -> Result<BTreeMap<String, String>, String> {
-    let entries = match document
-        .pointer("/metadata")
-        .and_then(|metadata| metadata.get(field))
-    {
-        None | Some(Value::Null) => return Ok(BTreeMap::new()),
-        Some(Value::Object(entries)) => entries,
-        Some(_) => return Err(format!("`metadata.{field}` must be a map of texts")),
-    };
-    entries
-        .iter()
-        .map(|(key, value)| match value {
-            Value::String(text) => Ok((key.clone(), text.clone())),
-            Value::Null => Ok((key.clone(), String::new())),
-            _ => Err(format!(
-                "`metadata.{field}.{key}` must be a text; put its value in quotes"
-            )),
-        })
-        .collect()
+    let is_null = |items: &Value| items.is_null() && kind == "List";
+    kind.ends_with("List")
+        && document
+            .get("items")
+            .is_some_and(|items| items.is_array() || is_null(items))
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use nuncio_model::{ClientIdentity, CrlSet, Digest, LoadedCertificate, TrustBundle};
+use nuncio_model::{ClientIdentity, CrlSet, Digest, LoadedCertificate, Problem, TrustBundle};
 use nuncio_tls::{Finding, MaterialError};
 
 use crate::expiry::Shared;
@@ -28,6 +28,7 @@ use contents::Contents;
 use directory::Directory;
 
 pub(crate) use directory::files as directory_files;
+pub(crate) use identity::by_purpose;
 pub(crate) use known::{Known, Text};
 
 /// Which Secret.
@@ -97,6 +98,14 @@ impl Unusable {
             message: message.into(),
         }
     }
+
+    /// The whole sentence about a field, with what follows from it before what to do.
+    pub(crate) fn message_for(&self, field: &str, follows: &str) -> String {
+        match self.message.rsplit_once("; ") {
+            Some((what, fix)) => format!("`{field}` {what}, {follows}; {fix}"),
+            None => format!("`{field}` {}, {follows}", self.message),
+        }
+    }
 }
 
 /// Revocation lists that can be used, and what is to be told of them to whoever uses them.
@@ -134,6 +143,8 @@ pub(crate) struct Materials<'a> {
     noisy: HashSet<SecretName>,
     /// Every Secret is looked through.
     inspects: bool,
+    /// See [`Self::unfit`].
+    unfit: HashMap<SecretName, Vec<Problem>>,
 }
 
 impl<'a> Materials<'a> {
@@ -166,6 +177,7 @@ impl<'a> Materials<'a> {
             told: HashSet::new(),
             noisy: HashSet::new(),
             inspects: options.force_secret_validation,
+            unfit: HashMap::new(),
         };
         materials.place_directory(problems);
         if options.force_secret_validation {

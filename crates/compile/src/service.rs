@@ -46,6 +46,13 @@ impl Service {
                 without_credentials(trimmed)
             ));
         }
+        let bare = text.trim_matches(['"', '\'', '`', '\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}']);
+        if bare != text && !bare.is_empty() {
+            return Err(format!(
+                "has quotes that are a part of it; write `{}`",
+                without_credentials(bare)
+            ));
+        }
         let (scheme, rest) = take_scheme(text)?;
         let secure = scheme.map(|scheme| scheme == Scheme::Https);
         slip::found(rest, secure)?;
@@ -123,12 +130,19 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
         };
     }
     match authority.split_once(':') {
+        Some((_, port)) if port.contains(':') && !authority.bytes().all(is_of_ipv6) => {
+            Err("has more than one port; write one".into())
+        }
         Some((_, port)) if port.contains(':') => {
             Err("has several colons; put an IPv6 address in brackets, such as [2001:db8::1]:8443".into())
         }
         Some((host, port)) => Ok((host, Some(port))),
         None => Ok((authority, None)),
     }
+}
+
+fn is_of_ipv6(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'
 }
 
 fn read_host(text: &str) -> Result<UpstreamHost, String> {
@@ -150,10 +164,44 @@ fn read_host(text: &str) -> Result<UpstreamHost, String> {
         return Ok(UpstreamHost::Ip(ip));
     }
     let decoded = percent_decode(text)?;
+    if decoded.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!(
+            "has the number `{decoded}` where its host should be; write the host before it, such as `HOST:{decoded}`"
+        ));
+    }
+    if decoded.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(format!(
+            "has the host `{decoded}`, which is no IPv4 address; correct it"
+        ));
+    }
     match names::dns_name(&decoded) {
         Ok(name) => Ok(UpstreamHost::Name(name.as_ref().into())),
-        Err(why) => Err(format!("has the host `{decoded}`, which {why}; correct it")),
+        Err(why) => Err(match decoded.chars().find(|c| !may_stand_in_host(*c)) {
+            Some(odd) => format!("has the host `{decoded}`, {}", why_odd(odd)),
+            None => format!("has the host `{decoded}`, which {why}; correct it"),
+        }),
     }
+}
+
+/// In a host of ASCII, or in one of other letters, which is judged by another rule.
+fn may_stand_in_host(c: char) -> bool {
+    !c.is_ascii() || c.is_ascii_alphanumeric() || "-_.".contains(c)
+}
+
+/// What is wrong with a host for a character in it, and what to do.
+fn why_odd(odd: char) -> String {
+    let fix = match odd {
+        ',' => "write one host, and a Mapping with `weight` for each of the others",
+        '*' => "write one host, because a connection has one",
+        ';' => "write a `:` before a port",
+        _ => "correct it",
+    };
+    let shown = if odd.is_whitespace() {
+        "white space".to_owned()
+    } else {
+        format!("`{}`", odd.escape_debug())
+    };
+    format!("in which {shown} stands, which no host name has; {fix}")
 }
 
 fn percent_decode(text: &str) -> Result<Cow<'_, str>, String> {
@@ -190,9 +238,12 @@ fn read_port(port: &str) -> Result<u16, String> {
             )),
         };
     }
-    Err(format!(
-        "has the port `{port}`, which is no number; use one between 1 and 65535"
-    ))
+    let fix = match port {
+        "http" => "write 80, or the number that the Service gives to it",
+        "https" => "write 443, or the number that the Service gives to it",
+        _ => "use one between 1 and 65535",
+    };
+    Err(format!("has the port `{port}`, which is no number; {fix}"))
 }
 
 /// A host of a `service` in the namespace that it is meant in.

@@ -17,6 +17,16 @@ const GROUP: &str = "getambassador.io";
 /// The group and version of Edge Stack's newer kinds.
 const EDGE_STACK: &str = "gateway.getambassador.io/v1alpha1";
 
+/// Groups of Kubernetes itself, which have none of Ambassador's kinds: an object of one there has a slip in its group.
+const KUBERNETES: &[&str] = &[
+    "apps",
+    "batch",
+    "extensions",
+    "policy",
+    "networking.k8s.io",
+    "gateway.networking.k8s.io",
+];
+
 /// What the kinds of a group that is not ours are told by.
 const NOT_READ: &str = "not_read";
 
@@ -169,6 +179,11 @@ impl Kind {
         KINDS.iter().find(|kind| kind.name == name)
     }
 
+    /// A kind that goes by another name in this version.
+    fn renamed(name: &str) -> Option<&'static Self> {
+        Self::named(name.strip_prefix("Ambassador")?)
+    }
+
     fn nearest(name: &str) -> Option<&'static Self> {
         let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
         decode::nearest(name, &names).and_then(Self::named)
@@ -200,6 +215,9 @@ pub(crate) fn is_ambassadors(object: &Object) -> bool {
         // Kubernetes' own group has none of these.
         return Kind::named(&object.kind).is_some();
     };
+    if KUBERNETES.contains(&group) {
+        return Kind::named(&object.kind).is_some();
+    }
     let is_near = strsim::damerau_levenshtein(group, GROUP) <= 3;
     is_near || group == "ambassador" || group.ends_with(".getambassador.io")
 }
@@ -213,13 +231,26 @@ fn report_ours(object: &Object, problems: &mut Problems) -> Left {
             unsupported(object, kind, problems)
         }
         Some(kind) => {
+            let current = if kind.is_of_edge_stack() && version.starts_with("gateway.") {
+                EDGE_STACK
+            } else {
+                "getambassador.io/v3alpha1"
+            };
             let message = format!(
-                "{name} of {version} is not read, because nuncio knows no such version, so {}; write getambassador.io/v3alpha1",
+                "nuncio knows no {name} of `{version}`, so the object is not read and {}; write `apiVersion: {current}`",
                 kind.follows
             );
             lost(object, kind, "unknown_version", "apiVersion", &message, problems)
         }
-        None => match Kind::nearest(name) {
+        None => match Kind::renamed(name).or_else(|| Kind::nearest(name)) {
+            Some(kind) if !is_current => {
+                let message = format!(
+                    "nuncio knows no {name} of `{version}`, so the object is not read and {}; write `kind: {}` of \
+                     `apiVersion: getambassador.io/v3alpha1`",
+                    kind.follows, kind.name
+                );
+                lost(object, kind, "unknown_version", "apiVersion", &message, problems)
+            }
             Some(kind) => {
                 let message = format!(
                     "{version} has no kind `{name}`, so the object is not read and {}; did you mean `{}`?",

@@ -15,6 +15,7 @@ use crate::compiler::Compiler;
 use crate::error::ControllerError;
 use crate::hold_off::HoldOff;
 use crate::loaded::{Changes, Loaded};
+use crate::manifest::Manifest;
 use crate::publish::{Extent, Publisher, Publishing};
 use crate::watch::{self as folder_watch, FolderWatch};
 
@@ -22,7 +23,8 @@ use crate::watch::{self as folder_watch, FolderWatch};
 /// clock is, which sleeping until a moment would not notice being set.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Serves the manifests at `paths`, and their changes, until `stop` is ready.
+/// Serves the manifests at `paths`, and their changes, until `stop` is ready. The path `-` is standard input, which is
+/// read once.
 ///
 /// # Errors
 /// A path that does not exist at the start. Everything else that is wrong with a file is a problem
@@ -44,13 +46,28 @@ async fn run_by(
     publisher: Publisher,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ControllerError> {
-    check_paths(&paths)?;
+    let (standard_input, paths): (Vec<PathBuf>, Vec<PathBuf>) =
+        paths.into_iter().partition(|path| path.as_os_str() == "-");
+    if standard_input.is_empty() || !paths.is_empty() {
+        check_paths(&paths)?;
+    }
+    tokio::pin!(stop);
+    let piped = match standard_input.is_empty() {
+        true => None,
+        false => tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            piped = from_standard_input() => piped,
+        },
+    };
     let (watch, mut ear) = folder_watch::start();
     let mut mode = FileMode::new(&paths, watch, clock, options, publisher)?;
+    if let Some(piped) = piped {
+        mode.at_desk(|desk| desk.loaded.add(piped)).await?;
+    }
     let mut hold_off = HoldOff::default();
     mode.update(HashSet::new(), Cause::Event).await?;
     let mut poll = every(poll);
-    tokio::pin!(stop);
     loop {
         let due = hold_off.due();
         let wait = async {
@@ -74,6 +91,20 @@ async fn run_by(
             }
         }
     }
+}
+
+/// Reads standard input to its end, which a terminal may never send: on a thread that nobody waits for.
+async fn from_standard_input() -> Option<(Arc<str>, Manifest)> {
+    tracing::info!("reading manifests from standard input");
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let read = move || {
+        let _ = sender.send(Manifest::from_standard_input());
+    };
+    std::thread::Builder::new()
+        .name("standard-input".into())
+        .spawn(read)
+        .ok()?;
+    receiver.await.ok()
 }
 
 fn check_paths(paths: &[PathBuf]) -> Result<(), ControllerError> {

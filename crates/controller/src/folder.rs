@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use nuncio_model::{Problem, Severity};
 
 use crate::fingerprint::Fingerprint;
+use crate::kustomize::Kustomization;
 use crate::manifest::{because, file_problem};
 
 /// Manifests that are read in all.
@@ -100,6 +101,7 @@ fn folder(path: &Path, now: SystemTime) -> io::Result<Listing> {
     let real = fs::canonicalize(path)?;
     let mut listing = Listing::default();
     let mut entries = Vec::new();
+    let mut folders = Vec::new();
     for item in fs::read_dir(path)? {
         let item = item?;
         let name = item.file_name();
@@ -109,19 +111,30 @@ fn folder(path: &Path, now: SystemTime) -> io::Result<Listing> {
         let kind = item.file_type()?;
         let is_folder = kind.is_dir() || (kind.is_symlink() && item.path().is_dir());
         if is_folder {
-            listing.problems.extend(not_read(&item.path()));
+            folders.extend(Some(item.path()).filter(|path| holds_manifests(path)));
         } else if is_manifest(Path::new(&name)) {
             let real = (!kind.is_symlink()).then(|| real.join(&name));
             entries.push(entry(item.path(), real, now));
         }
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
-    listing.problems.sort_by(|a, b| a.message.cmp(&b.message));
-    if entries.is_empty() {
-        let end = "holds no .yaml, .yml or .json file; put manifests there";
+    folders.sort();
+    let kustomization = Kustomization::of(path);
+    if let Some(kustomization) = &kustomization {
+        let (out, rest): (Vec<Entry>, _) = entries
+            .into_iter()
+            .partition(|entry| kustomization.leaves_out(&entry.path));
+        entries = rest;
+        folders.retain(|folder| !kustomization.names(folder));
+        let out: Vec<PathBuf> = out.into_iter().map(|entry| entry.path).collect();
+        listing.problems.push(kustomization.notice(&out));
+    }
+    if entries.is_empty() && kustomization.is_none() {
+        listing.problems.push(no_manifests(path, &folders));
+    } else {
         listing
             .problems
-            .push(of(path, Severity::Warning, "no_manifests", end));
+            .extend(folders.iter().map(|folder| not_read(folder)));
     }
     listing.entries = Some(entries);
     Ok(listing)
@@ -149,14 +162,36 @@ fn is_manifest(name: &Path) -> bool {
     })
 }
 
-/// A notice about a folder in a folder, where it looks as if it was meant to be read.
-fn not_read(path: &Path) -> Option<Problem> {
-    let holds_manifests = fs::read_dir(path)
-        .ok()?
-        .filter_map(Result::ok)
-        .any(|item| is_manifest(Path::new(&item.file_name())));
+fn holds_manifests(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|items| {
+        items
+            .filter_map(Result::ok)
+            .any(|item| is_manifest(Path::new(&item.file_name())))
+    })
+}
+
+/// About a folder in a folder, where it looks as if it was meant to be read.
+fn not_read(path: &Path) -> Problem {
     let end = "lies in a folder that was named and is not read itself; name it too";
-    holds_manifests.then(|| of(path, Severity::Notice, "folder_not_read", end))
+    of(path, Severity::Notice, "folder_not_read", end)
+}
+
+/// About a folder without manifests; `folders` are those in it that hold some.
+fn no_manifests(path: &Path, folders: &[PathBuf]) -> Problem {
+    let end = match folders {
+        [] => "holds no .yaml, .yml or .json file; put manifests there".to_owned(),
+        [folder] => format!(
+            "holds no .yaml, .yml or .json file itself, and folders in it are not read; name {}",
+            folder.display()
+        ),
+        [first, ..] => format!(
+            "holds no .yaml, .yml or .json file itself, and the {} folders in it that do are not read; name each of \
+             them, such as {}",
+            folders.len(),
+            first.display()
+        ),
+    };
+    of(path, Severity::Warning, "no_manifests", &end)
 }
 
 #[cfg(test)]
@@ -200,6 +235,63 @@ mod tests {
         assert_eq!(names(listing), ["a.yaml"]);
         let entry = &listing.entries.as_ref().unwrap()[0];
         assert!(entry.real.ends_with("..2026/a.yaml"));
+    }
+
+    #[test]
+    fn a_folder_of_folders_says_which_to_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let hidden = folder.path().join(".github");
+        fs::create_dir_all(hidden.join("workflows")).unwrap();
+        fs::write(hidden.join("workflows/a.yaml"), "").unwrap();
+        let listing = &list(std::slice::from_ref(&hidden), SystemTime::now())[0];
+        assert_eq!(reasons(listing), ["no_manifests"]);
+        assert!(listing.problems[0].message.ends_with(".github/workflows"));
+        fs::write(hidden.join("b.yaml"), "").unwrap();
+        let listing = &list(std::slice::from_ref(&hidden), SystemTime::now())[0];
+        assert_eq!(
+            names(listing),
+            ["b.yaml"],
+            "a hidden folder that is named is read"
+        );
+        assert_eq!(reasons(listing), ["folder_not_read"]);
+    }
+
+    #[test]
+    fn patches_of_a_kustomization_are_left_out_with_one_notice() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in [
+            "m.yaml",
+            "one.yaml",
+            "two.yaml",
+            "three.yaml",
+            "four.yaml",
+            "five.yaml",
+        ] {
+            fs::write(at(name), "").unwrap();
+        }
+        fs::create_dir(at("base")).unwrap();
+        fs::write(at("base/n.yaml"), "").unwrap();
+        let kustomization = "resources: [m.yaml, base/]\npatches:\n- path: one.yaml\n- patch: '[]'\n\
+                             patchesStrategicMerge: [./two.yaml, three.yaml]\n\
+                             patchesJson6902: [{path: four.yaml}]\ncomponents: [../c]\n";
+        fs::write(at("kustomization.yaml"), kustomization).unwrap();
+        let listing = &list(&[folder.path().to_owned()], SystemTime::now())[0];
+        assert_eq!(names(listing), ["five.yaml", "m.yaml"]);
+        let [problem] = listing.problems.as_slice() else {
+            panic!("{:?}", listing.problems)
+        };
+        let says = "leaves out four.yaml, one.yaml, three.yaml and 1 more, which only change other objects";
+        assert!(problem.message.contains(says), "{}", problem.message);
+        assert!(
+            problem.message.contains("kubectl kustomize"),
+            "{}",
+            problem.message
+        );
+        // One that cannot be read is told as a file.
+        fs::write(at("kustomization.yaml"), "a: [\n").unwrap();
+        let listing = &list(&[folder.path().to_owned()], SystemTime::now())[0];
+        assert_eq!(names(listing).len(), 7);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod fingerprint;
 mod folder;
 mod hold_off;
 mod kubernetes;
+mod kustomize;
 mod loaded;
 mod locate;
 mod manifest;
@@ -47,6 +48,7 @@ pub fn load(paths: &[PathBuf], options: &Options) -> Loaded {
     if !standard_input.is_empty() {
         loaded.add(Manifest::from_standard_input());
     }
+    loaded.tell_nothing();
     loaded
 }
 

@@ -119,6 +119,26 @@ impl Loaded {
             .refresh(&mut self.objects, true, SystemTime::now(), &|_| false);
     }
 
+    /// Warns where there is no object at all, and nothing says why: what should have made some may have failed.
+    pub(crate) fn tell_nothing(&mut self) {
+        if !self.objects.objects.is_empty() || !self.objects.problems.is_empty() {
+            return;
+        }
+        let names = self.files.iter().map(|file| &*file.name);
+        let message = match names.collect::<Vec<_>>().as_slice() {
+            [] => return,
+            [one] => format!("{one} holds no object; write manifests to it"),
+            several => format!(
+                "none of the {} files holds an object; write manifests to them",
+                several.len()
+            ),
+        };
+        if let Some(file) = self.files.first() {
+            let problem = file_problem(Severity::Warning, "no_manifests", &file.name, message);
+            self.objects.problems.push(problem);
+        }
+    }
+
     /// Whether the files are those that are known, unchanged.
     fn is_current(&self, listings: &[Listing], busy: Busy<'_>) -> bool {
         let mut files = self.files.iter().peekable();
@@ -136,7 +156,7 @@ impl Loaded {
                 }
             }
         }
-        files.next().is_none()
+        files.all(|file| file.root == self.paths.len())
     }
 
     fn read_files(&mut self, listings: Vec<Listing>, busy: Busy<'_>) -> Changes {
@@ -156,6 +176,8 @@ impl Loaded {
                 self.emptied.push(root);
             }
         }
+        // What stands in no file stays.
+        shelf.keep_all(self.paths.len());
         shelf.drop_rest();
         self.files = shelf.files;
         self.objects.objects = shelf.objects;
@@ -199,7 +221,8 @@ impl Loaded {
     /// Every path whose change matters, as it was named.
     pub(crate) fn watched(&self) -> impl Iterator<Item = &Path> {
         let roots = self.paths.iter().map(PathBuf::as_path);
-        let files = self.files.iter().map(|file| file.path.as_path());
+        let files = self.files.iter().filter(|file| file.root < self.paths.len());
+        let files = files.map(|file| file.path.as_path());
         roots.chain(files).chain(self.material.paths())
     }
 }

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nuncio_compile::Object;
-use nuncio_compile::yaml::{self, Fault, Piece, Spot};
+use nuncio_compile::yaml::{self, Content, Fault, Node, Piece, Spot};
 use nuncio_model::{Place, Problem, Severity};
+use serde_json::Value;
 
 /// Bytes of a manifest that are read.
 pub(crate) const MANIFEST_LIMIT: u64 = 64 * 1024 * 1024;
@@ -27,6 +28,8 @@ pub(crate) struct Manifest {
     pub(crate) objects: Vec<Object>,
     /// What could not be read as objects.
     pub(crate) problems: Vec<Problem>,
+    /// The first directive that keeps a document from being read.
+    template: Option<Spot>,
 }
 
 /// Reads at most `limit` bytes of a regular file. The error is the end of a sentence that begins
@@ -65,6 +68,11 @@ pub(crate) fn because(error: &io::Error) -> String {
         }
         _ => format!("cannot be read ({error}); check the file and its disk"),
     }
+}
+
+/// With a byte order mark.
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF])
 }
 
 /// The problem of a file or folder as a whole.
@@ -110,6 +118,10 @@ impl Manifest {
         };
         match read {
             Err(message) => fail("unreadable_file", &message),
+            Ok(bytes) if is_utf16(&bytes) => fail(
+                "not_text",
+                "is UTF-16, as PowerShell writes it; save it as UTF-8, such as with `iconv -f UTF-16 -t UTF-8`",
+            ),
             Ok(bytes) if bytes.contains(&0) => {
                 fail("not_text", "is binary; manifests are YAML or JSON in UTF-8")
             }
@@ -173,29 +185,36 @@ impl Manifest {
         for piece in yaml::pieces(&text) {
             manifest.take(piece, name);
         }
-        manifest.see_template(&text, name);
+        manifest.tell_template(name);
         manifest.text = text;
         manifest
     }
 
-    /// Where a text with template directives could not be read whole, that it is a template is the only problem worth
-    /// reporting: its YAML is not there yet.
-    fn see_template(&mut self, text: &str, name: &Arc<str>) {
-        if self.problems.is_empty() {
-            return;
-        }
-        let Some(spot) = template::directive(text) else {
+    /// In a template, that it is one is the only problem worth reporting of the documents that cannot be read for it, and
+    /// of those that are no objects: its YAML is not there yet.
+    fn tell_template(&mut self, name: &Arc<str>) {
+        let Some(spot) = self.template.take() else {
             return;
         };
+        self.problems.retain(|problem| problem.reason != "not_an_object");
         let message = format!(
             "file {name} is a template, not a manifest; render it and use what comes out, such as with `helm template \
              CHART > manifests.yaml` where it is Helm's"
         );
-        self.problems = vec![fault_problem("template", Fault { spot, message }, name)];
+        let problem = fault_problem("template", Fault { spot, message }, name);
+        self.problems.insert(0, problem);
     }
 
     fn take(&mut self, piece: Piece<'_>, name: &Arc<str>) {
         let (documents, fault) = yaml::parse(piece);
+        if let Some(spot) = fault.as_ref().and_then(|_| template::cause(piece)) {
+            self.template.get_or_insert(spot);
+            return;
+        }
+        let (documents, fault) = match (stray(piece, &documents), fault) {
+            (Some(stray), Some(_)) => (Vec::new(), Some(stray)),
+            (_, fault) => (documents, fault),
+        };
         for node in documents {
             let start = place(name, node.spot);
             let value = match node.into_value() {
@@ -224,6 +243,29 @@ impl Manifest {
         self.problems
             .extend(fault.map(|fault| fault_problem("bad_yaml", fault, name)));
     }
+}
+
+/// What stands where a document should begin, and makes one of itself.
+fn stray(piece: Piece<'_>, documents: &[Node]) -> Option<Fault> {
+    let [node] = documents else { return None };
+    let Content::Leaf(Value::String(_)) = &node.content else {
+        return None;
+    };
+    let line = piece.text.lines().find(|line| !line.trim().is_empty())?;
+    let message = match line.strip_prefix("---") {
+        Some(rest) if rest.starts_with([' ', '\t']) => {
+            "something stands after the `---`, so the lines below it belong to no document; remove it, or put a `#` \
+             before it"
+        }
+        _ if line.len() > 1 && line.trim_end().bytes().all(|byte| b"-=_*".contains(&byte)) => {
+            "this line is no separator of documents; write `---`, with nothing after it"
+        }
+        _ => return None,
+    };
+    Some(Fault {
+        spot: node.spot,
+        message: message.to_owned(),
+    })
 }
 
 fn fault_problem(reason: &'static str, fault: Fault, name: &Arc<str>) -> Problem {
@@ -303,6 +345,41 @@ mod tests {
     }
 
     #[test]
+    fn a_directive_that_is_meant_hides_no_fault() {
+        let reasons = |text: &str| -> Vec<String> {
+            let problems = parse(text).problems;
+            problems
+                .iter()
+                .map(|problem| problem.reason.to_string())
+                .collect()
+        };
+        let meant = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: '{{ .x }}'}\n";
+        assert_eq!(reasons(meant), Vec::<String>::new());
+        assert_eq!(reasons(&format!("{meant}---\nkind: [\n")), ["bad_yaml"]);
+        assert_eq!(reasons(&format!("# {{{{ x }}}}\n{GOOD}  b: c\n")), ["bad_yaml"]);
+        let template = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ .x }}\n";
+        assert_eq!(
+            reasons(&format!("{template}---\nkind: [\n")),
+            ["template", "bad_yaml"]
+        );
+        assert_eq!(reasons(&format!("{template}---\n{template}")), ["template"]);
+    }
+
+    #[test]
+    fn what_stands_in_place_of_a_separator_is_one_problem() {
+        for (text, says) in [
+            (format!("--- junk\n{GOOD}"), "after the `---`"),
+            (format!("----\n{GOOD}"), "no separator of documents"),
+            (format!("{GOOD}--\n{GOOD}"), "no separator of documents"),
+        ] {
+            let manifest = parse(&text);
+            assert_eq!(manifest.problems.len(), 1, "{text}");
+            let message = &manifest.problems[0].message;
+            assert!(message.contains(says), "{message}");
+        }
+    }
+
+    #[test]
     fn files_of_other_tools_are_notices() {
         let texts = [
             "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [m.yaml]\n",
@@ -347,6 +424,10 @@ mod tests {
             problem.message,
             "file a.yaml is binary; manifests are YAML or JSON in UTF-8"
         );
+        let utf16: Vec<u8> = "\u{feff}a: 1".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        std::fs::write(&path, utf16).unwrap();
+        let problem = &Manifest::read(&path, &name).problems[0];
+        assert!(problem.message.contains("is UTF-16"), "{}", problem.message);
         std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
         let problem = &Manifest::read(&path, &name).problems[0];
         assert_eq!(

@@ -66,6 +66,54 @@ impl Spec for HostSpec {
         Column::text("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#),
         Column::AGE,
     ];
+    const IDLE: &'static [(&'static str, &'static str)] = &[("acmeProvider.authority", "\"none\"")];
+    const OBJECTS: &'static [&'static str] = &[
+        "mappingSelector",
+        "requestPolicy",
+        "requestPolicy.insecure",
+        "selector",
+        "tlsContext",
+        "tlsSecret",
+    ];
+    const NAMES: &'static [&'static str] = &[
+        "hostname",
+        "requestPolicy.insecure.action",
+        "tlsContext.name",
+        "tlsSecret.name",
+        "tlsSecret.namespace",
+    ];
+    const FORMS: &'static [(&'static str, &'static str)] = &[
+        (
+            "hostname",
+            "write one host name, such as a.example.com, or \"*\" for all",
+        ),
+        ("tlsSecret", "write it as `tlsSecret: {name: NAME}`"),
+        ("tlsContext", "write it as `tlsContext: {name: NAME}`"),
+        (
+            "requestPolicy",
+            "write it as `requestPolicy: {insecure: {action: Redirect}}`",
+        ),
+        (
+            "requestPolicy.insecure",
+            "write it as `insecure: {action: Redirect}`",
+        ),
+        (
+            "requestPolicy.insecure.additionalPort",
+            "write a Listener for that port, and remove it",
+        ),
+        (
+            "mappingSelector",
+            "write it as `mappingSelector: {matchLabels: {LABEL: VALUE}}`",
+        ),
+        (
+            "selector",
+            "write it as `selector: {matchLabels: {LABEL: VALUE}}`",
+        ),
+    ];
+    const MISNOMERS: &'static [(&'static str, &'static str)] = &[
+        ("secret", "write `tlsSecret: {name: NAME}`"),
+        ("secretName", "write `tlsSecret: {name: NAME}`"),
+    ];
 }
 
 /// Names a Secret, here or elsewhere.

@@ -65,6 +65,17 @@ pub trait Spec: DeserializeOwned + JsonSchema {
     const RULES: &'static [Rule] = &[];
     /// Columns that `kubectl get` shows.
     const COLUMNS: &'static [Column] = &[];
+    /// Values, as JSON, by which a field of [`Spec::LATER`] or one in it asks for nothing, by dotted path from `spec`.
+    const IDLE: &'static [(&'static str, &'static str)] = &[];
+    /// Fields that hold an object, by dotted path from `spec`: a list of its values is no way to write one.
+    const OBJECTS: &'static [&'static str] = &[];
+    /// Fields in which only names can stand, of hosts, of objects or of a closed set. A template's placeholder there was
+    /// left behind; elsewhere it may be meant.
+    const NAMES: &'static [&'static str] = &[];
+    /// What to do about a field whose value has the wrong type, by dotted path from `spec`.
+    const FORMS: &'static [(&'static str, &'static str)] = &[];
+    /// Names that users write for fields, and what to do about them.
+    const MISNOMERS: &'static [(&'static str, &'static str)] = &[];
 }
 
 /// A field whose loss would leave something unprotected.
@@ -159,7 +170,7 @@ impl Column {
 /// one type in one place.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[schemars(with = "Vec<String>")]
-#[serde(untagged, expecting = "expected a text or a list of texts")]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 pub enum OneOrMany {
     /// `a`
     One(String),

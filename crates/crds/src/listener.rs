@@ -55,6 +55,25 @@ impl Spec for ListenerSpec {
         Column::text("Security", ".spec.securityModel"),
         Column::text("L7Depth", ".spec.l7Depth"),
     ];
+    const OBJECTS: &'static [&'static str] =
+        &["hostBinding", "hostBinding.namespace", "hostBinding.selector"];
+    const NAMES: &'static [&'static str] = &["hostBinding.namespace.from", "protocol", "securityModel"];
+    const FORMS: &'static [(&'static str, &'static str)] = &[
+        ("port", "write a number between 1 and 65535, without quotes"),
+        ("protocol", "write HTTP or HTTPS"),
+        (
+            "hostBinding",
+            "write it as `hostBinding: {namespace: {from: ALL}}`, with SELF in place of ALL, or with a selector",
+        ),
+        (
+            "hostBinding.namespace",
+            "write it as `namespace: {from: ALL}` or with SELF",
+        ),
+        (
+            "hostBinding.selector",
+            "write it as `selector: {matchLabels: {LABEL: VALUE}}`",
+        ),
+    ];
 }
 
 /// `spec.hostBinding` of a Listener.

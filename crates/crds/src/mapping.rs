@@ -1,9 +1,12 @@
 //! `Mapping`: a route and its upstream.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::{Column, OneOrMany, Protection, Rule, Spec, Values};
 
@@ -193,6 +196,83 @@ impl Spec for MappingSpec {
         Column::text("State", ".status.state"),
         Column::text("Reason", ".status.reason"),
     ];
+    const IDLE: &'static [(&'static str, &'static str)] = &[
+        ("add_linkerd_headers", "false"),
+        ("bypass_error_response_overrides", "false"),
+        ("respect_dns_ttl", "false"),
+    ];
+    const OBJECTS: &'static [&'static str] = &["regex_rewrite", "retry_policy"];
+    const NAMES: &'static [&'static str] = &[
+        "host",
+        "host_rewrite",
+        "hostname",
+        "method",
+        "resolver",
+        "retry_policy.per_try_timeout",
+        "retry_policy.retry_on",
+        "service",
+        "tls",
+    ];
+    const FORMS: &'static [(&'static str, &'static str)] = &[
+        ("prefix", "write a path that begins with `/`"),
+        (
+            "hostname",
+            "write one host name, such as a.example.com, or \"*\" for all",
+        ),
+        ("host", "write one host name, such as a.example.com"),
+        (
+            "method",
+            "write one method, or several as in `method: \"GET|POST\"` with `method_regex: true`",
+        ),
+        ("service", "write one, in the form [scheme://]host[:port]"),
+        (
+            "tls",
+            "to encrypt, write `https://` before the host in `spec.service` or name a TLSContext here, else remove it",
+        ),
+        (
+            "rewrite",
+            "write a path, or \"\" to send the path as it came; without the field, `prefix` is replaced by `/`",
+        ),
+        ("host_rewrite", "write a host name"),
+        (
+            "regex_rewrite",
+            "write it as `regex_rewrite: {pattern: EXPRESSION, substitution: TEXT}`",
+        ),
+        ("retry_policy", "write it as `retry_policy: {retry_on: 5xx}`"),
+        (
+            "retry_policy.retry_on",
+            "write one of 5xx, gateway-error, connect-failure, retriable-4xx, refused-stream, retriable-status-codes",
+        ),
+        (
+            "retry_policy.per_try_timeout",
+            "write a number and a unit, such as 250ms or 1.5s",
+        ),
+        ("allow_upgrade", "write a list, such as `[websocket]`"),
+    ];
+    const MISNOMERS: &'static [(&'static str, &'static str)] = &[
+        ("path", "did you mean `prefix`?"),
+        ("paths", "did you mean `prefix`?"),
+        ("hosts", "did you mean `hostname`?"),
+        ("domain", "did you mean `hostname`?"),
+        ("domains", "did you mean `hostname`?"),
+        ("methods", "did you mean `method`?"),
+        ("backend", "did you mean `service`?"),
+        ("destination", "did you mean `service`?"),
+        ("target", "did you mean `service`?"),
+        ("upstream", "did you mean `service`?"),
+        ("uri", "did you mean `service`?"),
+        ("url", "did you mean `service`?"),
+        ("port", "write the port into `service`, after a `:`"),
+        ("protocol", "write the scheme into `service`, before `://`"),
+        ("scheme", "write the scheme into `service`, before `://`"),
+        ("timeout", "did you mean `timeout_ms`?"),
+        ("connect_timeout", "did you mean `connect_timeout_ms`?"),
+        (
+            "retries",
+            "write `retry_policy: {retry_on: 5xx, num_retries: NUMBER}`",
+        ),
+        ("websocket", "write `allow_upgrade: [websocket]`"),
+    ];
 }
 
 /// `retry_policy` of a Mapping, and of the Module for Mappings that have none.
@@ -219,16 +299,38 @@ pub struct RegexRewrite {
 }
 
 /// The value of a header to add.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(
-    untagged,
-    expecting = "expected a text, or an object with `value` and `append`"
-)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
 pub enum AddedHeader {
     /// The value; one that is there already is kept.
     Value(String),
     /// The value, and whether one that is there already is kept.
     Detailed(DetailedHeader),
+}
+
+/// By hand, so that what is wrong inside of the long form is found there.
+impl<'de> Deserialize<'de> for AddedHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = AddedHeader;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, or an object with `value` and `append`")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<AddedHeader, E> {
+                Ok(AddedHeader::Value(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AddedHeader, A::Error> {
+                DetailedHeader::deserialize(MapAccessDeserializer::new(map)).map(AddedHeader::Detailed)
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
 }
 
 /// The long form of a header to add.

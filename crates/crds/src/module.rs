@@ -181,4 +181,41 @@ impl Spec for ModuleSpec {
     ];
     // The reference lets anything through here, and reads what it knows.
     const VALUES: &'static [(&'static str, Values)] = &[("config", Values::KnownNames)];
+    const IDLE: &'static [(&'static str, &'static str)] = &[
+        ("config.add_linkerd_headers", "false"),
+        ("config.allow_chunked_length", "false"),
+        ("config.debug_mode", "false"),
+        ("config.enable_grpc_http11_bridge", "false"),
+        ("config.enable_grpc_web", "false"),
+        ("config.gzip.enabled", "false"),
+        ("config.proper_case", "false"),
+        ("config.statsd.enabled", "false"),
+        ("config.use_proxy_proto", "false"),
+    ];
+    const OBJECTS: &'static [&'static str] = &[
+        "config",
+        "config.defaults",
+        "config.defaults.httpmapping",
+        "config.retry_policy",
+    ];
+    const NAMES: &'static [&'static str] = &["config.defaults.upstream_tls_verify_mode", "config.resolver"];
+    const FORMS: &'static [(&'static str, &'static str)] = &[
+        ("config", "write the settings under it, as `name: value`"),
+        (
+            "config.defaults.upstream_tls_verify_mode",
+            "write none, report, chain or full",
+        ),
+        (
+            "config.retry_policy",
+            "write it as `retry_policy: {retry_on: 5xx}`",
+        ),
+        (
+            "config.retry_policy.retry_on",
+            "write one of 5xx, gateway-error, connect-failure, retriable-4xx, refused-stream, retriable-status-codes",
+        ),
+        (
+            "config.retry_policy.per_try_timeout",
+            "write a number and a unit, such as 250ms or 1.5s",
+        ),
+    ];
 }

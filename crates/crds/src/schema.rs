@@ -35,6 +35,24 @@ pub fn field_names<S: Spec>(parent: &str) -> Vec<String> {
         .map_or_else(Vec::new, |fields| fields.keys().cloned().collect())
 }
 
+/// Dotted paths, from `spec`, of all fields that a kind knows outside of lists and maps.
+pub fn field_paths<S: Spec>() -> Vec<String> {
+    fn walk(schema: &Value, parent: &str, found: &mut Vec<String>) {
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            let path = if parent.is_empty() {
+                name.clone()
+            } else {
+                format!("{parent}.{name}")
+            };
+            walk(field, &path, found);
+            found.push(path);
+        }
+    }
+    let mut found = Vec::new();
+    walk(schema::<S>().as_value(), "", &mut found);
+    found
+}
+
 /// The `properties` of the object that `path` leads to; `[0]` steps into the items of a list.
 fn properties_at<'a>(
     schema: Option<&'a mut Map<String, Value>>,
@@ -84,6 +102,42 @@ mod tests {
         later_fields_are_known::<HostSpec>();
         later_fields_are_known::<ListenerSpec>();
         later_fields_are_known::<ModuleSpec>();
+    }
+
+    /// The objects with named fields are those of the schema, and what else is said of fields is of such that exist.
+    fn paths_lead_to_fields<S: Spec>() {
+        let known = field_paths::<S>();
+        let whole = schema::<S>();
+        let objects: Vec<&String> = known
+            .iter()
+            .filter(|path| {
+                let pointer = format!("/properties/{}", path.replace('.', "/properties/"));
+                let field = whole.as_value().pointer(&pointer).unwrap();
+                field["properties"].is_object()
+            })
+            .collect();
+        let mut listed = S::OBJECTS.to_vec();
+        listed.sort_unstable();
+        let mut found: Vec<&str> = objects.iter().map(|path| path.as_str()).collect();
+        found.sort_unstable();
+        assert_eq!(listed, found, "{}", S::KIND);
+        let forms = S::FORMS.iter().map(|(path, _)| path);
+        for path in S::NAMES.iter().chain(forms) {
+            assert!(known.iter().any(|known| known == path), "{} {path}", S::KIND);
+        }
+        for (path, _) in S::IDLE {
+            let is_later = |later: &&&str| path == *later || path.starts_with(&format!("{later}."));
+            assert!(S::LATER.iter().find(is_later).is_some(), "{} {path}", S::KIND);
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_fields_is_of_fields_that_exist() {
+        paths_lead_to_fields::<MappingSpec>();
+        paths_lead_to_fields::<TlsContextSpec>();
+        paths_lead_to_fields::<HostSpec>();
+        paths_lead_to_fields::<ListenerSpec>();
+        paths_lead_to_fields::<ModuleSpec>();
     }
 
     #[test]

@@ -161,6 +161,49 @@ impl Spec for TlsContextSpec {
         ),
         Column::AGE,
     ];
+    const OBJECTS: &'static [&'static str] = &["verify"];
+    const NAMES: &'static [&'static str] = &[
+        "alpn_protocols",
+        "ca_secret",
+        "crl_secret",
+        "hosts",
+        "max_tls_version",
+        "min_tls_version",
+        "secret",
+        "sni",
+        "verify.mode",
+        "verify.names",
+        "verify.pins",
+        "verify.roots",
+    ];
+    const FORMS: &'static [(&'static str, &'static str)] = &[
+        ("min_tls_version", "write v1.2 or v1.3"),
+        ("max_tls_version", "write v1.2 or v1.3"),
+        (
+            "alpn_protocols",
+            "write one string with commas, such as \"h2,http/1.1\"",
+        ),
+        ("sni", "write one DNS name"),
+        ("verify", "write it as `verify: {mode: full}`"),
+    ];
+    const MISNOMERS: &'static [(&'static str, &'static str)] = &[
+        ("secretName", "did you mean `secret`?"),
+        ("tlsSecret", "did you mean `secret`?"),
+        ("ca", "did you mean `ca_secret`?"),
+        ("alpn", "did you mean `alpn_protocols`?"),
+        (
+            "insecure",
+            "write `verify: {mode: none}` to accept every certificate",
+        ),
+        (
+            "insecure_skip_verify",
+            "write `verify: {mode: none}` to accept every certificate",
+        ),
+        (
+            "verify_server_cert",
+            "write `verify: {mode: full}` to check chain and name",
+        ),
+    ];
 }
 
 /// `spec.verify` of a TLSContext: an addition of nuncio to the reference's fields.

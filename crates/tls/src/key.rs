@@ -60,9 +60,10 @@ fn none_in(found: &[Block], pem: &[u8]) -> MaterialError {
                 .iter()
                 .any(|block| matches!(block.label, Label::Certificate | Label::TrustedCertificate)) =>
         {
-            "no private key was found: only certificates stand there".to_owned()
+            "no private key was found: only certificates stand there; put the key that belongs to them there"
+                .to_owned()
         }
-        Some(_) => "no private key was found among the PEM blocks".to_owned(),
+        Some(_) => "no private key was found among the PEM blocks; put one there".to_owned(),
     };
     MaterialError {
         reason: "no_private_key",
@@ -96,8 +97,8 @@ fn encrypted(line: usize) -> MaterialError {
     MaterialError {
         reason: "encrypted_key",
         message: format!(
-            "the private key in line {line} is encrypted and there is nobody to ask for its passphrase; \
-             store it without one"
+            "the private key in line {line} is encrypted, and there is nobody to ask for its passphrase; store it \
+             without one, as `openssl pkey -in FILE -out tls.key` makes it"
         ),
     }
 }
@@ -106,8 +107,12 @@ fn foreign(name: &str, line: usize) -> MaterialError {
     MaterialError {
         reason: "unsupported_key",
         message: format!(
-            "the private key in line {line} is a `{name}`, which is not read: convert it to PKCS#8 \
-             (`PRIVATE KEY`)"
+            "the private key in line {line} is a `{name}`, which is not read; {}",
+            if name.contains("OPENSSH") {
+                "make a `PRIVATE KEY` of it with `ssh-keygen -p -N '' -m PKCS8 -f FILE`"
+            } else {
+                "make a `PRIVATE KEY` of it with `openssl pkey -in FILE -out tls.key`"
+            }
         ),
     }
 }
@@ -179,7 +184,7 @@ fn why_unusable(der: &[u8]) -> MaterialError {
         return MaterialError {
             reason: "unsupported_key",
             message: format!(
-                "the private key is an RSA key of {bits} bits and at least {MIN_RSA_BITS} are needed: make a \
+                "the private key is an RSA key of {bits} bits and at least {MIN_RSA_BITS} are needed; make a \
                  new key and certificate"
             ),
         };
@@ -194,13 +199,13 @@ fn why_unusable(der: &[u8]) -> MaterialError {
         Some(what) => MaterialError {
             reason: "unsupported_key",
             message: format!(
-                "the private key is {what}: use RSA of {MIN_RSA_BITS} bits or more, P-256, P-384, P-521 or \
+                "the private key is {what}; use RSA of {MIN_RSA_BITS} bits or more, P-256, P-384, P-521 or \
                  Ed25519"
             ),
         },
         None => MaterialError {
             reason: "bad_private_key",
-            message: "the private key cannot be parsed as PKCS#8, PKCS#1 or SEC1".to_owned(),
+            message: "the private key cannot be parsed as PKCS#8, PKCS#1 or SEC1; put the key of the certificate there".to_owned(),
         },
     }
 }

@@ -149,7 +149,7 @@ fn anchors(pem: &[u8]) -> (Vec<Vec<u8>>, Vec<Finding>) {
             Some(Ok(_)) if !trusts_servers(&block) => findings.push(warning(
                 "not_trusted",
                 format!(
-                    "the `TRUSTED CERTIFICATE` in line {} is left out: its trust settings do not allow TLS servers; remove \
+                    "the `TRUSTED CERTIFICATE` in line {} is left out, because its trust settings do not allow TLS servers; remove \
                      them with `openssl x509 -clrtrust -clrreject` if it shall be trusted",
                     block.line
                 ),
@@ -292,19 +292,19 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
         (Label::Other(name), _) if matches!(name.as_str(), "PKCS7" | "CMS" | "PKCS12") => Some(Err(warning(
             "unexpected_pem_block",
             format!(
-                "the `{name}` in line {} is left out: convert it with `openssl {}`",
+                "the `{name}` in line {} is left out; make certificates of it with `openssl {}`",
                 block.line,
                 if name == "PKCS12" {
-                    "pkcs12 -nodes"
+                    "pkcs12 -in FILE -nokeys -out tls.crt"
                 } else {
-                    "pkcs7 -print_certs"
+                    "pkcs7 -in FILE -print_certs -out tls.crt"
                 }
             ),
         ))),
         (Label::Crl, _) => Some(Err(warning(
             "unexpected_pem_block",
             format!(
-                "the `X509 CRL` in line {} is left out: put it under `crl.pem` into the Secret of spec.crl_secret",
+                "the `X509 CRL` in line {} is left out; put it under `crl.pem` into the Secret of spec.crl_secret",
                 block.line
             ),
         ))),
@@ -325,10 +325,14 @@ fn first_broken(findings: Vec<Finding>) -> Option<MaterialError> {
 }
 
 fn no_certificate(pem: &[u8]) -> MaterialError {
-    let message = if blocks(pem).is_empty() {
+    let blocks = blocks(pem);
+    let message = if blocks.is_empty() {
         format!("no certificate was found: {}", why_nothing_found(pem))
+    } else if blocks.iter().all(|block| block.label.is_key()) {
+        "no certificate was found: only a private key stands there; put the certificate that belongs to it there"
+            .to_owned()
     } else {
-        "no certificate was found among the PEM blocks".to_owned()
+        "no certificate was found among the PEM blocks; put one there".to_owned()
     };
     MaterialError {
         reason: "no_certificate",

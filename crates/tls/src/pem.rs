@@ -33,6 +33,15 @@ pub(crate) enum Label {
     Other(String),
 }
 
+impl Label {
+    pub(crate) fn is_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Pkcs8 | Self::Pkcs1 | Self::Sec1 | Self::EncryptedKey | Self::ForeignKey(_)
+        )
+    }
+}
+
 /// One block of a PEM text.
 #[derive(Debug)]
 pub(crate) struct Block {
@@ -88,20 +97,33 @@ pub(crate) fn why_nothing_found(text: &[u8]) -> &'static str {
     if text.is_empty() {
         "it is empty"
     } else if text.starts_with(b"LS0tLS1") {
-        "it is base64 of PEM text: decode it once more"
+        "it is base64 of PEM, so it was encoded twice; encode it once, or put the PEM under `stringData`"
     } else if is_utf16(text) {
-        "it is UTF-16 text: convert it with `iconv -f UTF-16 -t UTF-8`"
+        "it is UTF-16; convert it with `iconv -f UTF-16 -t UTF-8 FILE > tls.crt`"
     } else if text.starts_with(&[0xFE, 0xED, 0xFE, 0xED]) || text.starts_with(&[0xCE, 0xCE, 0xCE, 0xCE]) {
-        "it is a Java keystore (JKS): convert it with `keytool -importkeystore -deststoretype PKCS12`, and the \
-         result with `openssl pkcs12 -nodes`"
+        "it is a Java keystore (JKS); make PKCS#12 of it with `keytool -importkeystore -srckeystore FILE -destkeystore \
+         x.p12 -deststoretype PKCS12`, and PEM of that with `openssl pkcs12 -in x.p12 -nokeys -out tls.crt` and `openssl \
+         pkcs12 -in x.p12 -nocerts -nodes -out tls.key`"
     } else if let Some(content) = der_content(text) {
         why_der(content)
     } else if text.starts_with(b"MII") {
-        "it is base64 of DER without PEM's lines: decode it with `base64 -d`, and convert the result with \
-         `openssl x509 -inform DER` (a key with `openssl pkey -inform DER`)"
+        "it is base64 of DER without the lines of PEM; make PEM of it with `base64 -d FILE | openssl x509 -inform DER \
+         -out tls.crt`, or of a key with `base64 -d FILE | openssl pkey -inform DER -out tls.key`"
+    } else if is_placeholder(text) {
+        "it is a placeholder that nothing has filled in; put the PEM in its place"
     } else {
-        "no `-----BEGIN` line stands in it"
+        "no `-----BEGIN` line stands in it; put PEM there"
     }
+}
+
+/// A short text that a template would replace.
+fn is_placeholder(text: &[u8]) -> bool {
+    const LONGEST: usize = 256;
+    let forms: [&[u8]; 5] = [b"{{", b"${", b"$(", b"<", b"@@"];
+    text.len() <= LONGEST
+        && forms
+            .iter()
+            .any(|form| text.windows(form.len()).any(|part| part == *form))
 }
 
 /// With a byte order mark, or plainly dashes of two bytes each.
@@ -124,13 +146,15 @@ fn why_der(content: &[u8]) -> &'static str {
     /// The object identifier of PKCS#7 signed data (RFC 2315 section 14).
     const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 0x02];
     if content.starts_with(&[0x02, 0x01, 0x03, 0x30]) {
-        "it is PKCS#12: convert it with `openssl pkcs12 -nodes`"
+        "it is PKCS#12; make PEM of it with `openssl pkcs12 -in FILE -nokeys -out tls.crt` and `openssl pkcs12 -in FILE \
+         -nocerts -nodes -out tls.key`"
     } else if content.starts_with(SIGNED_DATA) {
-        "it is PKCS#7: convert it with `openssl pkcs7 -inform DER -print_certs`"
+        "it is PKCS#7; make PEM of it with `openssl pkcs7 -inform DER -in FILE -print_certs -out tls.crt`"
     } else if content.starts_with(&[0x02, 0x01]) {
-        "it is a key in DER: convert it with `openssl pkey -inform DER`"
+        "it is a key in DER; make PEM of it with `openssl pkey -inform DER -in FILE -out tls.key`"
     } else {
-        "it is DER: convert it to PEM with `openssl x509 -inform DER` (a revocation list with `openssl crl -inform DER`)"
+        "it is DER; make PEM of it with `openssl x509 -inform DER -in FILE -out tls.crt`, or of a revocation list with \
+         `openssl crl -inform DER -in FILE -out crl.pem`"
     }
 }
 
@@ -172,7 +196,7 @@ fn begin(line: usize, rest: &[u8]) -> Result<Open, Block> {
     };
     if name.windows(5).any(|dashes| dashes == b"-----") {
         return Err(broken(
-            "its BEGIN and END stand on one line: keep the line breaks",
+            "its BEGIN and END stand on one line; keep the line breaks",
         ));
     }
     Ok(Open {

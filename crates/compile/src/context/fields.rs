@@ -6,7 +6,9 @@ mod revocation;
 use std::sync::Arc;
 
 use nuncio_crds::{TlsContextSpec, VerifySpec};
-use nuncio_model::{AlgorithmName, ClientIdentity, Origin, TlsVersion, TrustBundle, VerifyMode, VerifyName};
+use nuncio_model::{
+    AlgorithmName, ClientIdentity, Origin, Problem, TlsVersion, TrustBundle, VerifyMode, VerifyName,
+};
 use nuncio_tls::{CipherSuites, UnknownName, VersionBound};
 
 use super::{ContextTls, Protocols, ServerName, Sourced};
@@ -14,7 +16,7 @@ use crate::expiry::Shared;
 use crate::module::{self, Gateway};
 use crate::names;
 use crate::problems::Problems;
-use crate::secrets::{Loaded, Materials, SecretName, Text, Unusable};
+use crate::secrets::{Loaded, Materials, SecretName, Text, Unusable, by_purpose};
 use crate::tellable::tellable;
 use crate::{Object, decode};
 
@@ -99,6 +101,8 @@ pub(super) struct Sources {
     pub(super) texts: Vec<Text>,
     /// It named files or revocation lists, too.
     pub(super) others: bool,
+    /// What is to be told of its certificate where that is shown to upstreams.
+    pub(super) unfit: Vec<Problem>,
 }
 
 struct Reader<'r, 'm> {
@@ -245,7 +249,10 @@ impl Reader<'_, '_> {
     fn client_from_secret(&mut self, secret: &str) -> Option<Sourced<Arc<ClientIdentity>>> {
         let name = self.secret_name(secret);
         match self.materials.client(&name, self.problems) {
-            Ok(loaded) => Some(self.take(loaded, "spec.secret")),
+            Ok(loaded) => {
+                self.sources.unfit = self.materials.unfit(&name).to_vec();
+                Some(self.take(loaded, "spec.secret"))
+            }
             Err(unusable) => {
                 self.refuse_unusable("spec.secret", &unusable);
                 None
@@ -256,8 +263,12 @@ impl Reader<'_, '_> {
     fn client_from_files(&mut self, chain: &str, key: &str) -> Option<Sourced<Arc<ClientIdentity>>> {
         match self.materials.client_from_files(chain, key) {
             Ok((loaded, findings)) => {
-                self.problems
-                    .findings(self.object, "spec.cert_chain_file", findings);
+                const FIELD: &str = "spec.cert_chain_file";
+                let (unfit, findings) = by_purpose(&findings);
+                self.problems.findings(self.object, FIELD, findings);
+                let mut told = Problems::default();
+                told.findings(self.object, FIELD, unfit);
+                self.sources.unfit = told.found();
                 Some(self.take(loaded, "spec.cert_chain_file"))
             }
             Err((chain_at_fault, unusable)) => {
@@ -567,7 +578,9 @@ impl Reader<'_, '_> {
     fn tell_unknown(&mut self, field: &str, what: &str, unknown: &[UnknownName]) {
         for UnknownName { name, nearest } in unknown {
             let hint = nearest.map_or("remove it".to_owned(), |near| format!("did you mean `{near}`?"));
-            let message = format!("`{field}` has `{name}`, which is no {what} and is left out; {hint}");
+            let message = format!(
+                "`{field}` has `{name}`, which nuncio does not know as a {what} and leaves out; {hint}"
+            );
             self.problems.warning(self.object, "unknown_name", field, message);
         }
     }
@@ -611,9 +624,10 @@ impl Reader<'_, '_> {
         }
         for name in foreign.iter().filter(|name| !name.starts_with("istio")) {
             let message = format!(
-                "`{FIELD}` names `{}`, which is no version of HTTP that nuncio speaks; it is offered as written, and an \
-                 upstream that selects it cannot be spoken to, so write h2, http/1.1 or both unless that is meant",
-                tellable(name)
+                "`{FIELD}` names `{}`, which is no version of HTTP that nuncio speaks: it is offered as written, and an \
+                 upstream that selects it cannot be spoken to; {}",
+                tellable(name),
+                meant_protocol(name)
             );
             self.problems
                 .warning(self.object, "unspoken_name", FIELD, message);
@@ -649,6 +663,19 @@ impl Reader<'_, '_> {
                 None
             }
         }
+    }
+}
+
+/// What to write in place of a name that is no version of HTTP.
+fn meant_protocol(name: &str) -> &'static str {
+    let letters = name
+        .to_ascii_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    match letters.as_str() {
+        _ if name.contains([' ', ';', '|']) => "put a comma between two names",
+        "http2" | "http20" | "h2c" | "h2" => "did you mean `h2`?",
+        "http1" | "http11" | "h11" | "http" => "did you mean `http/1.1`?",
+        _ => "write h2, http/1.1 or both, unless that is meant",
     }
 }
 

@@ -59,8 +59,8 @@ impl Contexts<'_> {
         };
         match self.last_used(mapping, text) {
             Some(tls) => {
-                let message =
-                    format!("{message}; until then what it meant before serves on, up to a restart");
+                let (what, fix) = message.rsplit_once("; ").unwrap_or((&message, "correct it"));
+                let message = format!("{what}, so what it meant before serves on, up to a restart; {fix}");
                 problems.error(mapping, "stale", "spec.tls", message);
                 Found {
                     tls: Ok(tls),

@@ -6,7 +6,7 @@
 use nuncio_crds::{Protection, Spec, field_names};
 use serde_json::Value;
 
-use super::{distance, join, most_distance};
+use super::{join, most_distance, slips, unknown};
 
 /// What an unknown field was meant to be.
 pub(super) struct Meant {
@@ -46,7 +46,11 @@ pub(super) fn at_root<S: Spec>(document: &Value, name: &str, known: &[String]) -
 }
 
 /// What a field under `parent`, a path from `spec`, was meant to be.
-pub(super) fn in_spec<S: Spec>(parent: &str, name: &str) -> Option<Meant> {
+pub(super) fn in_spec<S: Spec>(spec: &Value, parent: &str, name: &str) -> Option<Meant> {
+    if (parent, name) == ("", "spec") {
+        let mut names = spec[name].as_object()?.keys();
+        return names.find_map(|name| among::<S>(name, None, "write its fields one level up"));
+    }
     let known = field_names::<S>(parent);
     let here = nearest(name, &known);
     if let Some((_, near)) = here {
@@ -56,10 +60,11 @@ pub(super) fn in_spec<S: Spec>(parent: &str, name: &str) -> Option<Meant> {
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         if let Some(protection) = S::PROTECTS.iter().find(leads_there) {
+            let fix = unknown::misnomer::<S>(name).filter(|_| parent.is_empty());
             return Some(Meant {
                 path: &protection.path[..path.len()],
                 follows: protection.follows,
-                fix: format!("did you mean `{near}`?"),
+                fix: fix.map_or_else(|| format!("did you mean `{near}`?"), str::to_owned),
             });
         }
     }
@@ -88,19 +93,23 @@ fn among<S: Spec>(name: &str, nearest_here: Option<usize>, place: &str) -> Optio
         return None;
     }
     let words = words(name);
+    let fix = |protection: &Protection| match unknown::misnomer::<S>(name) {
+        Some(fix) => fix.to_owned(),
+        None => protection.fix.to_owned(),
+    };
     let told = |protection: &&Protection| words.iter().any(|word| protection.words.contains(&word.as_str()));
     let protection = S::PROTECTS.iter().find(told)?;
     Some(Meant {
         path: protection.path,
         follows: protection.follows,
-        fix: protection.fix.to_owned(),
+        fix: fix(protection),
     })
 }
 
 fn nearest<'a>(name: &str, known: &'a [impl AsRef<str>]) -> Option<(usize, &'a str)> {
     let measured = known
         .iter()
-        .map(|known| (distance(name, known.as_ref()), known.as_ref()));
+        .map(|known| (slips(name, known.as_ref()), known.as_ref()));
     measured
         .min()
         .filter(|(distance, _)| *distance <= most_distance(name))
@@ -131,7 +140,7 @@ mod tests {
     use super::*;
 
     fn path<S: Spec>(parent: &str, name: &str) -> Option<&'static str> {
-        in_spec::<S>(parent, name).map(|meant| meant.path)
+        in_spec::<S>(&json!({}), parent, name).map(|meant| meant.path)
     }
 
     #[test]

@@ -13,11 +13,23 @@ use nuncio_model::{
 use crate::Object;
 use crate::hashed::Hashed;
 use crate::names::Glob;
+use crate::placeholder::Placeholder;
 use crate::problems::Problems;
 use crate::service;
 
 /// Most bytes that a compiled regular expression may take.
 pub(crate) const REGEX_SIZE_LIMIT: usize = 1 << 20;
+
+/// Characters of globs and expressions that paths seldom have.
+const OF_EXPRESSIONS: &str = "*^\\|[]{}";
+
+fn shown_character(c: char) -> String {
+    if c.is_whitespace() {
+        "white space".to_owned()
+    } else {
+        format!("a `{c}`")
+    }
+}
 
 /// What a Mapping says about the authority, for pairing it with Hosts (E18).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -165,7 +177,10 @@ impl Reader<'_> {
         if spec.prefix_regex == Some(true) {
             return self.pattern(FIELD, text).map(PathMatch::Regex);
         }
-        if !text.is_empty() && !text.starts_with('/') {
+        if let Some(left) = Placeholder::in_path(text) {
+            let message = format!("`{FIELD}` {}", left.message());
+            self.problems.warning(self.object, "template", FIELD, message);
+        } else if !text.is_empty() && !text.starts_with('/') {
             let message = format!("`{FIELD}` is `{text}`, which no path begins with; put a `/` in front");
             self.problems
                 .warning(self.object, "matches_nothing", FIELD, message);
@@ -174,6 +189,18 @@ impl Reader<'_> {
                 format!("`{FIELD}` has a `?`, but the query is no part of the path; use `query_parameters`");
             self.problems
                 .warning(self.object, "matches_nothing", FIELD, message);
+        } else if let Some(odd) = text.chars().find(|c| c.is_whitespace() || *c == '#') {
+            let message = format!(
+                "`{FIELD}` has {}, which no path has; remove it",
+                shown_character(odd)
+            );
+            self.problems
+                .warning(self.object, "matches_nothing", FIELD, message);
+        } else if let Some(odd) = text.chars().find(|c| OF_EXPRESSIONS.contains(*c)) {
+            let message = format!(
+                "`{FIELD}` has `{odd}`, which stands for itself there; write only what the paths begin with, or an expression with `prefix_regex: true`"
+            );
+            self.problems.warning(self.object, "bad_value", FIELD, message);
         }
         let (text, case_sensitive) = (text.into(), spec.case_sensitive.unwrap_or(true));
         Some(if spec.prefix_exact == Some(true) {
@@ -291,11 +318,30 @@ impl Reader<'_> {
             self.problems
                 .warning(self.object, "matches_nothing", FIELD, message);
         }
+        let several: Vec<&str> = text
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+            .filter(|method| !method.is_empty())
+            .collect();
+        let fix = match several.len() {
+            0 | 1 => "write one such as GET".to_owned(),
+            _ => format!(
+                "write `{}`, with `method_regex: true` beside it",
+                several.join("|")
+            ),
+        };
         match Method::from_str(text) {
-            Ok(method) => Some(MethodMatch::Exact(method)),
+            Ok(method) => {
+                if several.len() > 1 {
+                    let message =
+                        format!("`{FIELD}` is `{text}`, which is read as one method of that name; {fix}");
+                    self.problems
+                        .warning(self.object, "matches_nothing", FIELD, message);
+                }
+                Some(MethodMatch::Exact(method))
+            }
             Err(_) => {
                 let message = format!(
-                    "`{FIELD}` is `{text}`, which is no method, so the Mapping can match nothing and has no route; correct it"
+                    "`{FIELD}` is `{text}`, which is no method, so the Mapping can match nothing and has no route; {fix}"
                 );
                 self.impossible("bad_value", FIELD, message);
                 None

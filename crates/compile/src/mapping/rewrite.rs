@@ -26,6 +26,13 @@ pub(crate) fn read(
             problems.notice(object, "conflicting_fields", "spec.rewrite", message);
         }
         let (pattern, substitution) = (regex.pattern.as_deref(), regex.substitution.as_deref());
+        if let Some(group) = substitution.and_then(dollar_group) {
+            const FIELD: &str = "spec.regex_rewrite.substitution";
+            let message = format!(
+                "`{FIELD}` has `${group}`, which is sent as it stands; write \\{group} for that group"
+            );
+            problems.warning(object, "bad_value", FIELD, message);
+        }
         return by_regex(pattern, substitution.unwrap_or_default()).map_err(|(field, message)| {
             problems.error(object, "bad_regex", field, message.clone());
             message
@@ -74,6 +81,14 @@ fn by_regex(pattern: Option<&str>, substitution: &str) -> Result<Rewrite, (&'sta
     Ok(Rewrite::Regex {
         pattern,
         substitution,
+    })
+}
+
+/// The group that is written in the way of another language, `$1` or `${1}`.
+fn dollar_group(substitution: &str) -> Option<char> {
+    substitution.split('$').skip(1).find_map(|after| {
+        let first = after.strip_prefix('{').unwrap_or(after).chars().next()?;
+        first.is_ascii_digit().then_some(first)
     })
 }
 

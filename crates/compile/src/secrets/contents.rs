@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use data_encoding::BASE64;
 use nuncio_crds::Secret;
 
+use crate::placeholder::Placeholder;
 use crate::problems::Problems;
 use crate::tellable::tellable;
 use crate::{Object, decode};
@@ -80,6 +81,11 @@ pub(super) fn read(object: &Object, problems: &mut Problems) -> Result<Contents,
 fn unpacked(key: &str, text: &str) -> Result<Vec<u8>, String> {
     let packed: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     bounded(&format!("data.{key}"), packed.len() / 4 * 3)?;
+    if Placeholder::in_name(text).is_some() {
+        return Err(format!(
+            "whose `data.{key}` is a placeholder that nothing has filled in; render the manifests first, or put the value there"
+        ));
+    }
     BASE64
         .decode(&packed)
         .map_err(|_| format!("whose `data.{key}` is no base64; encode it, or put it under `stringData`"))

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use nuncio_model::{CertificateRole, ClientIdentity};
+use nuncio_model::{CertificateRole, ClientIdentity, Problem};
 use nuncio_tls::Finding;
 
-use super::contents::{Contents, first};
+use super::contents::{Contents, field_of, first};
 use super::shown::{of_file, of_secret};
 use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, missing, unusable};
 use crate::expiry::Shared;
@@ -35,12 +35,23 @@ impl Materials<'_> {
         let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
         let read = self.known.identity(chain, key, self.now);
         let (text, read) = read.map_err(|error| unusable(name, &error))?;
-        self.report(name, chain_key, read.findings.clone(), problems);
+        let (unfit, findings) = by_purpose(&read.findings);
+        self.report(name, chain_key, findings, problems);
+        if let Some(object) = self.object(name).filter(|_| !unfit.is_empty()) {
+            let mut told = Problems::default();
+            told.findings(object, &field_of(object, chain_key), unfit);
+            self.unfit.insert(name.clone(), told.found());
+        }
         Ok(Loaded {
             text,
             value: Arc::clone(&read.value),
             certificates: of_secret(&read.certificates, CertificateRole::Client, name, chain_key),
         })
+    }
+
+    /// What is to be told of a Secret's certificate where it is shown to upstreams.
+    pub(crate) fn unfit(&self, name: &SecretName) -> &[Problem] {
+        self.unfit.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// Whether the Secret holds a certificate and key that clients can be shown.
@@ -65,8 +76,7 @@ impl Materials<'_> {
         let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
         let read = self.known.identity(chain, key, self.now);
         let (_, read) = read.map_err(|error| unusable(name, &error))?;
-        let mut findings = read.findings.clone();
-        findings.retain(|finding| finding.reason != "not_for_clients");
+        let (_, findings) = by_purpose(&read.findings);
         self.report(name, chain_key, findings, problems);
         Ok(of_secret(
             &read.certificates,
@@ -96,6 +106,13 @@ impl Materials<'_> {
         };
         Ok((loaded, read.findings.clone()))
     }
+}
+
+/// What is said of a certificate where it is shown to upstreams, and what is said of it in any case. A server's is not
+/// judged by what clients need.
+pub(crate) fn by_purpose(findings: &[Finding]) -> (Vec<Finding>, Vec<Finding>) {
+    let for_clients = |finding: &Finding| finding.reason == "not_for_clients";
+    findings.iter().cloned().partition(for_clients)
 }
 
 type Pair<'c> = (&'static str, &'c [u8], &'c [u8]);

@@ -93,7 +93,10 @@ impl Materials<'_> {
         let switch = "AMBASSADOR_FORCE_SECRET_VALIDATION";
         if let Some(object) = self.object(name) {
             let field = key.map(|key| field_of(object, key)).unwrap_or_default();
-            let message = format!("{text}; {switch} keeps it from everybody until it is mended");
+            let message = match text.rsplit_once("; ").filter(|_| !text.contains(" errors:")) {
+                Some((what, fix)) => format!("{what}, so {switch} keeps it from everybody; {fix}"),
+                None => format!("{text}; {switch} keeps it from everybody until it is mended"),
+            };
             problems.error(object, reason, &field, message);
         }
         let message = format!("names {name}, which {switch} withholds: {text}");

@@ -114,7 +114,10 @@ impl<'a> Meant<'a> {
         }
         // Credentials are no part of a suggestion, and neither is what is dropped anyway.
         meant.rest = meant.rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();
-        meant.rest = meant.rest.rsplit('@').next().unwrap_or_default().trim();
+        meant.rest = meant.rest.rsplit('@').next().unwrap_or_default();
+        meant.rest = meant
+            .rest
+            .trim_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'');
         meant
     }
 
@@ -164,6 +167,11 @@ pub(super) fn unknown_scheme(scheme: &str, rest: &str) -> String {
         Word::Scheme { secure } => Some(secure),
         Word::Other => None,
     };
+    if matches!(scheme.to_ascii_lowercase().as_str(), "unix" | "file") {
+        return format!(
+            "has the scheme `{scheme}`, but nuncio connects over TCP only; write [scheme://]host[:port]"
+        );
+    }
     let spelling = Meant::of(rest).with(secure).spelling();
     let besides = match scheme.to_ascii_lowercase().as_str() {
         "grpc" | "grpcs" | "h2c" => " with `grpc: true`",

@@ -26,12 +26,101 @@ impl Fault {
         let (line, column) = position(error, text);
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         let column = u32::try_from(column).unwrap_or(u32::MAX);
-        let spot = Spot {
+        let at = |line: u32, column| Spot {
             line: line.saturating_add(first_line).saturating_sub(1),
             column,
         };
-        Self::new(spot, sentence(error.info()))
+        if let Some((line, column, message)) =
+            foreign(text, line).or_else(|| unclosed(error.info(), text, line))
+        {
+            return Self::new(at(line, column), message);
+        }
+        Self::new(at(line, column), sentence(error.info()))
     }
+}
+
+/// What stands on the line of a fault, or at the beginning of any, and is no YAML at all.
+fn foreign(text: &str, line: u32) -> Option<(u32, u32, &'static str)> {
+    let numbered = || text.lines().zip(1u32..);
+    if let Some((_, line)) = numbered().find(|(text, _)| text.starts_with("<<<<<<< ")) {
+        let message = "this is a mark of a merge conflict; keep one of the two sides, and remove the marks";
+        return Some((line, 1, message));
+    }
+    if let Some((_, line)) = numbered().find(|(text, _)| text.starts_with("```")) {
+        let message = "this is Markdown; keep only what stands between the lines of backticks";
+        return Some((line, 1, message));
+    }
+    let of_line = |wanted: u32| numbered().find(|(_, number)| *number == wanted);
+    // The scanner may have taken the line for a part of the next one.
+    let lines = [line.saturating_sub(1), line];
+    let odd = lines.into_iter().filter_map(of_line).find_map(|(text, line)| {
+        let at = odd_space(text)?;
+        Some((line, u32::try_from(at + 1).unwrap_or(u32::MAX)))
+    });
+    if let Some((line, column)) = odd {
+        let message =
+            "a space that is none to YAML stands here, such as a no-break space; write an ordinary one";
+        return Some((line, column, message));
+    }
+    let (text, _) = of_line(line)?;
+    let is_rule = text.len() > 1 && text.trim_end().bytes().all(|byte| b"-=_*".contains(&byte));
+    is_rule.then_some((
+        line,
+        1,
+        "this line is no separator of documents; write `---`, with nothing after it",
+    ))
+}
+
+/// Where a space that is none of ASCII indents a line or follows its first `:`.
+fn odd_space(line: &str) -> Option<usize> {
+    let is_odd = |c: char| c.is_whitespace() && !c.is_ascii();
+    let mut before = ' ';
+    for (at, c) in line.chars().enumerate() {
+        if is_odd(c) {
+            return (before == ':' || before.is_whitespace()).then_some(at);
+        }
+        if before == ':' && c != ' ' || c == '#' {
+            return None;
+        }
+        before = c;
+    }
+    None
+}
+
+/// Complaints about a line that are due to a bracket above it.
+const AFTER_BRACKETS: [&str; 2] = ["invalid indentation", "illegal placement of ':'"];
+
+/// A bracket that is open before the line of a fault, where that is its reason.
+fn unclosed(info: &str, text: &str, line: u32) -> Option<(u32, u32, &'static str)> {
+    let is_about_it = AFTER_BRACKETS.iter().any(|part| info.contains(part)) && !info.contains("quoted");
+    let (line, column) = open_bracket(text, line).filter(|_| is_about_it)?;
+    let message =
+        "what this bracket begins is not closed before the next line of its level; add the closing bracket";
+    Some((line, column, message))
+}
+
+/// The bracket that is open before a line, as far as that can be seen without reading the YAML.
+fn open_bracket(text: &str, before: u32) -> Option<(u32, u32)> {
+    let mut open = Vec::new();
+    for (line, number) in text.lines().zip(1..before) {
+        let mut quote = None;
+        let mut last = ' ';
+        for (c, column) in line.chars().zip(1u32..) {
+            match (quote, c) {
+                (Some(begin), c) if c == begin => quote = None,
+                (Some(_), _) => {}
+                (None, '#') if last.is_whitespace() => break,
+                (None, '"' | '\'') => quote = Some(c),
+                (None, '[' | '{') => open.push((number, column)),
+                (None, ']' | '}') => {
+                    open.pop();
+                }
+                (None, _) => {}
+            }
+            last = c;
+        }
+    }
+    open.pop()
 }
 
 /// Where a user would look for the fault, from 1. The parser often notices it later.
@@ -65,6 +154,10 @@ fn position(error: &ScanError, text: &str) -> (usize, usize) {
 /// Complaints of the parser that users meet, by a part of their text, and what to say instead.
 /// The first that fits counts.
 const CURES: &[(&str, &str)] = &[
+    (
+        "indentation in quoted",
+        "the quoted text that begins here goes on over lines that are indented less; add the closing quote",
+    ),
     (
         "tab",
         "a tab stands where YAML wants spaces; indent with spaces only",
@@ -123,7 +216,8 @@ const CURES: &[(&str, &str)] = &[
     ),
     (
         "trailing content after",
-        "something follows the closing quote; remove it, or write inner quotes as \\\"",
+        "something follows the closing quote; put a `,` before it where it is another value, remove it, or write inner \
+         quotes as \\\"",
     ),
     (
         "escape",

@@ -211,6 +211,36 @@ const FAULTS: &[(&str, (u32, u32), &str)] = &[
         (1, 9),
         "the mapping that `{` begins is not closed; add the `,` or `}` that is missing",
     ),
+    (
+        "a: [b\nc: 1",
+        (1, 4),
+        "what this bracket begins is not closed before the next line of its level; add the closing bracket",
+    ),
+    (
+        "a: # [\n  b: {c: '['\nd: 1",
+        (2, 6),
+        "what this bracket begins is not closed before the next line of its level; add the closing bracket",
+    ),
+    (
+        "a:\n  b: \"c\n  d: 1",
+        (2, 6),
+        "the quoted text that begins here goes on over lines that are indented less; add the closing quote",
+    ),
+    (
+        "a: 1\n--\nb: 1",
+        (2, 1),
+        "this line is no separator of documents; write `---`, with nothing after it",
+    ),
+    (
+        "a:\u{a0}b\nc: 1",
+        (1, 3),
+        "a space that is none to YAML stands here, such as a no-break space; write an ordinary one",
+    ),
+    (
+        "a: 1\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> c",
+        (2, 1),
+        "this is a mark of a merge conflict; keep one of the two sides, and remove the marks",
+    ),
     (": 1", (1, 1), "a value has no key; write the key before the `:`"),
 ];
 

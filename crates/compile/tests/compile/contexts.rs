@@ -60,7 +60,7 @@ fn a_name_that_is_nearly_that_of_a_context_is_put_right() {
     before.then(&renamed).tells(
         Severity::Error,
         "Mapping m spec.tls",
-        "create it or correct the name; until then what it meant before serves on",
+        "so what it meant before serves on, up to a restart; create it or correct the name",
     );
     let many: String = (0..101)
         .map(|n| context(&format!("context-{n}"), "sni: a.test"))

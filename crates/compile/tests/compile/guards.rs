@@ -82,19 +82,23 @@ fn a_slip_in_kind_or_version_loses_no_guard() {
         (
             "getambassador.io/v3alpha2",
             "AuthService",
-            "write getambassador.io/v3alpha1",
+            "write `apiVersion: getambassador.io/v3alpha1`",
         ),
         (
             "getambasador.io/v3alpha1",
             "AuthService",
-            "write getambassador.io/v3alpha1",
+            "write `apiVersion: getambassador.io/v3alpha1`",
         ),
         (
             "ambassador/v0",
             "AuthService",
-            "AuthService of ambassador/v0 is not read",
+            "no AuthService of `ambassador/v0`",
         ),
-        ("v3alpha1", "AuthService", "write getambassador.io/v3alpha1"),
+        (
+            "v3alpha1",
+            "AuthService",
+            "write `apiVersion: getambassador.io/v3alpha1`",
+        ),
         (
             "getambassador.io/v3alpha1",
             "FilterPolcy",
@@ -103,7 +107,7 @@ fn a_slip_in_kind_or_version_loses_no_guard() {
         (
             "getambassador.io/v3alpha9",
             "FilterPolicy",
-            "write getambassador.io/v3alpha1",
+            "write `apiVersion: getambassador.io/v3alpha1`",
         ),
     ] {
         let world = world(&(two_mappings() + &plain(version, kind, "a", "{auth_service: auth}")));
@@ -125,7 +129,7 @@ fn a_slip_in_the_version_loses_no_guard_of_an_annotation() {
         world.tells(
             Severity::Error,
             "Service s",
-            &format!("AuthService of {version} is not read"),
+            &format!("no AuthService of `{version}`"),
         );
     }
 }
@@ -331,23 +335,23 @@ const UNREAD: &[(&str, &str, &str, Severity, &str)] = &[
         "Mapping",
         "a",
         Error,
-        "Mapping of getambassador.io/v3alpha2 is not read",
+        "no Mapping of `getambassador.io/v3alpha2`",
     ),
     (
         "x.getambassador.io/v3alpha1",
         "Mapping",
         "a",
         Error,
-        "write getambassador.io/v3alpha1",
+        "write `apiVersion: getambassador.io/v3alpha1`",
     ),
     (
         "ambassador/v0",
         "Mapping",
         "a",
         Error,
-        "Mapping of ambassador/v0 is not read",
+        "no Mapping of `ambassador/v0`",
     ),
-    ("v1", "Mapping", "a", Error, "Mapping of v1 is not read"),
+    ("v1", "Mapping", "a", Error, "no Mapping of `v1`"),
     (
         "apps/v1",
         "Deployment",

@@ -492,7 +492,7 @@ fn a_document_needs_a_head() {
         ),
         (
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "labels": {"b": 5}}}),
-            "metadata.labels",
+            "metadata.labels.b",
         ),
     ] {
         let problem = Object::from_document(document, None).unwrap_err();

@@ -9,6 +9,7 @@
     reason = "a test that cannot go on fails, also in its helpers"
 )]
 
+mod advice;
 mod cases;
 mod contexts;
 mod directory;

@@ -1,8 +1,8 @@
 //! Certificates and Secrets for tests.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-    RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
 };
 
 /// A CA that can issue.
@@ -58,8 +58,19 @@ impl Authority {
 
     /// A leaf for one name.
     pub(crate) fn leaf(&self, name: &str) -> Pair {
+        self.issue(&params(name))
+    }
+
+    /// A leaf for one name, for servers alone.
+    pub(crate) fn server(&self, name: &str) -> Pair {
+        let mut params = params(name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(&params)
+    }
+
+    fn issue(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("keys can be made");
-        let certificate = params(name)
+        let certificate = params
             .signed_by(&key, &self.issuer)
             .expect("certificates can be made");
         Pair {

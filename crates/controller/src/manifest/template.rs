@@ -1,23 +1,146 @@
 //! Templates that are taken for manifests.
 
-use nuncio_compile::yaml::Spot;
+use nuncio_compile::yaml::{self, Piece, Spot};
 
-/// How directives begin and end in Helm's and Jinja's templates.
-const DIRECTIVES: &[(&str, &str)] = &[("{{", "}}"), ("{%", "%}")];
+/// How directives and placeholders begin and end, and whether one may go on over several lines.
+const FORMS: &[(&str, &str, bool)] = &[
+    ("{{", "}}", true),
+    ("{%", "%}", true),
+    ("<%", "%>", true),
+    ("${", "}", false),
+    ("$(", ")", false),
+    ("#{", "}", false),
+    ("@@", "@@", false),
+];
 
-/// The first template directive outside of comments.
-pub(super) fn directive(text: &str) -> Option<Spot> {
-    text.lines().enumerate().find_map(|(index, line)| {
-        if line.trim_start().starts_with('#') {
-            return None;
+/// A directive or placeholder in a text, by its bytes.
+struct Directive {
+    begin: usize,
+    end: usize,
+}
+
+/// Where the first directive of a document stands whose YAML cannot be read, if that is because it is a template. A
+/// document may hold directives that are meant, and have a fault of its own.
+pub(super) fn cause(piece: Piece<'_>) -> Option<Spot> {
+    let text = piece.text;
+    let directives = directives(text);
+    let first = directives
+        .iter()
+        .find(|directive| !in_comment(text, directive.begin))?;
+    let without = filled_in(text, &directives);
+    let rest = Piece {
+        text: &without,
+        first_line: piece.first_line,
+    };
+    let is_cause = yaml::parse(rest).1.is_none() || stands_alone(text, first);
+    is_cause.then(|| spot(piece, first.begin))
+}
+
+fn directives(text: &str) -> Vec<Directive> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some((begin, end)) = FORMS.iter().filter_map(|form| next(text, at, *form)).min() {
+        found.push(Directive { begin, end });
+        at = end;
+    }
+    found
+}
+
+/// The next of one form.
+fn next(text: &str, from: usize, (begin, end, is_long): (&str, &str, bool)) -> Option<(usize, usize)> {
+    let start = from + text[from..].find(begin)?;
+    let inner = start + begin.len();
+    let length = text[inner..].find(end)?;
+    let whole = (start, inner + length + end.len());
+    if is_long || !text[inner..inner + length].contains('\n') {
+        return Some(whole);
+    }
+    next(text, inner, (begin, end, is_long))
+}
+
+/// A copy with a word of its own in place of each directive, and nothing in place of those that fill their lines.
+fn filled_in(text: &str, directives: &[Directive]) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut copied = 0;
+    for (number, directive) in directives.iter().enumerate() {
+        filled.push_str(&text[copied..directive.begin]);
+        if !stands_alone(text, directive) {
+            filled.push_str(&format!("x{number}"));
         }
-        let mut found = DIRECTIVES
-            .iter()
-            .filter_map(|(begin, end)| line.find(begin).filter(|at| line[*at..].contains(end)));
-        let at = found.next()?;
-        Some(Spot {
-            line: u32::try_from(index + 1).unwrap_or(u32::MAX),
-            column: u32::try_from(line[..at].chars().count() + 1).unwrap_or(u32::MAX),
-        })
-    })
+        let lines = text[directive.begin..directive.end].matches('\n').count();
+        filled.push_str(&"\n".repeat(lines));
+        copied = directive.end;
+    }
+    filled.push_str(&text[copied..]);
+    filled
+}
+
+/// Whether nothing else stands on the lines of a directive: it says what becomes of other lines.
+fn stands_alone(text: &str, directive: &Directive) -> bool {
+    let before = text[..directive.begin].rsplit('\n').next().unwrap_or_default();
+    let after = text[directive.end..].split('\n').next().unwrap_or_default();
+    before.trim().is_empty() && after.trim().is_empty()
+}
+
+/// Whether a `#` before it on its line makes a comment of it.
+fn in_comment(text: &str, at: usize) -> bool {
+    let before = text[..at].rsplit('\n').next().unwrap_or_default();
+    let is_quoted = |end: usize| before[..end].matches(['"', '\'']).count() % 2 == 1;
+    before.trim_start().starts_with('#') || before.match_indices(" #").any(|(begin, _)| !is_quoted(begin))
+}
+
+fn spot(piece: Piece<'_>, at: usize) -> Spot {
+    let before = &piece.text[..at];
+    let line = before.matches('\n').count();
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+    Spot {
+        line: piece
+            .first_line
+            .saturating_add(u32::try_from(line).unwrap_or(u32::MAX)),
+        column: u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> Option<(u32, u32)> {
+        let pieces = yaml::pieces(text);
+        let mut faulty = pieces.into_iter().filter(|piece| yaml::parse(*piece).1.is_some());
+        faulty.find_map(cause).map(|Spot { line, column }| (line, column))
+    }
+
+    #[test]
+    fn a_template_is_found_by_what_keeps_it_from_being_read() {
+        for (text, spot) in [
+            ("a: {{ .x }}\n", (1, 4)),
+            ("a: 1\n{{- if .x }}\nb: 2\n{{- end }}\n", (2, 1)),
+            ("{% for x in y %}\na: {{ x }}\n{% endfor %}\n", (1, 1)),
+            ("a: [${x}, 1]\n", (1, 5)),
+            ("a: @@x@@\n", (1, 4)),
+            ("a: \"{{ include \"x\" . }}\"\n", (1, 5)),
+            (
+                "a:\n{{/* one\ntwo */}}\n  b: {{ toYaml .x | nindent 4 }}\n",
+                (2, 1),
+            ),
+            ("# {{ x }}\na: {{ y }}\n", (2, 4)),
+            ("a: 1\n---\nb: {{ y }}\n", (3, 4)),
+        ] {
+            assert_eq!(found(text), Some(spot), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_fault_beside_directives_that_are_meant_is_no_template() {
+        for text in [
+            "# {{ x }}\na: 1\n b: 2\n",
+            "a: 1 # {{ x }}\n b: 2\n",
+            "a: \"{{ .Values.x }}\"\nb: [\n",
+            "a: |\n  {{ .x }} b\nc: 1\n d: 2\n",
+            "a: 1\n---\nb: '{{ x }}'\n---\nc: 1\n d: 2\n",
+        ] {
+            assert_eq!(found(text), None, "{text}");
+        }
+    }
 }

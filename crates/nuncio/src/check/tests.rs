@@ -163,7 +163,8 @@ warning[unknown_field]: Mapping has no field `spec.timeout_sm`, so it has no eff
 #[test]
 fn a_wrong_type() {
     let expected = "\
-error[wrong_type]: `spec.timeout_ms` is the text \"soon\" where a whole number is expected
+error[wrong_type]: `spec.timeout_ms` is the string \"soon\" where a whole number of milliseconds is
+                   expected
   --> m.yaml:10:15
    |
 10 |   timeout_ms: soon
@@ -289,8 +290,8 @@ warning[certificate_expired]: certificate `CN=rcgen self signed cert` expired at
 #[test]
 fn an_unknown_cipher() {
     let expected = "\
-warning[unknown_name]: `spec.cipher_suites` has `ECDHE-RSA-AES128-GCM-SHA25`, which is no cipher
-                       suite and is left out
+warning[unknown_name]: `spec.cipher_suites` has `ECDHE-RSA-AES128-GCM-SHA25`, which nuncio does
+                       not know as a cipher suite and leaves out
   --> m.yaml:17:18
    |
 17 |   cipher_suites: [ECDHE-RSA-AES128-GCM-SHA25, ECDHE-RSA-AES128-GCM-SHA256]

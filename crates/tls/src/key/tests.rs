@@ -135,7 +135,7 @@ fn a_text_without_a_key_says_what_stands_there() {
         ("", "it is empty"),
         ("  \r\n ", "it is empty"),
         ("hello", "no `-----BEGIN` line"),
-        ("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t", "decode it once more"),
+        ("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0t", "encode it once"),
     ] {
         let error = refused(text);
         assert_eq!(error.reason, "no_private_key");

@@ -130,7 +130,7 @@ fn der_and_twice_encoded_text_are_recognised() {
     let error = trust_bundle(leaf.der(), now()).expect_err("DER");
     assert!(error.message.contains("it is DER"), "{error}");
     let error = trust_bundle(b"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t", now()).expect_err("base64");
-    assert!(error.message.contains("decode it once more"), "{error}");
+    assert!(error.message.contains("encode it once"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,122 @@
+//! What messages advise, where a field has the right type and still cannot mean what it says.
+
+use nuncio_model::{Reason, Severity};
+
+use crate::material::{authority, tls_secret};
+use crate::world::{context, mapping, object, world};
+
+#[test]
+fn a_prefix_that_looks_like_an_expression_is_a_warning() {
+    for (prefix, says) in [
+        ("/a/*", "has `*`, which stands for itself there"),
+        ("/users/{id}/", "has `{`, which stands for itself there"),
+        ("'/a/ '", "has white space, which no path has"),
+        (
+            "/{{ .Values.path }}/",
+            "holds `{{ .Values.path }}`, a placeholder",
+        ),
+        ("${PREFIX}", "holds `${PREFIX}`, a placeholder"),
+    ] {
+        let spec = format!("service: a; prefix: {prefix}");
+        let manifests = mapping("m", &spec).replace("  prefix: /m/\n", "");
+        world(&manifests).tells(Severity::Warning, "Mapping m spec.prefix", says);
+    }
+    for prefix in ["/odata/$metadata", "/a/(b)", "/a~b/c;d=e"] {
+        let manifests = mapping("m", &format!("service: a; prefix: {prefix}"));
+        world(&manifests.replace("  prefix: /m/\n", "")).fine();
+    }
+}
+
+#[test]
+fn several_methods_in_one_are_told_their_form() {
+    let several = |method: &str| world(&mapping("m", &format!("service: a; method: \"{method}\"")));
+    let fix = "write `GET|POST`, with `method_regex: true` beside it";
+    several("GET|POST").tells(Severity::Warning, "Mapping m spec.method", fix);
+    several("GET, POST").tells(Severity::Error, "Mapping m spec.method", fix);
+    world(&mapping("m", "service: a; method: GET|POST; method_regex: true")).fine();
+}
+
+#[test]
+fn a_group_of_another_language_in_a_rewrite_is_a_warning() {
+    for substitution in ["/$1", "/${1}"] {
+        let spec =
+            format!("service: a; regex_rewrite: {{pattern: '/m/(.*)', substitution: '{substitution}'}}");
+        world(&mapping("m", &spec)).tells(Severity::Warning, "Mapping m spec.regex_rewrite", "write \\1");
+    }
+}
+
+#[test]
+fn an_alpn_name_that_is_nearly_one_of_http_names_that() {
+    for (names, fix) in [
+        ("http2", "did you mean `h2`?"),
+        ("http1.1", "did you mean `http/1.1`?"),
+        ("h2 http/1.1", "put a comma between two names"),
+        ("spdy/3", "write h2, http/1.1 or both"),
+    ] {
+        let world = world(&context("c", &format!("alpn_protocols: {names}")));
+        world.tells(Severity::Warning, "TLSContext c spec.alpn_protocols", fix);
+    }
+}
+
+/// The guide to Istio of the reference asks for the first.
+#[test]
+fn istio_names_in_alpn_are_no_problem() {
+    for names in ["istio", "istio-peer-exchange", "istio-http/1.1", "h2,istio-h2"] {
+        world(&context("c", &format!("alpn_protocols: {names}"))).fine();
+    }
+}
+
+#[test]
+fn a_version_that_is_not_read_is_named_as_written() {
+    let v3 = "getambassador.io/v3alpha1";
+    for version in [
+        "ambassador/v0",
+        "ambassador/v1",
+        "getambassador.io/v0",
+        "getambassador.io/v3alpha2",
+        "x.getambassador.io/v3alpha1",
+        "gateway.getambassador.io/v1alpha1",
+        "v1",
+        "apps/v1",
+        "networking.k8s.io/v1",
+    ] {
+        let world = world(&mapping("m", "service: a").replace(v3, version));
+        let says = format!(
+            "no Mapping of `{version}`, so the object is not read and its requests have no route; write `apiVersion: {v3}`"
+        );
+        world.tells(Severity::Error, "Mapping m apiVersion", &says);
+    }
+    let renamed = object("AmbassadorMapping", "m", "default", "").replace(v3, &format!("x.{v3}"));
+    world(&renamed).tells(
+        Severity::Error,
+        "AmbassadorMapping m apiVersion",
+        "write `kind: Mapping` of",
+    );
+    for version in ["getambassador.io/v1", "getambassador.io/v2"] {
+        let world = world(&mapping("m", "service: a").replace(v3, version));
+        world.tells(Severity::Notice, "Mapping m apiVersion", version);
+    }
+}
+
+/// Its extended key usage is that of servers.
+#[test]
+fn a_server_certificate_is_judged_only_where_upstreams_see_it() {
+    let server = tls_secret("s", "default", &authority("ca").server("a.test"));
+    let terminates = context("c", "hosts: [a.test]; secret: s");
+    world(&(server.clone() + &terminates)).fine();
+    let both = server
+        + &terminates
+        + &mapping("m", "service: https://a; tls: c")
+        + &mapping("n", "service: https://b; tls: c");
+    world(&both).tells(
+        Severity::Warning,
+        "Secret s stringData.tls.crt",
+        "lacks clientAuth",
+    );
+}
+
+#[test]
+fn a_placeholder_in_a_service_sends_nothing() {
+    let world = world(&mapping("m", "service: 'https://{{ .Values.host }}'"));
+    world.refuses("m", Reason::ServiceInvalid);
+}
