@@ -23,6 +23,7 @@ mod echo;
 mod edges;
 mod gateway;
 mod guards;
+mod manifests;
 mod packaging;
 // Needs programs that are not ours: `make test-peers`.
 #[cfg(feature = "peers")]

@@ -395,7 +395,7 @@ mod tests {
     #[test]
     fn advice_on_a_wrong_type_fits_the_field() {
         for (spec, end) in [
-            (json!({"rewrite": false}), "`prefix` is replaced by `/`"),
+            (json!({"rewrite": false}), "to have `prefix` replaced by `/`"),
             (json!({"prefix": 5}), "write a path that begins with `/`"),
             (
                 json!({"service": 8080}),

@@ -16,7 +16,7 @@ use nuncio_model::{EndpointTable, Problem, Resolve, ServiceKey};
 use crate::inventory::Inventory;
 use crate::object::Version;
 use crate::problems::Problems;
-use crate::{Object, decode, names};
+use crate::{Object, decode, names, service};
 
 /// Ready addresses that share their ports.
 struct Subset {
@@ -114,6 +114,7 @@ impl Services {
             let Some(service) = decode::document::<Service>(object, problems) else {
                 continue;
             };
+            tell_external_name(object, &service, problems);
             let (namespace, name) = (
                 Arc::clone(&object.reference.namespace),
                 Arc::clone(&object.reference.name),
@@ -218,6 +219,34 @@ fn external(target: &str, port: u16) -> Resolve {
         Some(ip) => Resolve::Fixed(Arc::from([SocketAddr::new(ip, port)])),
         None => Resolve::Dns(target.into()),
     }
+}
+
+/// A name that DNS cannot find leads nowhere.
+fn tell_external_name(object: &Object, service: &Service, problems: &mut Problems) {
+    const FIELD: &str = "spec.externalName";
+    let spec = &service.spec;
+    if spec.kind.as_deref() != Some("ExternalName") {
+        return;
+    }
+    let name = spec.external_name.as_deref().unwrap_or_default();
+    let message = match names::dns_name(name) {
+        _ if name.is_empty() => {
+            format!(
+                "`{FIELD}` is missing, so this Service leads nowhere; write the DNS name that it stands for"
+            )
+        }
+        _ if names::ip(name).is_some() => return,
+        Ok(_) => return,
+        Err(why) => {
+            let fix = match service::host_in_url(name) {
+                Some(host) if !host.is_empty() => format!("write `{}`", names::without_port(&host)),
+                _ => "write a DNS name".to_owned(),
+            };
+            let shown = service::without_credentials(name);
+            format!("`{FIELD}` is `{shown}`, which {why}, so this Service leads nowhere; {fix}")
+        }
+    };
+    problems.error(object, "bad_value", FIELD, message);
 }
 
 fn is_tcp(protocol: Option<&str>) -> bool {

@@ -168,17 +168,16 @@ impl Object {
     /// # Errors
     /// The problem, where one of the three is missing or has the wrong type.
     pub fn from_document(mut document: Value, place: Option<Place>) -> Result<Self, Box<Problem>> {
-        let fail = |field: &str, message: String| {
+        let fail = |flaw: Flaw| {
             Box::new(Problem {
                 severity: Severity::Error,
-                reason: "not_an_object".into(),
-                message,
+                reason: flaw.reason.into(),
+                message: flaw.message,
                 object: None,
-                field: Some(field.into()),
+                field: Some(flaw.field),
                 place: place.clone(),
             })
         };
-        let fail = |flaw: Flaw| fail(&flaw.field, flaw.message);
         head::refuse_other_than_object(&document).map_err(fail)?;
         let api_version = head::string(&document, "apiVersion").map_err(fail)?;
         let kind = head::string(&document, "kind").map_err(fail)?;

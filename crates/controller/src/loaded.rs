@@ -127,7 +127,12 @@ impl Loaded {
         let names = self.files.iter().map(|file| &*file.name);
         let message = match names.collect::<Vec<_>>().as_slice() {
             [] => return,
-            [one] => format!("{one} holds no object; write manifests to it"),
+            [one] if one.starts_with('<') => {
+                "standard input holds no object; pipe manifests into it, such as with `helm template CHART | nuncio \
+                 check -`"
+                    .to_owned()
+            }
+            [one] => format!("file {one} holds no object; write manifests to it"),
             several => format!(
                 "none of the {} files holds an object; write manifests to them",
                 several.len()

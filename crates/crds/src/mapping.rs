@@ -231,7 +231,7 @@ impl Spec for MappingSpec {
         ),
         (
             "rewrite",
-            "write a path, or \"\" to send the path as it came; without the field, `prefix` is replaced by `/`",
+            "write a path, or \"\" to send the path as it came, or remove it to have `prefix` replaced by `/`",
         ),
         ("host_rewrite", "write a host name"),
         (

@@ -84,7 +84,8 @@ SIGTERM and SIGINT end it: it says that it is not ready and goes on for --shutdo
 in flight for --drain-time at most. Exit status 0; a second signal skips what it is waiting for."
 )]
 pub(crate) struct RunArgs {
-    /// Files or folders with manifests (.yaml, .yml, .json; several documents a file)
+    /// Files or folders with manifests (.yaml, .yml, .json; several documents a file); `-` is standard input,
+    /// read once
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with_all = ["kubernetes", "kubeconfig", "context"])]
     pub(crate) config: Vec<PathBuf>,
 
@@ -194,7 +195,7 @@ pub(crate) struct ExplainArgs {
     #[arg(value_name = "URL")]
     pub(crate) url: String,
 
-    /// Files or folders with manifests
+    /// Files or folders with manifests; `-` is standard input
     #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     pub(crate) config: Vec<PathBuf>,
 
@@ -237,7 +238,7 @@ pub(crate) struct ProbeArgs {
     )]
     pub(crate) target: String,
 
-    /// Files or folders with manifests; needed for a Mapping and for --tls-context
+    /// Files or folders with manifests, `-` is standard input; needed for a Mapping and for --tls-context
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(crate) config: Vec<PathBuf>,
 

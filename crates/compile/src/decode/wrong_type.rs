@@ -52,8 +52,9 @@ impl Flaw {
 
     /// What serde says of the value at a path.
     pub(super) fn of_type<S: Spec>(path: &str, detail: &str) -> Self {
+        let is_unknown = detail.starts_with("unknown field");
         Self {
-            reason: "wrong_type",
+            reason: if is_unknown { "unknown_field" } else { "wrong_type" },
             path: path.to_owned(),
             message: message::<S>(path, detail),
         }
@@ -126,12 +127,14 @@ fn wanted(path: &str, wants: &str) -> String {
     let milliseconds = path.ends_with("_ms");
     match wants {
         "a boolean" => "true or false".to_owned(),
+        // The long form of a header is for few.
+        long if long.starts_with("a string, or an object") => "a string".to_owned(),
         "a sequence" => "a list".to_owned(),
         "a map" => "an object".to_owned(),
         other if other.starts_with("struct") => "an object".to_owned(),
         "i64" if milliseconds => "a whole number of milliseconds".to_owned(),
         "i64" => "a whole number".to_owned(),
-        "u16" => "a port between 0 and 65535".to_owned(),
+        "u16" => "a number between 1 and 65535".to_owned(),
         other => other.to_owned(),
     }
 }

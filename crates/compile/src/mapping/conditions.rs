@@ -324,6 +324,9 @@ impl Reader<'_> {
             .collect();
         let fix = match several.len() {
             0 | 1 => "write one such as GET".to_owned(),
+            _ if several.join("|") == text => {
+                "write `method_regex: true` beside it to match several".to_owned()
+            }
             _ => format!(
                 "write `{}`, with `method_regex: true` beside it",
                 several.join("|")

@@ -9,6 +9,7 @@ use crate::placeholder::Placeholder;
 /// What is wrong with a head.
 #[derive(Debug)]
 pub(super) struct Flaw {
+    pub(super) reason: &'static str,
     /// Dotted path from the root.
     pub(super) field: String,
     pub(super) message: String,
@@ -17,6 +18,7 @@ pub(super) struct Flaw {
 impl Flaw {
     fn new(field: &str, message: impl Into<String>) -> Self {
         Self {
+            reason: "not_an_object",
             field: field.to_owned(),
             message: message.into(),
         }
@@ -107,7 +109,12 @@ fn read(given: Option<&Value>, field: &str, quote: &str, write: &str) -> Result<
     let message = match given {
         Some(Value::String(text)) if !text.is_empty() => match Placeholder::in_name(text) {
             None => return Ok(text.clone()),
-            Some(left) => format!("`{field}` {}", left.message()),
+            Some(left) => {
+                return Err(Flaw {
+                    reason: "template",
+                    ..Flaw::new(field, format!("`{field}` {}", left.message()))
+                });
+            }
         },
         Some(Value::String(_)) => format!("`{field}` is empty; {write}"),
         Some(Value::Bool(_) | Value::Number(_)) => format!("`{field}` {NO_STRING}; {quote}"),

@@ -50,6 +50,10 @@ fn foreign(text: &str, line: u32) -> Option<(u32, u32, &'static str)> {
         let message = "this is Markdown; keep only what stands between the lines of backticks";
         return Some((line, 1, message));
     }
+    if let Some((_, line)) = numbered().find(|(text, _)| text.starts_with("@@ -")) {
+        let message = "this is a patch in the form of diff; apply it, and check the files that it changes";
+        return Some((line, 1, message));
+    }
     let of_line = |wanted: u32| numbered().find(|(_, number)| *number == wanted);
     // The scanner may have taken the line for a part of the next one.
     let lines = [line.saturating_sub(1), line];

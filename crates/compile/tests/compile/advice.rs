@@ -31,7 +31,8 @@ fn a_prefix_that_looks_like_an_expression_is_a_warning() {
 fn several_methods_in_one_are_told_their_form() {
     let several = |method: &str| world(&mapping("m", &format!("service: a; method: \"{method}\"")));
     let fix = "write `GET|POST`, with `method_regex: true` beside it";
-    several("GET|POST").tells(Severity::Warning, "Mapping m spec.method", fix);
+    let beside = "write `method_regex: true` beside it";
+    several("GET|POST").tells(Severity::Warning, "Mapping m spec.method", beside);
     several("GET, POST").tells(Severity::Error, "Mapping m spec.method", fix);
     world(&mapping("m", "service: a; method: GET|POST; method_regex: true")).fine();
 }
@@ -113,6 +114,21 @@ fn a_server_certificate_is_judged_only_where_upstreams_see_it() {
         "Secret s stringData.tls.crt",
         "lacks clientAuth",
     );
+}
+
+#[test]
+fn an_external_name_that_dns_cannot_find_is_an_error() {
+    let service = |name: &str| {
+        world(&format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s}}\nspec: {{type: ExternalName, externalName: {name}}}\n"
+        ))
+    };
+    let field = "Service s spec.externalName";
+    service("https://a.test:8443/x").tells(Severity::Error, field, "write `a.test`");
+    service("a.test:443").tells(Severity::Error, field, "write a DNS name");
+    service("").tells(Severity::Error, field, "is missing");
+    service("a.test").fine();
+    service("127.0.0.1").fine();
 }
 
 #[test]

@@ -52,7 +52,10 @@ fn next(text: &str, from: usize, (begin, end, is_long): (&str, &str, bool)) -> O
     let inner = start + begin.len();
     let length = text[inner..].find(end)?;
     let whole = (start, inner + length + end.len());
-    if is_long || !text[inner..inner + length].contains('\n') {
+    let content = &text[inner..inner + length];
+    // A hunk of a patch begins with `@@`, too.
+    let is_hunk = begin == "@@" && content.contains(char::is_whitespace);
+    if (is_long || !content.contains('\n')) && !is_hunk {
         return Some(whole);
     }
     next(text, inner, (begin, end, is_long))

@@ -181,7 +181,7 @@ fn c8_der_garbage_and_other_texts_are_refused() {
         &der,
         &ca,
         "no_crl",
-        "no revocation list was found: it is DER: convert it to PEM",
+        "no revocation list was found: it is DER; make PEM of it",
     );
     assert_refused(b"garbage", &ca, "no_crl", "no `-----BEGIN` line stands in it");
     assert_refused(b"", &ca, "no_crl", "it is empty");

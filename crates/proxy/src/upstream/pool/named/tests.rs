@@ -1,12 +1,15 @@
 use std::time::Duration;
 
 use nuncio_model::{
-    Resolve, Roots, TlsSettings, TlsVersion, UpstreamHost, UpstreamHttp, Verify, VerifyMode, VerifyName,
+    Reason, Resolve, Roots, TlsSettings, TlsVersion, UpstreamHost, UpstreamHttp, Verify, VerifyMode,
+    VerifyName,
 };
+use nuncio_tls::Selected;
 
-use super::super::Limits;
+use super::super::{Limits, speaks_http2};
 use super::*;
 use crate::counter::Codes;
+use crate::upstream::live::Wanted;
 
 fn pool() -> Pool {
     let tls = TlsSettings {
@@ -133,4 +136,19 @@ fn without_auto_sni_one_pool_is_for_all() {
     let mut plain = pool();
     plain.named = None;
     assert!(plain.of_authority(b"a.test").is_none());
+}
+
+/// What the peer selected is spoken, or nothing is.
+#[test]
+fn a_peer_that_selects_no_http_is_not_spoken_to() {
+    let mut identity = (*pool().live.identity).clone();
+    for http in [UpstreamHttp::Http1, UpstreamHttp::Http2, UpstreamHttp::Negotiated] {
+        identity.http = http;
+        let spoken = |selected: &Selected| speaks_http2(&identity, Wanted::Configured, selected);
+        let failure = spoken(&Selected::Foreign("acme".to_owned())).expect_err("it is no HTTP");
+        assert_eq!(failure.reason, Reason::AlpnMismatch);
+        assert!(failure.message.contains("acme"), "{}", failure.message);
+        let undecided = spoken(&Selected::Undecided).map_err(|failure| failure.message);
+        assert_eq!(undecided, Ok(http == UpstreamHttp::Http2));
+    }
 }
