@@ -265,7 +265,7 @@ async fn c8_lists_that_cannot_be_used_are_never_passed_over() {
             "crl_unknown_issuer",
             "another key",
         ),
-        (der, "no_crl", "it is DER: convert it to PEM"),
+        (der, "no_crl", "it is DER; make PEM of it"),
         (STANDARD.encode("garbage"), "no_crl", "no `-----BEGIN` line"),
         (
             STANDARD.encode(crl(&ca, &[]) + "-----BEGIN X509 CRL-----\nx"),

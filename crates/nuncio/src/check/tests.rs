@@ -238,14 +238,14 @@ error[key_mismatch]: `spec.secret` names Secret `cert` in namespace `default`, w
 fn an_encrypted_key() {
     let expected = "\
 error[encrypted_key]: `spec.secret` names Secret `cert` in namespace `default`, which cannot be
-                      used: the private key in line 1 is encrypted and there is nobody to ask for
+                      used: the private key in line 1 is encrypted, and there is nobody to ask for
                       its passphrase
   --> m.yaml:17:11
    |
 17 |   secret: cert
    |           ^^^^ in TLSContext ctx.default, spec.secret
    |
-   = help: store it without one
+   = help: store it without one, as `openssl pkey -in FILE -out tls.key` makes it
 ";
     let client = client();
     let key = client
@@ -290,8 +290,8 @@ warning[certificate_expired]: certificate `CN=rcgen self signed cert` expired at
 #[test]
 fn an_unknown_cipher() {
     let expected = "\
-warning[unknown_name]: `spec.cipher_suites` has `ECDHE-RSA-AES128-GCM-SHA25`, which nuncio does
-                       not know as a cipher suite and leaves out
+warning[unknown_name]: `spec.cipher_suites` has `ECDHE-RSA-AES128-GCM-SHA25`, which nuncio does not
+                       know as a cipher suite and leaves out
   --> m.yaml:17:18
    |
 17 |   cipher_suites: [ECDHE-RSA-AES128-GCM-SHA25, ECDHE-RSA-AES128-GCM-SHA256]
