@@ -141,9 +141,11 @@ fn one_length(headers: &mut HeaderMap) -> Result<Option<u64>, Unframed> {
 
 /// Digits alone; no sign, which `parse` would take.
 fn number(digits: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(digits).ok()?;
-    let all = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    all.then(|| digits.parse().ok()).flatten()
+    let digits = Some(digits).filter(|digits| !digits.is_empty())?;
+    digits.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// The values of a field for an error message, at most 64 characters.

@@ -71,6 +71,8 @@ pub(crate) struct Guard {
 }
 
 const LINE: usize = 48;
+const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+const CONTENT_LENGTH: &[u8] = b"content-length";
 /// No end of a cut head is longer.
 pub(crate) const LONGEST_END: usize = END_OF_TARGET.len();
 const END_OF_TARGET: &[u8] = b" HTTP/1.1\r\n\r\n";
@@ -172,6 +174,10 @@ impl Guard {
             let part = &bytes[at..end.map_or(bytes.len(), |end| at + end)];
             at += part.len();
             let in_fields = self.state == State::Head && self.head.begun;
+            if in_fields && before == 0 && end.is_some() && self.takes_at_once(part) {
+                at += 1;
+                continue;
+            }
             self.look_at(part, begins, before);
             let ends_head = self.length == 1;
             if end.is_some() {
@@ -189,6 +195,18 @@ impl Guard {
             }
         }
         None
+    }
+
+    /// Takes the whole line of a field that every parser reads alike and that has no say in the framing, as
+    /// most do, without keeping any of it. Other lines go through [`Self::look_at`].
+    fn takes_at_once(&mut self, line: &[u8]) -> bool {
+        let bytes = self.head.bytes + line.len();
+        let takes = bytes <= self.most && self.head.fields < MOST_FIELDS && is_plain_field(line);
+        if takes {
+            self.head.bytes = bytes + 1;
+            self.head.fields += 1;
+        }
+        takes
     }
 
     /// The head ends before the line that begins at `begins`, of which `before` bytes came earlier.
@@ -264,7 +282,7 @@ impl Guard {
                 self.at_field()
             );
             self.refuse_with(StatusCode::BAD_REQUEST, message);
-        } else if value.iter().fold(false, |bad, byte| bad | is_control(*byte))
+        } else if has_control(value)
             && let Some(byte) = value.iter().find(|byte| is_control(**byte))
         {
             let message = format!(
@@ -326,12 +344,12 @@ impl Guard {
             Some("a field is folded over two lines")
         } else if self.colon.is_none_or(|colon| colon == 0) {
             Some("a field has no name before a colon")
-        } else if let Some(value) = header(line, b"transfer-encoding") {
+        } else if let Some(value) = header(line, TRANSFER_ENCODING) {
             // We take off what we understand, which is this and nothing else.
             let known = !self.head.chunked && whole && value.trim_ascii().eq_ignore_ascii_case(b"chunked");
             self.head.chunked = true;
             (!known).then_some("the only transfer coding that is understood is chunked, once")
-        } else if let Some(value) = header(line, b"content-length") {
+        } else if let Some(value) = header(line, CONTENT_LENGTH) {
             match number(value, 10).filter(|_| whole) {
                 Some(n) if self.head.content_length.is_none_or(|before| before == n) => {
                     self.head.content_length = Some(n);
@@ -403,9 +421,57 @@ impl Guard {
     }
 }
 
+/// Whether a line, without its line feed, is a field that cannot be read in two ways and that does not frame the
+/// content.
+fn is_plain_field(line: &[u8]) -> bool {
+    let name = line.iter().take_while(|byte| is_of_name(**byte)).count();
+    let Some((b':', value)) = line[name..].split_first() else {
+        return false;
+    };
+    let Some(value) = value.strip_suffix(b"\r") else {
+        return false;
+    };
+    let may_frame = name == TRANSFER_ENCODING.len() || name == CONTENT_LENGTH.len();
+    name > 0 && !may_frame && !has_control(value)
+}
+
 /// RFC 9110 section 5.6.2.
 fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    NAME[usize::from(byte)]
+}
+
+static NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "the loop ends at 256")]
+        let character = byte as u8;
+        table[byte] = character.is_ascii_alphanumeric()
+            || matches!(
+                character,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        byte += 1;
+    }
+    table
+};
+
+/// One pass without a branch for each byte: most values have none.
+fn has_control(value: &[u8]) -> bool {
+    value.iter().fold(false, |bad, byte| bad | is_control(*byte))
 }
 
 /// RFC 9110 section 5.5: of these, a value may have the tab alone.

@@ -24,9 +24,6 @@ pub(crate) static X_ENVOY_EXPECTED_TIMEOUT: HeaderName =
     HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
 pub(crate) static X_ENVOY_SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
 static X_ENVOY_EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Where a request came from.
 pub(crate) struct Origin<'a> {
@@ -65,31 +62,42 @@ pub(crate) fn sanitise_response(headers: &mut HeaderMap) {
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool) {
-    // One pass over what is there is cheaper than asking for each name that might be.
+    // One pass over what is there is cheaper than asking for each name that might be, and the two that most
+    // messages have need no list.
     let mut doomed: Vec<HeaderName> = Vec::new();
+    let (mut connection, mut coding) = (false, false);
     for (name, value) in &*headers {
-        if name == CONNECTION {
-            let listed = names(value).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-            doomed.extend(listed.filter(|name| !is_end_to_end(name)));
-            doomed.push(CONNECTION);
-        } else if name == TRANSFER_ENCODING {
-            // RFC 9112 section 6.3: the coding overrides the length, which must not go on either.
-            doomed.extend([TRANSFER_ENCODING, CONTENT_LENGTH]);
-        } else if is_hop_by_hop(name) || also(name) {
-            doomed.push(name.clone());
+        match name.as_str() {
+            "connection" => {
+                connection = true;
+                let listed = names(value).filter(|name| !is_plain_option(name));
+                let listed = listed.filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+                doomed.extend(listed.filter(|name| !is_end_to_end(name)));
+            }
+            "transfer-encoding" => coding = true,
+            "te" | "upgrade" | "keep-alive" | "proxy-connection" | "http2-settings" => {
+                doomed.push(name.clone());
+            }
+            _ if also(name) => doomed.push(name.clone()),
+            _ => {}
         }
+    }
+    if connection {
+        headers.remove(CONNECTION);
+    }
+    if coding {
+        headers.remove(TRANSFER_ENCODING);
+        // RFC 9112 section 6.3: the coding overrides the length, which must not go on either.
+        headers.remove(CONTENT_LENGTH);
     }
     for name in doomed {
         headers.remove(name);
     }
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    *name == TE
-        || *name == UPGRADE
-        || *name == KEEP_ALIVE
-        || *name == PROXY_CONNECTION
-        || *name == HTTP2_SETTINGS
+/// Options of a connection that name no field, or one that is taken off in any case.
+fn is_plain_option(option: &str) -> bool {
+    option.eq_ignore_ascii_case("keep-alive") || option.eq_ignore_ascii_case("close")
 }
 
 /// The elements of a list (RFC 9110 section 5.6.1); none where it is not of visible ASCII.
@@ -105,6 +113,9 @@ pub(crate) fn names(value: &HeaderValue) -> impl Iterator<Item = &str> {
 /// Joins cookie fields into one with `; `. A client of HTTP/2 may send its cookie in crumbs, which routes
 /// and upstreams must see as one field (RFC 9113 section 8.2.3).
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    if headers.len() == headers.keys_len() {
+        return;
+    }
     let mut crumbs = headers.get_all(COOKIE).iter();
     let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
         return;
@@ -286,6 +297,15 @@ fn append_forwarded_for(headers: &mut HeaderMap, origin: &Origin<'_>) {
     joined.extend_from_slice(origin.peer_value.as_bytes());
     if let Ok(joined) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
         headers.insert(X_FORWARDED_FOR.clone(), joined);
+    }
+}
+
+/// A number as a value. Most upstreams answer within ten milliseconds, which takes no allocation.
+pub(crate) fn number(number: u64) -> HeaderValue {
+    const DIGITS: &str = "0123456789";
+    match usize::try_from(number) {
+        Ok(digit @ 0..10) => HeaderValue::from_static(&DIGITS[digit..=digit]),
+        _ => HeaderValue::from(number),
     }
 }
 

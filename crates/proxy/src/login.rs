@@ -19,7 +19,8 @@ pub(crate) fn asks_to_log_in<B>(response: &Response<B>) -> bool {
 /// Whether one of these fields names a scheme that authenticates a connection and not a request. Several
 /// challenges may stand in one field, and what stands in quotes counts as well: that binds too much at worst.
 fn authenticates_connection(headers: &HeaderMap, fields: &[HeaderName]) -> bool {
-    let values = fields.iter().flat_map(|name| headers.get_all(name));
+    let present = fields.iter().filter(|name| headers.contains_key(*name));
+    let values = present.flat_map(|name| headers.get_all(name));
     let parts = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     parts
         .filter_map(|part| {

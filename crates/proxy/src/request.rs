@@ -221,17 +221,10 @@ impl<'a> Head<'a> {
             (None, Some(host)) => host.to_str().map_err(|_| NO_HOST)?,
             (None, None) => "",
         };
-        let mut upper = false;
-        for byte in authority.bytes() {
-            upper |= byte.is_ascii_uppercase();
-            if !is_of_authority(byte) {
-                return Err(NO_HOST);
-            }
-        }
-        if !has_port_of_digits(authority) {
+        let Some(has_upper_case) = read_authority(authority) else {
             return Err(NO_HOST);
-        }
-        let authority = if upper {
+        };
+        let authority = if has_upper_case {
             Cow::Owned(authority.to_ascii_lowercase())
         } else {
             Cow::Borrowed(authority)
@@ -266,18 +259,57 @@ fn path_of(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
-/// Whether a byte may stand in a host and port (RFC 3986 section 3.2). There is no user in HTTP's, and
-/// what two readers take for the end of the host in different places must not go on.
-fn is_of_authority(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:[]%".contains(&byte)
+/// Whether a host and port has upper case; none where it is not `host`, `host:` or `host:80`, but `host:http`.
+fn read_authority(authority: &str) -> Option<bool> {
+    let (mut has_upper_case, mut in_port, mut is_number) = (false, false, true);
+    for byte in authority.bytes() {
+        match AUTHORITY[usize::from(byte)] {
+            Byte::No => return None,
+            Byte::Digit => {}
+            Byte::Colon => (in_port, is_number) = (true, true),
+            Byte::Bracket => (in_port, is_number) = (false, true),
+            class @ (Byte::Upper | Byte::Other) => {
+                has_upper_case |= class == Byte::Upper;
+                is_number &= !in_port;
+            }
+        }
+    }
+    is_number.then_some(has_upper_case)
 }
 
-/// `host`, `host:` and `host:80`, but not `host:http`.
-fn has_port_of_digits(authority: &str) -> bool {
-    let after_address = authority.rsplit_once(']').map_or(authority, |(_, after)| after);
-    let port = after_address.rsplit_once(':').map_or("", |(_, port)| port);
-    port.bytes().all(|byte| byte.is_ascii_digit())
+/// What the bytes of a host and port are (RFC 3986 section 3.2). There is no user in HTTP's, and what two
+/// readers take for the end of the host in different places must not go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Byte {
+    /// Of no authority.
+    No,
+    Digit,
+    Upper,
+    Other,
+    /// Begins a port, unless it is inside the brackets of an address.
+    Colon,
+    Bracket,
 }
+
+static AUTHORITY: [Byte; 256] = {
+    let mut table = [Byte::No; 256];
+    let mut at = 0;
+    while at < table.len() {
+        #[expect(clippy::cast_possible_truncation, reason = "the loop ends at 256")]
+        let byte = at as u8;
+        table[at] = match byte {
+            b'0'..=b'9' => Byte::Digit,
+            b'A'..=b'Z' => Byte::Upper,
+            b':' => Byte::Colon,
+            b']' => Byte::Bracket,
+            b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' | b'%' | b'[' => Byte::Other,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => Byte::Other,
+            _ => Byte::No,
+        };
+        at += 1;
+    }
+    table
+};
 
 /// Where a request goes.
 enum Found<'a> {
@@ -464,7 +496,7 @@ pub(crate) fn finish_head(
         let milliseconds = u64::try_from(exchange.elapsed().as_millis()).unwrap_or(u64::MAX);
         headers.insert(
             headers::X_ENVOY_SERVICE_TIME.clone(),
-            HeaderValue::from(milliseconds),
+            headers::number(milliseconds),
         );
     }
     headers::edit(headers, edits);

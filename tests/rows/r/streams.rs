@@ -123,6 +123,10 @@ pub(super) struct Talk {
 impl Talk {
     /// Begins one by HTTP/2, as gRPC clients do.
     pub(super) async fn begin(gateway: &Gateway) -> Self {
+        Self::begin_with(gateway, "application/grpc").await
+    }
+
+    async fn begin_with(gateway: &Gateway, content_type: &str) -> Self {
         let stream = TcpStream::connect(gateway.address).await.unwrap();
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -130,7 +134,7 @@ impl Talk {
         tokio::spawn(connection);
         let (say, poured) = mpsc::unbounded_channel();
         let request = Request::post("http://a/echo")
-            .header("content-type", "application/grpc")
+            .header("content-type", content_type)
             .header("te", "trailers")
             .body(Poured(poured));
         let response = sender.send_request(request.unwrap()).await.unwrap();
@@ -164,6 +168,20 @@ impl Talk {
             other => panic!("no error: {other:?}"),
         }
     }
+}
+
+/// The upstream offers both versions, so a copy of the request is kept to fall back with. It must not take the
+/// body away from the request that was answered.
+#[tokio::test]
+async fn a_stream_that_is_answered_before_its_body_goes_on() {
+    let ca = Certificates::new();
+    let upstream = echoing(Tls::with(&ca.server(&["a.test"])).alpn(&["h2", "http/1.1"])).await;
+    let context = ["alpn_protocols: h2,http/1.1"];
+    let plan = originating(&upstream, &["timeout_ms: 0", "rewrite: \"\""], &context);
+    let gateway = plan.start().await;
+    let mut talk = Talk::begin_with(&gateway, "text/plain").await;
+    talk.echoes("one").await;
+    talk.echoes("two").await;
 }
 
 /// A call of gRPC in both directions, and a download by HTTP/1.1 that is also an upload.

@@ -70,7 +70,8 @@ pub(super) fn is_for_gateways(name: &HeaderName) -> bool {
 
 /// What an upstream may not say to a client.
 pub(super) fn is_of_gateway(name: &HeaderName) -> bool {
-    *name == X_ENVOY_SERVICE_TIME || name.as_str().starts_with(OWN_PREFIX)
+    let text = name.as_str();
+    text.starts_with("x-") && (*name == X_ENVOY_SERVICE_TIME || text.starts_with(OWN_PREFIX))
 }
 
 /// Fields for framing, routing, authentication and control (RFC 9110 section 6.5.1).

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use http::header::{EXPECT, HOST, HeaderValue};
+use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 use hyper::ext::on_informational;
 use nuncio_model::{Failure, Reason};
@@ -42,6 +42,8 @@ struct Trip<'a> {
     tried: Tried,
     /// A connection that carried no request before.
     fresh: bool,
+    /// When the attempt began. The first one begins with the request.
+    began: Instant,
     retries: Retries<'a>,
 }
 
@@ -83,17 +85,19 @@ impl Hop<'_> {
         mut request: Request<RequestBody>,
         authority: HeaderValue,
         wanted: Wanted,
+        logs_in: bool,
         patience: &Patience,
         exchange: &mut Exchange,
     ) -> Result<(Response<Incoming>, Lease), ProxyError> {
         let until = self.forward.timeout.map(|timeout| exchange.started + timeout);
         let mut trip = Trip {
             wanted,
-            logs_in: login::logs_in(request.headers()),
+            logs_in,
             patience,
             authority: &authority,
             tried: Tried::default(),
             fresh: false,
+            began: exchange.started,
             retries: Retries::new(self.forward.retry.as_ref(), until),
         };
         loop {
@@ -109,7 +113,11 @@ impl Hop<'_> {
                     let status = response.status().as_u16();
                     let copy = copy.filter(Copy::can_be_sent);
                     let again = trip.retries.after_answer(status, copy.is_some());
-                    let (Some(again), Some(copy)) = (again, copy.and_then(Copy::request)) else {
+                    // A copy that is made into a request takes the body away from the one that was answered.
+                    let next = again
+                        .zip(copy)
+                        .and_then(|(again, copy)| Some((again, copy.request()?)));
+                    let Some((again, next)) = next else {
                         if let Some(upload) = patience.upload().filter(|upload| upload.answered()) {
                             lease.leaves_out(upload);
                         }
@@ -120,7 +128,7 @@ impl Hop<'_> {
                     if response.body().is_end_stream() {
                         lease.finish();
                     }
-                    (again, copy, Some(endpoint))
+                    (again, next, Some(endpoint))
                 }
                 Err(Failed {
                     request: Some(copy),
@@ -129,6 +137,7 @@ impl Hop<'_> {
                 }) if error.fault == Fault::Http1Required && self.may_use_http1 => {
                     // Another connection speaks HTTP/1.1, where this cannot happen again.
                     trip.wanted = Wanted::Http1;
+                    trip.began = Instant::now();
                     request = copy;
                     continue;
                 }
@@ -153,6 +162,7 @@ impl Hop<'_> {
                     .for_each(|endpoint| trip.tried.note(endpoint));
                 tokio::time::sleep(pause).await;
             }
+            trip.began = Instant::now();
             request = next;
         }
     }
@@ -164,8 +174,7 @@ impl Hop<'_> {
         trip: &Trip<'_>,
         exchange: &mut Exchange,
     ) -> Result<Answered, Failed> {
-        let began = Instant::now();
-        let mut lease = match self.lease(trip, began, exchange).await {
+        let mut lease = match self.lease(trip, exchange).await {
             Ok(lease) => lease,
             Err((error, endpoint)) => {
                 return Err(Failed {
@@ -196,7 +205,7 @@ impl Hop<'_> {
         let mut request = self.address(request, trip.authority, &lease)?;
         self.hear_interim_answers(&mut request, &lease);
         let attempt = Attempt {
-            began,
+            began: trip.began,
             limit: trip.retries.per_try_timeout(),
         };
         match trip.patience.wait(lease.send(request), attempt).await {
@@ -273,7 +282,6 @@ impl Hop<'_> {
     async fn lease(
         &self,
         trip: &Trip<'_>,
-        now: Instant,
         exchange: &mut Exchange,
     ) -> Result<Lease, (ProxyError, Option<SocketAddr>)> {
         let per_try = trip.retries.per_try_timeout();
@@ -285,7 +293,7 @@ impl Hop<'_> {
             let short = self.forward.timeout.is_some_and(|timeout| timeout < limit);
             trip.patience.deadline().filter(|_| short)
         });
-        let deadline = end.map_or(now + limit, |end| end.min(now + limit));
+        let deadline = end.map_or(trip.began + limit, |end| end.min(trip.began + limit));
         let need = Need {
             wanted: trip.wanted,
             fresh: trip.fresh,
@@ -343,18 +351,13 @@ impl Hop<'_> {
         authority: &HeaderValue,
         lease: &Lease,
     ) -> Result<Request<RequestBody>, ProxyError> {
-        let path = request
-            .uri()
-            .path_and_query()
-            .cloned()
-            .unwrap_or(PathAndQuery::from_static("/"));
         let content = request.body().content();
         let method = request.method().clone();
         headers::frame_request(request.headers_mut(), &method, content, lease.is_http2());
         if !lease.is_http2() {
             if request.uri().authority().is_some() {
                 // It was meant for an HTTP/2 connection before.
-                *request.uri_mut() = Uri::from(path);
+                *request.uri_mut() = Uri::from(path_of(&request));
             }
             *request.version_mut() = Version::HTTP_11;
             request.headers_mut().insert(HOST, authority.clone());
@@ -370,11 +373,16 @@ impl Hop<'_> {
         let uri = Uri::builder()
             .scheme(scheme)
             .authority(authority.as_bytes())
-            .path_and_query(path)
+            .path_and_query(path_of(&request))
             .build();
         *request.uri_mut() = uri.map_err(|error| bad_authority(authority, &error))?;
         Ok(request)
     }
+}
+
+fn path_of(request: &Request<RequestBody>) -> PathAndQuery {
+    let path = request.uri().path_and_query().cloned();
+    path.unwrap_or(PathAndQuery::from_static("/"))
 }
 
 /// What to make of a request that came back with an error.
@@ -387,9 +395,7 @@ fn failed(
     let told = ProxyError::send(lease, &error, interrupted);
     lease.note_refusal(&told.failure);
     let unsent = error.unsent.take();
-    let harmless = copy
-        .as_ref()
-        .is_some_and(|copy| copy.head.method().is_idempotent());
+    let harmless = copy.as_ref().is_some_and(|copy| copy.method.is_idempotent());
     let closing = matches!(told.fault, Fault::StaleConnection | Fault::RefusedStream);
     let stale = lease.reused() && (unsent.is_some() || closing && harmless);
     Failed {
@@ -402,20 +408,27 @@ fn failed(
 
 /// What it takes to send a request again.
 struct Copy {
-    head: Request<()>,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    /// A list is cheaper to copy than a map, and most copies are never sent.
+    fields: Vec<(HeaderName, HeaderValue)>,
     /// The body, unless there is none.
     upload: Option<Rc<Upload>>,
 }
 
 impl Copy {
     fn of(request: &Request<RequestBody>) -> Self {
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        *head.headers_mut() = request.headers().clone();
-        let upload = request.body().upload().cloned();
-        Self { head, upload }
+        let fields = request.headers().iter();
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            fields: fields
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            upload: request.body().upload().cloned(),
+        }
     }
 
     fn can_be_sent(&self) -> bool {
@@ -428,7 +441,14 @@ impl Copy {
             Some(upload) => upload.next_turn()?,
             None => RequestBody::Empty,
         };
-        Some(self.head.map(|()| body))
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.version_mut() = self.version;
+        for (name, value) in self.fields {
+            request.headers_mut().append(name, value);
+        }
+        Some(request)
     }
 }
 

@@ -117,7 +117,7 @@ impl Hop<'_> {
         let patience = Patience::new(self.forward.timeout, exchange.started, upload);
         let to_head = parts.method == Method::HEAD;
         let request = Request::from_parts(parts, body);
-        let sending = self.send(request, authority, wanted, &patience, exchange);
+        let sending = self.send(request, authority, wanted, logs_in, &patience, exchange);
         let (response, mut lease) = sending.await?;
         if let Some(excess) = headers::excess(0, response.headers(), most) {
             return Err(ProxyError::section_too_large(&lease, "header section", &excess));
