@@ -13,6 +13,7 @@ mod gate;
 mod namespaces;
 mod objects;
 mod place;
+mod ports;
 mod real;
 mod rights;
 mod scale;

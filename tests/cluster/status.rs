@@ -11,7 +11,7 @@ use crate::support::peer::{Tls, Upstream};
 use crate::support::program::{Gateway, KeptPort, Running, nuncio};
 use crate::support::waiting::eventually;
 
-const EVENTS: &str = "events.k8s.io/v1";
+pub(super) const EVENTS: &str = "events.k8s.io/v1";
 
 /// A gateway that tells Mappings too.
 async fn start(cluster: &Cluster) -> Gateway {
@@ -33,7 +33,12 @@ async fn second(cluster: &Cluster) -> Running {
 }
 
 /// Waits for the status of an object to become right.
-async fn status(cluster: &Cluster, kind: &str, name: &str, right: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn status(
+    cluster: &Cluster,
+    kind: &str,
+    name: &str,
+    right: impl Fn(&Value) -> bool,
+) -> Value {
     let what = format!("the status of {kind} {name}");
     eventually(&what, async || {
         let object = cluster.get(OURS, kind, name).await;
@@ -43,13 +48,13 @@ async fn status(cluster: &Cluster, kind: &str, name: &str, right: impl Fn(&Value
 }
 
 /// A condition of a status.
-fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
+pub(super) fn condition<'a>(status: &'a Value, kind: &str) -> &'a Value {
     let conditions = status["conditions"].as_array();
     let found = conditions.and_then(|all| all.iter().find(|condition| condition["type"] == kind));
     found.unwrap_or(&Value::Null)
 }
 
-fn is(status: &Value, kind: &str, value: &str) -> bool {
+pub(super) fn is(status: &Value, kind: &str, value: &str) -> bool {
     condition(status, kind)["status"] == value
 }
 

@@ -125,6 +125,8 @@ async fn a_port_that_is_taken_is_a_problem_until_it_is_free() {
     });
     let problem = problem.await;
     assert_eq!(problem["severity"], "error", "{problem:#}");
+    assert_eq!(problem["field"], "spec.port", "{problem:#}");
+    assert_eq!(problem["object"]["kind"], "Listener", "{problem:#}");
     let message = problem["message"].as_str().unwrap();
     assert!(message.contains(&address.port().to_string()), "{message}");
     assert_eq!(gateway.get("/").await.text(), "ok", "the rest goes on");
@@ -175,7 +177,7 @@ async fn a_port_that_is_taken_at_the_start_is_the_end() {
     let mut command = nuncio(arguments);
     command.arg(&folder);
     let mut second = Running::start(command);
-    assert_eq!(second.end().await, 2);
+    assert_eq!(second.end().await, 3);
     let said = second
         .stderr()
         .into_iter()

@@ -45,6 +45,14 @@ pub(crate) fn read(
         let Some((mut listener, binding)) = read_one(object, problems) else {
             continue;
         };
+        if options.admin_port == Some(listener.port) {
+            let message = format!(
+                "port {} is that of the admin interface, so this Listener is not opened; choose another port",
+                listener.port
+            );
+            problems.error(object, "reserved_port", "spec.port", message);
+            continue;
+        }
         if let Some(first) = listeners.get(&listener.port) {
             let message = format!(
                 "port {} is taken by Listener {}, so this one is not opened; choose another port",

@@ -25,6 +25,8 @@ pub struct Options {
     pub resolve: Vec<ResolveRule>,
     /// Open the default HTTP listener when no Listener exists (file mode).
     pub open_default_listeners: bool,
+    /// The port of the admin interface, where a Listener on it would meet that: no Listener may have it.
+    pub admin_port: Option<u16>,
     /// `AMBASSADOR_FORCE_SECRET_VALIDATION`: every Secret is looked through and an unusable one withheld from
     /// everybody; a Host that names it is disabled whole.
     pub force_secret_validation: bool,
@@ -49,6 +51,7 @@ impl Default for Options {
             verify_mode: None,
             resolve: Vec::new(),
             open_default_listeners: false,
+            admin_port: None,
             force_secret_validation: false,
             istio_directory: None,
             loose_label_selectors: false,

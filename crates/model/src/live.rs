@@ -53,6 +53,6 @@ pub trait Live: Send + Sync {
     fn alive(&self) -> bool {
         true
     }
-    /// Whether every worker serves a configuration and its ports are open.
+    /// Whether every worker serves a configuration and at least one of its ports is open.
     fn ready(&self) -> bool;
 }

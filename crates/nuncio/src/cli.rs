@@ -19,7 +19,7 @@ pub(crate) const VERSION: &str = concat!(
 /// An Ambassador-compatible gateway whose main job is TLS origination.
 ///
 /// It reads Mappings, TLSContexts, Hosts, Listeners and Secrets and sends requests to TLS upstreams.
-/// Exit status: 0 fine, 1 the thing looked for was found wrong, 2 bad usage.
+/// Exit status: 0 fine, 1 the thing looked for was found wrong, 2 bad usage, 3 a port is taken.
 #[derive(Debug, Parser)]
 #[command(name = "nuncio", version = VERSION, max_term_width = 100, after_help = "\
 Examples:
@@ -81,7 +81,9 @@ Environment (a flag of the same meaning wins):
   SSL_CERT_FILE, SSL_CERT_DIR          where the system's roots are, for verify.roots: system
 
 SIGTERM and SIGINT end it: it says that it is not ready and goes on for --shutdown-delay, then finishes what is
-in flight for --drain-time at most. Exit status 0; a second signal skips what it is waiting for."
+in flight for --drain-time at most. Exit status 0; a second signal skips what it is waiting for.
+Exit status 2: the settings or the manifests cannot be used; 3: a port cannot be opened. In a cluster
+a Listener whose port cannot be opened has that in its status, and the others serve."
 )]
 pub(crate) struct RunArgs {
     /// Files or folders with manifests (.yaml, .yml, .json; several documents a file); `-` is standard input,

@@ -27,6 +27,14 @@ impl Failure {
         }
     }
 
+    /// A port that was asked for cannot be opened: status 3.
+    pub(crate) fn port(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            status: 3,
+        }
+    }
+
     /// The status to exit with.
     pub(crate) fn status(&self) -> ExitCode {
         ExitCode::from(self.status)

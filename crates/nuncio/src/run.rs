@@ -34,6 +34,8 @@ pub(crate) struct Gateway {
     snapshot: watch::Receiver<Option<Arc<Snapshot>>>,
     proxy: Proxy,
     bind: IpAddr,
+    /// A port of the first configuration that cannot be opened ends the start.
+    needs_ports: bool,
     shutdown_delay: Duration,
     drain_time: Duration,
     leave: watch::Sender<bool>,
@@ -60,7 +62,7 @@ impl Gateway {
             admin,
             admin_names,
             proxy,
-            compile,
+            mut compile,
             shutdown_delay,
             warnings,
         } = settings;
@@ -76,6 +78,7 @@ impl Gateway {
         let (snapshot_sender, snapshot) = watch::channel(None);
         let (endpoint_sender, endpoints) = watch::channel(Arc::new(EndpointTable::default()));
         let (bind, drain_time) = (proxy.bind, proxy.drain_time);
+        compile.admin_port = meet(admin.ip(), bind).then_some(admin.port());
         let max_connections = proxy.admin_connections;
         let proxy = Proxy::start(proxy, &snapshot, &endpoints)
             .map_err(|error| Failure::wrong(format!("cannot start the workers: {error}")))?;
@@ -85,6 +88,8 @@ impl Gateway {
             Source::Files(_) => None,
             Source::Kubernetes(_) => Some(Arc::new(ClusterHealth::default())),
         };
+        // In a cluster a Listener may be anybody's, and the gateway everybody's.
+        let needs_ports = health.is_none();
         let serve = nuncio_admin::serve(
             listener,
             Admin {
@@ -118,6 +123,7 @@ impl Gateway {
             snapshot,
             proxy,
             bind,
+            needs_ports,
             shutdown_delay,
             drain_time,
             leave,
@@ -127,11 +133,16 @@ impl Gateway {
         })
     }
 
-    /// Waits until the first configuration serves on all its ports.
+    /// Waits until the first configuration serves: on all its ports, unless it is that of a cluster.
     pub(crate) async fn opened(&mut self) -> Result<(), NotOpened> {
         let failed = tokio::select! {
             opened = self.proxy.opened() => match opened {
                 Ok(()) => return Ok(()),
+                // It is a problem of that Listener, and tried again.
+                Err(error @ StartError::Port { .. }) if !self.needs_ports => {
+                    tracing::error!("{error}");
+                    return Ok(());
+                }
                 Err(error) => error,
             },
             ended = &mut self.controller => return Err(NotOpened::Controller(sentence_of(ended))),
@@ -168,6 +179,11 @@ impl Gateway {
             task.abort();
         }
     }
+}
+
+/// Whether a port of one address is also one of the other.
+fn meet(one: IpAddr, other: IpAddr) -> bool {
+    one == other || one.is_unspecified() || other.is_unspecified()
 }
 
 /// Opens the admin port. It can be shared, so that another process can take over from this one, but only
@@ -288,6 +304,7 @@ pub(crate) async fn run(settings: RunSettings, log: LogQueue) -> Result<ExitCode
         }
     };
     opened.map_err(|error| match error {
+        NotOpened::Proxy(error @ StartError::Port { .. }) => Failure::port(error.to_string()),
         NotOpened::Proxy(error) => Failure::usage(error.to_string()),
         NotOpened::Controller(error) => Failure::usage(error),
     })?;

@@ -230,6 +230,7 @@ impl<'a> Environment<'a> {
             verify_mode,
             resolve,
             open_default_listeners: true,
+            admin_port: None,
             force_secret_validation: self.switch("AMBASSADOR_FORCE_SECRET_VALIDATION"),
             istio_directory: self.text("AMBASSADOR_ISTIO_SECRET_DIR").map(PathBuf::from),
             loose_label_selectors: self.switch("DISABLE_STRICT_LABEL_SELECTORS"),
@@ -433,8 +434,8 @@ impl<'a> Environment<'a> {
 
 /// A sentence about an address that cannot be listened on.
 pub(crate) fn cannot_listen(what: &str, address: SocketAddr, error: impl Display, flag: &str) -> Failure {
-    let cure = format!("stop the program that holds it or choose another with {flag}");
-    Failure::usage(format!("cannot listen on {address} for {what}: {error}; {cure}"))
+    let fix = format!("stop the program that holds it or choose another with {flag}");
+    Failure::port(format!("cannot listen on {address} for {what}: {error}; {fix}"))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::worker::Shared;
 /// All of them: first the ports, then the upstreams in the order of the snapshot, each for every Mapping that
 /// uses it.
 pub(crate) fn all(snapshot: &Snapshot, shared: &Shared) -> Vec<Problem> {
-    let mut problems = ports(shared);
+    let mut problems = ports(snapshot, shared);
     for (upstream, PeerExpiry { reason, message }) in peers(snapshot, shared) {
         problems.extend(upstream.mappings.iter().map(|mapping| Problem {
             severity: Severity::Warning,
@@ -33,7 +33,7 @@ pub(crate) fn count(snapshot: &Snapshot, shared: &Shared) -> [(Severity, usize);
     [(Severity::Error, errors), (Severity::Warning, warnings.sum())]
 }
 
-fn ports(shared: &Shared) -> Vec<Problem> {
+fn ports(snapshot: &Snapshot, shared: &Shared) -> Vec<Problem> {
     let unbound = lock(&shared.unbound);
     let mut ports: Vec<_> = unbound.iter().collect();
     ports.sort_unstable();
@@ -42,12 +42,13 @@ fn ports(shared: &Shared) -> Vec<Problem> {
         .map(|(port, why)| Problem {
             severity: Severity::Error,
             reason: "port_unavailable".into(),
-            message: format!(
-                "cannot listen on port {port} of {}: {why}; stop what uses the port or change spec.port",
-                shared.bind
-            ),
-            object: None,
-            field: None,
+            message: format!("cannot listen on port {port} of {}: {why}", shared.bind),
+            object: snapshot
+                .listeners
+                .iter()
+                .find(|listener| listener.port == *port)
+                .and_then(|listener| listener.object.clone()),
+            field: Some("spec.port".into()),
             place: None,
         })
         .collect()

@@ -46,13 +46,13 @@ pub enum StartError {
     #[error("cannot start a worker: {0}")]
     Thread(#[from] io::Error),
     /// A listener's port could not be opened.
-    #[error("cannot listen on port {port} of {address}: {why}; stop what uses the port or change spec.port")]
+    #[error("cannot listen on port {port} of {address}: {why}")]
     Port {
         /// The bind address.
         address: IpAddr,
         /// The port.
         port: u16,
-        /// What the system says.
+        /// What the system says, and the fix.
         why: String,
     },
     /// The workers ended before they served.
@@ -235,7 +235,7 @@ impl Live for LiveProxy {
     }
 
     fn ready(&self) -> bool {
-        self.served.iter().all(|served| served.borrow().is_some())
+        self.served.iter().all(|served| served.borrow().is_some()) && self.shared.has_port()
     }
 }
 

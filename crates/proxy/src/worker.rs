@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     /// Of descriptors.
     pub(crate) budget: Budget,
-    /// Ports that could not be opened, and why.
+    /// Ports that could not be opened, and why, with the fix.
     pub(crate) unbound: Mutex<HashMap<u16, String>>,
     /// How many workers listen on each port.
     pub(crate) bound: Mutex<HashMap<u16, usize>>,
@@ -67,12 +67,29 @@ impl Shared {
         Ok(listener)
     }
 
+    /// Whether clients can reach any port, where one is wanted.
+    pub(crate) fn has_port(&self) -> bool {
+        lock(&self.unbound).is_empty() || lock(&self.bound).values().any(|workers| *workers > 0)
+    }
+
     /// A worker has closed its socket.
     fn release(&self, port: u16) {
         if let Some(workers) = lock(&self.bound).get_mut(&port) {
             *workers = workers.saturating_sub(1);
         }
     }
+}
+
+/// Why a port cannot be opened, and what to do about it.
+fn why_unbound(error: &io::Error) -> String {
+    let fix = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "give the process the capability NET_BIND_SERVICE or choose a port from 1024 in spec.port"
+        }
+        io::ErrorKind::AddrNotAvailable => "bind an address that this machine has",
+        _ => "stop what uses the port or change spec.port",
+    };
+    format!("{error}; {fix}")
 }
 
 /// One worker.
@@ -350,7 +367,8 @@ impl Worker {
                     tokio::task::spawn_local(Rc::clone(self).accept(listener, port, close));
                 }
                 Err(error) => {
-                    lock(&self.shared.unbound).insert(port, error.to_string());
+                    let why = why_unbound(&error);
+                    lock(&self.shared.unbound).insert(port, why);
                 }
             }
         }

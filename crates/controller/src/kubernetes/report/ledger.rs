@@ -86,7 +86,8 @@ impl Ledger {
     pub(super) fn look(&mut self, store: &mut Store, sight: &Sight<'_>) -> Look {
         let mut look = Look::default();
         let mut errors = HashMap::<&ObjectRef, Vec<&Problem>>::new();
-        for problem in sight.problems.iter().filter(|problem| status::is_error(problem)) {
+        let problems = sight.problems.iter().chain(sight.live);
+        for problem in problems.filter(|problem| status::is_error(problem)) {
             if let Some(object) = &problem.object {
                 errors.entry(object).or_default().push(problem);
             }
