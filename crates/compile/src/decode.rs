@@ -53,6 +53,12 @@ pub(crate) fn spec<S: Spec + Default>(object: &Object, problems: &mut Problems) 
         broken: report_unknown_root_fields::<S>(object, &document, problems),
     };
     let Some(value) = document.get("spec").filter(|value| !value.is_null()) else {
+        if document.pointer("/metadata/spec").is_some() {
+            let message =
+                "`spec` stands under `metadata`, so nothing of it is read; indent it less".to_owned();
+            problems.error(object, "unknown_field", "metadata.spec", message.clone());
+            decoded.broken.push((String::new(), message));
+        }
         return decoded;
     };
     if !value.is_object() {
@@ -396,7 +402,7 @@ mod tests {
     fn advice_on_a_wrong_type_fits_the_field() {
         for (spec, end) in [
             (json!({"rewrite": false}), "to have `prefix` replaced by `/`"),
-            (json!({"prefix": 5}), "write a path that begins with `/`"),
+            (json!({"prefix": 5}), "write one path, which begins with `/`"),
             (
                 json!({"service": 8080}),
                 "write one, in the form [scheme://]host[:port]",
@@ -504,6 +510,23 @@ mod tests {
         let (decoded, problems) = decode::<MappingSpec>(&json!({"spec": {"tls": "a"}}));
         assert_eq!(problems[0].severity, Severity::Error);
         assert!(decoded.broken(&["tls"]).is_some());
+    }
+
+    #[test]
+    fn a_spec_under_metadata_is_not_read_and_loses_nothing_it_protects() {
+        let document = json!({
+            "apiVersion": "getambassador.io/v3alpha1",
+            "kind": "TLSContext",
+            "metadata": {"name": "it", "spec": {"ca_secret": "ca"}},
+        });
+        let object = Object::from_document(document, None).unwrap();
+        let mut problems = Problems::default();
+        let decoded = super::spec::<TlsContextSpec>(&object, &mut problems);
+        assert!(
+            decoded
+                .any_broken()
+                .is_some_and(|message| message.ends_with("indent it less"))
+        );
     }
 
     #[test]

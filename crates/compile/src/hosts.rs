@@ -128,7 +128,12 @@ fn read_one<'a>(
         .filter(|name| !name.is_empty())
         .unwrap_or("*");
     let hostname = read_hostname(object, hostname, problems);
-    if names::Glob::of(&hostname).has_dead_star() {
+    const ONE: &str = "write one host name, and a Host for each of the others";
+    if let Some((what, fix)) = names::impossible_host(&hostname, ONE, ONE) {
+        let message =
+            format!("`spec.hostname` is `{hostname}`, which {what}, so no request is for this Host; {fix}");
+        problems.error(object, "matches_nothing", "spec.hostname", message);
+    } else if names::Glob::of(&hostname).has_dead_star() {
         let message = format!(
             "`spec.hostname` is `{hostname}`, whose star is neither first nor last, so no request is for this Host; move the star"
         );
@@ -161,7 +166,8 @@ fn read_one<'a>(
 /// A URL stands for its host: what the Host says about insecure requests must not be lost with it, because a Host for
 /// more names could serve them.
 fn read_hostname(object: &Object, text: &str, problems: &mut Problems) -> String {
-    let Some(host) = service::host_in_url(text).filter(|host| !host.is_empty()) else {
+    let is_url = |host: &String| !host.is_empty() && !text.contains("\\.");
+    let Some(host) = service::host_in_url(text).filter(is_url) else {
         return text.to_lowercase();
     };
     let shown = service::without_credentials(text);

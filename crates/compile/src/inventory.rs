@@ -87,21 +87,47 @@ pub(crate) fn expand<'a>(
             annotated.extend(object.annotated.iter().map(Cow::Borrowed));
             continue;
         }
-        let Value::Array(items) = object.document.value()["items"].take() else {
-            continue;
-        };
-        for item in items {
-            match Object::from_document(item, object.place.clone()) {
-                Ok(mut item) => {
-                    annotated.extend(std::mem::take(&mut item.annotated).into_iter().map(Cow::Owned));
-                    expanded.push(Expanded::Found(Box::new(item)));
-                }
-                Err(problem) => problems.add(*problem),
-            }
-        }
+        expand_list(object, &mut expanded, &mut annotated, problems, 0);
     }
     expanded.extend(in_order(annotated, problems));
     expanded
+}
+
+/// Lists in lists that are looked into.
+const LISTS: usize = 3;
+
+/// The items of a list, and of lists in it.
+fn expand_list<'a>(
+    list: &Object,
+    expanded: &mut Vec<Expanded<'a>>,
+    annotated: &mut Vec<Cow<'a, Annotated>>,
+    problems: &mut Problems,
+    depth: usize,
+) {
+    let Value::Array(items) = list.document.value()["items"].take() else {
+        return;
+    };
+    let of_kind = list.kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+    for mut item in items {
+        // The API server leaves out of its lists of one kind what their own head says.
+        if let (Some(kind), Value::Object(item)) = (of_kind, &mut item)
+            && !item.contains_key("kind")
+            && !item.contains_key("apiVersion")
+        {
+            item.insert("kind".into(), kind.into());
+            item.insert("apiVersion".into(), list.api_version.as_str().into());
+        }
+        match Object::from_document(item, list.place.clone()) {
+            Ok(item) if item.is_list() && depth < LISTS => {
+                expand_list(&item, expanded, annotated, problems, depth + 1);
+            }
+            Ok(mut item) => {
+                annotated.extend(std::mem::take(&mut item.annotated).into_iter().map(Cow::Owned));
+                expanded.push(Expanded::Found(Box::new(item)));
+            }
+            Err(problem) => problems.add(*problem),
+        }
+    }
 }
 
 fn in_order<'a>(annotated: Vec<Cow<'a, Annotated>>, problems: &mut Problems) -> Vec<Expanded<'a>> {
@@ -300,7 +326,7 @@ fn is_for(object: &Object, id: &str, problems: &mut Problems) -> bool {
             texts.iter().any(|text| accepts(text))
         }
         Gateways::Unreadable => {
-            let message = "`spec.ambassador_id` is neither a text nor a list of texts, so the object is for no gateway; correct it";
+            let message = "`spec.ambassador_id` is neither a string nor a list of strings, so the object is for no gateway; put ids in quotes";
             problems.error(object, "wrong_type", "spec.ambassador_id", message);
             false
         }

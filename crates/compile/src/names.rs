@@ -112,6 +112,45 @@ pub(crate) fn globs_meet(a: &str, b: &str) -> bool {
     }
 }
 
+/// What keeps a host that a Mapping or Host asks for from being that of any request, and what to write: for one that
+/// looks like an expression `expression`, for several in one `several`.
+pub(crate) fn impossible_host(text: &str, expression: &str, several: &str) -> Option<(String, String)> {
+    const OF_EXPRESSIONS: &str = "()|^$+?{}\\";
+    let may_stand = |c: char| c.is_ascii_alphanumeric() || "-_.:*".contains(c);
+    // An address of IPv6.
+    if text.starts_with('[') {
+        return None;
+    }
+    if text.contains(|c| OF_EXPRESSIONS.contains(c)) {
+        let what = "looks like a regular expression, which it is not read as";
+        return Some((what.to_owned(), expression.to_owned()));
+    }
+    if text
+        .trim()
+        .contains(|c: char| c == ',' || c == ';' || c.is_whitespace())
+    {
+        return Some(("names several hosts in one".to_owned(), several.to_owned()));
+    }
+    if !text.is_ascii() {
+        let name = text.trim_matches('*').trim_matches('.');
+        let fix = dns_name(name).map_or("correct it".to_owned(), |encoded| {
+            format!("write `{}`", text.replace(name, &encoded))
+        });
+        return Some(("has letters that no request has in its host".to_owned(), fix));
+    }
+    if let Some(odd) = text.chars().find(|c| !may_stand(*c)) {
+        return Some((
+            format!("has `{}`, which no host has", odd.escape_debug()),
+            "correct it".to_owned(),
+        ));
+    }
+    let bare = text.strip_prefix('.').filter(|bare| !bare.is_empty())?;
+    Some((
+        "begins with a dot, which no host does".to_owned(),
+        format!("write `*.{bare}`"),
+    ))
+}
+
 /// A host glob taken apart (B10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Glob<'a> {
@@ -191,6 +230,34 @@ mod tests {
             ("[::1", "[::1"),
         ] {
             assert_eq!(without_port(authority), host);
+        }
+    }
+
+    #[test]
+    fn hosts_that_no_request_has_say_what_to_write() {
+        for (text, fix) in [
+            ("(a|b).test", "EXPRESSION"),
+            (".*\\.test", "EXPRESSION"),
+            ("a.test,b.test", "SEVERAL"),
+            ("a.test b.test", "SEVERAL"),
+            ("*.b\u{fc}cher.test", "write `*.xn--bcher-kva.test`"),
+            (".a.test", "write `*.a.test`"),
+            ("a.test!", "correct it"),
+            ("\u{201c}*\u{201d}", "correct it"),
+        ] {
+            let found = impossible_host(text, "EXPRESSION", "SEVERAL").map(|(_, fix)| fix);
+            assert_eq!(found.as_deref(), Some(fix), "{text}");
+        }
+        for text in [
+            "*",
+            "*.a.test",
+            "a.*",
+            "A_b.test:8080",
+            "[::1]:80",
+            "10.0.0.1",
+            ".",
+        ] {
+            assert_eq!(impossible_host(text, "", ""), None, "{text}");
         }
     }
 

@@ -312,11 +312,32 @@ fn only_namespace(options: &Options) -> Option<(String, &'static str)> {
     Some((options.namespace.clone(), variable))
 }
 
-fn missing(name: &SecretName, what: &str, key: &str) -> Unusable {
-    Unusable::new(
-        "incomplete_secret",
-        format!("names {name}, which holds {what}; put one under the key `{key}`"),
-    )
+/// Keys that a message names.
+const NAMED_KEYS: usize = 4;
+
+impl Materials<'_> {
+    /// A Secret without what is needed; what it holds under other keys may be it.
+    fn missing(&self, name: &SecretName, what: &str, key: &str) -> Unusable {
+        let document = self.object(name).map(|object| object.document.value());
+        let maps = ["data", "stringData"];
+        let found = maps
+            .iter()
+            .filter_map(|map| document.as_ref()?.get(map)?.as_object());
+        let keys: Vec<String> = found
+            .flat_map(|map| map.keys())
+            .filter(|found| *found != key)
+            .take(NAMED_KEYS)
+            .map(|key| format!("`{}`", tellable(key)))
+            .collect();
+        let other = match keys.as_slice() {
+            [] => String::new(),
+            keys => format!(" under a key that counts, but {}", keys.join(", ")),
+        };
+        Unusable::new(
+            "incomplete_secret",
+            format!("names {name}, which holds {what}{other}; put one under the key `{key}`"),
+        )
+    }
 }
 
 fn unusable(name: &SecretName, error: &MaterialError) -> Unusable {

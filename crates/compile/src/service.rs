@@ -169,7 +169,8 @@ fn read_host(text: &str) -> Result<UpstreamHost, String> {
             "has the number `{decoded}` where its host should be; write the host before it, such as `HOST:{decoded}`"
         ));
     }
-    if decoded.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if decoded.split('.').all(|part| !part.is_empty() && is_number(part)) {
         return Err(format!(
             "has the host `{decoded}`, which is no IPv4 address; correct it"
         ));

@@ -421,10 +421,16 @@ fn repeated(entries: &[(Key, Node)]) -> Option<Fault> {
     let mut lines = HashMap::with_capacity(entries.len());
     entries.iter().find_map(|(key, _)| {
         let first = lines.insert(key.text.as_str(), key.spot.line)?;
+        let fix = match key.text.as_str() {
+            "apiVersion" | "kind" if key.spot.column == 1 => {
+                "put `---` before it if another object begins here, else keep one of them"
+            }
+            _ => "keep one of them",
+        };
         Some(Fault::new(
             key.spot,
             format!(
-                "the key `{}` stands twice, on lines {first} and {}; keep one of them",
+                "the key `{}` stands twice, on lines {first} and {}; {fix}",
                 key.text.chars().take(KEY).collect::<String>(),
                 key.spot.line
             ),

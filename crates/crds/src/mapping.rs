@@ -214,7 +214,7 @@ impl Spec for MappingSpec {
         "tls",
     ];
     const FORMS: &'static [(&'static str, &'static str)] = &[
-        ("prefix", "write a path that begins with `/`"),
+        ("prefix", "write one path, which begins with `/`"),
         (
             "hostname",
             "write one host name, such as a.example.com, or \"*\" for all",

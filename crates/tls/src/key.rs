@@ -109,7 +109,8 @@ fn foreign(name: &str, line: usize) -> MaterialError {
         message: format!(
             "the private key in line {line} is a `{name}`, which is not read; {}",
             if name.contains("OPENSSH") {
-                "make a `PRIVATE KEY` of it with `ssh-keygen -p -N '' -m PKCS8 -f FILE`"
+                "make a `PRIVATE KEY` of it with `ssh-keygen -p -N '' -m PKCS8 -f FILE` if it is RSA or ECDSA, else a new \
+                 key and certificate"
             } else {
                 "make a `PRIVATE KEY` of it with `openssl pkey -in FILE -out tls.key`"
             }

@@ -91,7 +91,10 @@ pub(crate) fn identity(
     key_pem: &[u8],
     now: SystemTime,
 ) -> Result<(ClientIdentity, Vec<Finding>), MaterialError> {
-    let (certificates, mut findings) = some_certificates(chain_pem)?;
+    let (certificates, mut findings) = some_certificates(chain_pem).map_err(|error| {
+        let are_exchanged = private_keys(chain_pem).is_ok() && some_certificates(key_pem).is_ok();
+        if are_exchanged { exchanged() } else { error }
+    })?;
     let keys = private_keys(key_pem)?;
     let Some((leaf, key)) = leaf_and_key(&certificates, keys) else {
         return Err(mismatch(&certificates, &findings));
@@ -104,6 +107,12 @@ pub(crate) fn identity(
     parts.push(key_bytes(&key));
     let digest = digest_of(&parts);
     Ok((ClientIdentity { chain, key, digest }, findings))
+}
+
+fn exchanged() -> MaterialError {
+    let message = "the certificate stands where the private key belongs, and the key where the certificate belongs; \
+                   exchange them";
+    MaterialError::new("no_certificate", message)
 }
 
 /// A CA bundle from PEM (rows V4, V5, V7 to V10). Each distinct certificate is kept: expired ones too,
@@ -285,8 +294,13 @@ fn certificate(block: &Block) -> Option<Result<Vec<u8>, Finding>> {
         (Label::Other(name), _) if name.contains("CERTIFICATE") => Some(Err(warning(
             "unexpected_pem_block",
             format!(
-                "the `{name}` in line {} is left out: only `CERTIFICATE` is read",
-                block.line
+                "the `{name}` in line {} is left out, because only `CERTIFICATE` is read; {}",
+                block.line,
+                if name.contains("REQUEST") {
+                    "put the certificate there that was issued for the request"
+                } else {
+                    "put a certificate there"
+                }
             ),
         ))),
         (Label::Other(name), _) if matches!(name.as_str(), "PKCS7" | "CMS" | "PKCS12") => Some(Err(warning(

@@ -47,6 +47,10 @@ impl Contexts<'_> {
     pub(crate) fn look_up(&self, mapping: &Object, text: &str, problems: &mut Problems) -> Found {
         let message: Arc<str> = match self.choose(text, &mapping.reference.namespace) {
             Choice::This(context) => return self.found(mapping, text, &context, problems),
+            Choice::Missing if matches!(text, "true" | "false") => format!(
+                "`spec.tls` names TLSContext `{text}`, which does not exist; to encrypt, write `https://` before the host in `spec.service` or name a TLSContext here, else remove it"
+            )
+            .into(),
             Choice::Missing => format!(
                 "`spec.tls` names TLSContext `{text}`, which does not exist; create it or correct the name"
             )

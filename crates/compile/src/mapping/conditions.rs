@@ -12,7 +12,7 @@ use nuncio_model::{
 
 use crate::Object;
 use crate::hashed::Hashed;
-use crate::names::Glob;
+use crate::names::{self, Glob};
 use crate::placeholder::Placeholder;
 use crate::problems::Problems;
 use crate::service;
@@ -22,6 +22,10 @@ pub(crate) const REGEX_SIZE_LIMIT: usize = 1 << 20;
 
 /// Characters of globs and expressions that paths seldom have.
 const OF_EXPRESSIONS: &str = "*^\\|[]{}";
+
+fn is_of_expressions(c: char) -> bool {
+    OF_EXPRESSIONS.contains(c)
+}
 
 fn shown_character(c: char) -> String {
     if c.is_whitespace() {
@@ -180,7 +184,14 @@ impl Reader<'_> {
         if let Some(left) = Placeholder::in_path(text) {
             let message = format!("`{FIELD}` {}", left.message());
             self.problems.warning(self.object, "template", FIELD, message);
-        } else if !text.is_empty() && !text.starts_with('/') {
+        } else if let Some((_, rest)) = text.split_once("://") {
+            let path = rest.find('/').map_or("/", |at| &rest[at..]);
+            let message = format!(
+                "`{FIELD}` is a URL, which no path begins with; write `{path}`, and the host into `hostname`"
+            );
+            self.problems
+                .warning(self.object, "matches_nothing", FIELD, message);
+        } else if !text.is_empty() && !text.starts_with('/') && !text.contains(is_of_expressions) {
             let message = format!("`{FIELD}` is `{text}`, which no path begins with; put a `/` in front");
             self.problems
                 .warning(self.object, "matches_nothing", FIELD, message);
@@ -196,7 +207,13 @@ impl Reader<'_> {
             );
             self.problems
                 .warning(self.object, "matches_nothing", FIELD, message);
-        } else if let Some(odd) = text.chars().find(|c| OF_EXPRESSIONS.contains(*c)) {
+        } else if let Some(dots) = text.split('/').find(|part| matches!(*part, "." | "..")) {
+            let message = format!(
+                "`{FIELD}` has a part `{dots}`, which is resolved before a path is matched; write what is left then"
+            );
+            self.problems
+                .warning(self.object, "matches_nothing", FIELD, message);
+        } else if let Some(odd) = text.chars().find(|c| is_of_expressions(*c)) {
             let message = format!(
                 "`{FIELD}` has `{odd}`, which stands for itself there; write only what the paths begin with, or an expression with `prefix_regex: true`"
             );
@@ -248,10 +265,10 @@ impl Reader<'_> {
 
     fn glob(&mut self, hostname: &str) -> (AuthorityMatch, HostCondition) {
         self.count_header(":authority", hostname, false);
-        self.refuse_url("spec.hostname", hostname);
+        let is_refused = self.refuse_host("spec.hostname", hostname);
         let text = hostname.to_lowercase();
         let glob = Glob::of(&text);
-        if glob.has_dead_star() {
+        if glob.has_dead_star() && !is_refused {
             let message = format!(
                 "`spec.hostname` is `{hostname}`, whose star is neither first nor last, so it can match nothing and the Mapping has no route; move the star"
             );
@@ -266,22 +283,33 @@ impl Reader<'_> {
         (authority, HostCondition::Glob(text.into()))
     }
 
-    /// No request has a scheme or a path in its host.
-    fn refuse_url(&mut self, field: &str, text: &str) {
-        if let Some(host) = service::host_in_url(text) {
-            let shown = service::without_credentials(text);
-            let message = format!(
-                "`{field}` asks for the host `{shown}`, which no request has, so the Mapping can match nothing and has no route; write `{host}`"
-            );
-            self.impossible("matches_nothing", field, message);
-        }
+    /// Whether no request has such a host.
+    fn refuse_host(&mut self, field: &str, text: &str) -> bool {
+        const EXPRESSION: &str =
+            "write it into `host`, with `host_regex: true` beside it and without `hostname`";
+        const SEVERAL: &str = "write one, and a Mapping for each of the others";
+        let nothing = "so the Mapping can match nothing and has no route";
+        let is_url = !text.contains("\\.");
+        let host = service::host_in_url(text).filter(|_| is_url);
+        let message = match (host, names::impossible_host(text, EXPRESSION, SEVERAL)) {
+            (Some(host), _) => {
+                let shown = service::without_credentials(text);
+                format!(
+                    "`{field}` asks for the host `{shown}`, which no request has, {nothing}; write `{host}`"
+                )
+            }
+            (None, Some((what, fix))) => format!("`{field}` is `{text}`, which {what}, {nothing}; {fix}"),
+            (None, None) => return false,
+        };
+        self.impossible("matches_nothing", field, message);
+        true
     }
 
     /// Here a star is an ordinary character, which no host has (B9).
     fn exact_authority(&mut self, field: &str, host: &str) -> (AuthorityMatch, HostCondition) {
         self.count_header(":authority", host, false);
-        self.refuse_url(field, host);
-        if host.contains('*') {
+        let is_refused = self.refuse_host(field, host);
+        if host.contains('*') && !is_refused {
             let message = format!(
                 "`{field}` asks for the host `{host}`, whose `*` is no wildcard there, so the Mapping can match nothing and has no route; use `hostname`"
             );

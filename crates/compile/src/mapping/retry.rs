@@ -47,6 +47,7 @@ fn retry_on(object: &Object, field: &str, text: Option<&str>, problems: &mut Pro
     match on {
         None => {
             let hint = match decode::nearest(text, &names) {
+                _ if text.contains(',') => "write one of them".to_owned(),
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("write one of {}", names.join(", ")),
             };

@@ -56,7 +56,7 @@ pub(super) fn string(document: &Value, field: &str) -> Result<String, Flaw> {
         "kind" => "write the kind, such as Mapping",
         _ => "write group and version, such as getambassador.io/v3alpha1",
     };
-    read(document.get(field), field, form, form)
+    read(document.get(field), Some(document), field, form, form)
 }
 
 /// `metadata.name`
@@ -77,6 +77,12 @@ pub(super) fn name(kind: &str, document: &Value) -> Result<String, Flaw> {
         );
         return Err(Flaw::new("metadata", message));
     }
+    if let (None, Some(near)) = (metadata, nearly(document, "metadata")) {
+        let message = format!(
+            "the document has no `metadata`, which every object needs; write `metadata` in place of `{near}`"
+        );
+        return Err(Flaw::new("metadata", message));
+    }
     let given = metadata.and_then(|metadata| metadata.get("name"));
     if given.is_none() && document.get("name").is_some_and(Value::is_string) {
         let message = "the document has no `metadata.name`, but a `name` at its root; write that under `metadata`, and \
@@ -88,7 +94,7 @@ pub(super) fn name(kind: &str, document: &Value) -> Result<String, Flaw> {
             "`metadata.generateName` gives no name that a manifest could refer to; write `metadata.name`";
         return Err(Flaw::new("metadata.generateName", message));
     }
-    read(given, FIELD, "put it in quotes", "write one")
+    read(given, metadata, FIELD, "put it in quotes", "write one")
 }
 
 /// `metadata.namespace`, `default` where there is none.
@@ -97,6 +103,7 @@ pub(super) fn namespace(document: &Value) -> Result<String, Flaw> {
         None | Some(Value::Null) => Ok("default".to_owned()),
         given => read(
             given,
+            None,
             "metadata.namespace",
             "put it in quotes",
             "write one, or remove it",
@@ -105,7 +112,13 @@ pub(super) fn namespace(document: &Value) -> Result<String, Flaw> {
 }
 
 /// A string that is there. `quote` says what to do about a number or a boolean, `write` about anything else.
-fn read(given: Option<&Value>, field: &str, quote: &str, write: &str) -> Result<String, Flaw> {
+fn read(
+    given: Option<&Value>,
+    beside: Option<&Value>,
+    field: &str,
+    quote: &str,
+    write: &str,
+) -> Result<String, Flaw> {
     let message = match given {
         Some(Value::String(text)) if !text.is_empty() => match Placeholder::in_name(text) {
             None => return Ok(text.clone()),
@@ -125,10 +138,26 @@ fn read(given: Option<&Value>, field: &str, quote: &str, write: &str) -> Result<
             )
         }
         Some(Value::Null) | None => {
+            let name = field.rsplit('.').next().unwrap_or(field);
+            let near = beside.and_then(|beside| nearly(beside, name));
+            let write = near.map_or_else(
+                || write.to_owned(),
+                |near| format!("write `{name}` in place of `{near}`"),
+            );
             format!("the document has no `{field}`, which every object needs; {write}")
         }
     };
     Err(Flaw::new(field, message))
+}
+
+/// A key of an object that was probably meant to be `name`.
+fn nearly<'v>(object: &'v Value, name: &str) -> Option<&'v str> {
+    const SLIPS: usize = 2;
+    let slips = |key: &str| strsim::damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase());
+    let keys = object.as_object()?.keys().map(|key| (slips(key), key.as_str()));
+    keys.min()
+        .filter(|(slips, _)| *slips <= SLIPS)
+        .map(|(_, key)| key)
 }
 
 fn type_of(value: &Value) -> &'static str {
@@ -190,6 +219,11 @@ mod tests {
     #[test]
     fn a_wrong_head_is_one_message_that_fits_it() {
         for (metadata, field, end) in [
+            (
+                json!({"nmae": "a"}),
+                "metadata.name",
+                "write `name` in place of `nmae`",
+            ),
             (json!({"name": 123}), "metadata.name", "put it in quotes"),
             (
                 json!({"name": ["a"]}),
@@ -242,6 +276,21 @@ mod tests {
             let (found, message) = refused(mapping(metadata));
             assert_eq!(found, field, "{message}");
             assert!(message.ends_with(end), "{message}");
+        }
+        for (key, near) in [
+            ("apiVersion", "apiversion"),
+            ("kind", "Kind"),
+            ("metadata", "metdata"),
+        ] {
+            let mut document = mapping(json!({"name": "a"}));
+            document[near] = document[key].take();
+            document.as_object_mut().unwrap().remove(key);
+            let (found, message) = refused(document);
+            assert_eq!(found, key);
+            assert!(
+                message.ends_with(&format!("write `{key}` in place of `{near}`")),
+                "{message}"
+            );
         }
         for (key, value, end) in [
             ("apiVersion", json!(3), "such as getambassador.io/v3alpha1"),

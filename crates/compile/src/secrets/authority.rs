@@ -9,7 +9,7 @@ use super::contents::{field_of, first};
 use super::directory;
 use super::identity::CHAIN_KEYS;
 use super::shown::{of_file, of_secret};
-use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, missing, unusable};
+use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, unusable};
 use crate::problems::Problems;
 
 /// Keys of a Secret under which a CA stands beside what may be a leaf (decision 11).
@@ -37,7 +37,7 @@ impl Materials<'_> {
         let leaf = first(&contents, CHAIN_KEYS);
         let beside = first(&contents, CA_KEYS);
         let (key, pem) = match (leaf, beside) {
-            (None, None) => return Err(missing(name, "no CA certificate", "ca.crt")),
+            (None, None) => return Err(self.missing(name, "no CA certificate", "ca.crt")),
             (Some(only), None) | (None, Some(only)) => only,
             (Some(leaf), Some(beside)) => {
                 let chosen = if holds_ca(leaf.1) { leaf } else { beside };

@@ -7,7 +7,7 @@ use nuncio_tls::Finding;
 
 use super::contents::{Contents, field_of, first};
 use super::shown::{of_file, of_secret};
-use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, missing, unusable};
+use super::{Loaded, Materials, Outcome, SecretName, Unusable, in_file, unusable};
 use crate::expiry::Shared;
 use crate::problems::Problems;
 
@@ -32,7 +32,7 @@ impl Materials<'_> {
 
     fn load_client(&mut self, name: &SecretName, problems: &mut Problems) -> Outcome<ClientIdentity> {
         let contents = self.contents(name, problems)?;
-        let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
+        let (chain_key, chain, key) = self.certificate_and_key(&contents, name)?;
         let read = self.known.identity(chain, key, self.now);
         let (text, read) = read.map_err(|error| unusable(name, &error))?;
         let (unfit, findings) = by_purpose(&read.findings);
@@ -73,7 +73,7 @@ impl Materials<'_> {
 
     fn load_server(&mut self, name: &SecretName, problems: &mut Problems) -> Result<Shared, Unusable> {
         let contents = self.contents(name, problems)?;
-        let (chain_key, chain, key) = certificate_and_key(&contents, name)?;
+        let (chain_key, chain, key) = self.certificate_and_key(&contents, name)?;
         let read = self.known.identity(chain, key, self.now);
         let (_, read) = read.map_err(|error| unusable(name, &error))?;
         let (_, findings) = by_purpose(&read.findings);
@@ -117,10 +117,17 @@ pub(crate) fn by_purpose(findings: &[Finding]) -> (Vec<Finding>, Vec<Finding>) {
 
 type Pair<'c> = (&'static str, &'c [u8], &'c [u8]);
 
-/// `tls.crt` and `tls.key`, or Istio's `cert-chain.pem` and `key.pem`; with the key of the first.
-fn certificate_and_key<'c>(contents: &'c Contents, name: &SecretName) -> Result<Pair<'c>, Unusable> {
-    let (chain_key, chain) =
-        first(contents, CHAIN_KEYS).ok_or_else(|| missing(name, "no certificate", "tls.crt"))?;
-    let (_, key) = first(contents, PRIVATE_KEYS).ok_or_else(|| missing(name, "no private key", "tls.key"))?;
-    Ok((chain_key, chain, key))
+impl Materials<'_> {
+    /// `tls.crt` and `tls.key`, or Istio's `cert-chain.pem` and `key.pem`; with the key of the first.
+    fn certificate_and_key<'c>(
+        &self,
+        contents: &'c Contents,
+        name: &SecretName,
+    ) -> Result<Pair<'c>, Unusable> {
+        let (chain_key, chain) =
+            first(contents, CHAIN_KEYS).ok_or_else(|| self.missing(name, "no certificate", "tls.crt"))?;
+        let (_, key) =
+            first(contents, PRIVATE_KEYS).ok_or_else(|| self.missing(name, "no private key", "tls.key"))?;
+        Ok((chain_key, chain, key))
+    }
 }

@@ -6,7 +6,7 @@ use nuncio_model::{CrlSet, Roots};
 
 use super::contents::first;
 use super::known::Read;
-use super::{Materials, Revocations, SecretName, Unusable, in_file, missing, unusable};
+use super::{Materials, Revocations, SecretName, Unusable, in_file, unusable};
 use crate::problems::Problems;
 
 /// Keys of a Secret under which a revocation list stands; the second is how old manifests call it (D.4).
@@ -38,7 +38,7 @@ impl Materials<'_> {
     ) -> Result<Revocations, Unusable> {
         let contents = self.contents(name, problems)?;
         let (_, pem) =
-            first(&contents, CRL_KEYS).ok_or_else(|| missing(name, "no revocation list", "crl.pem"))?;
+            first(&contents, CRL_KEYS).ok_or_else(|| self.missing(name, "no revocation list", "crl.pem"))?;
         let read = self.known.lists(pem, roots, self.now);
         Ok(Revocations::of(&*read.map_err(|error| unusable(name, &error))?))
     }

@@ -161,6 +161,11 @@ const FAULTS: &[(&str, (u32, u32), &str)] = &[
         "the key `a` stands twice, on lines 1 and 2; keep one of them",
     ),
     (
+        "kind: a\nkind: b",
+        (2, 1),
+        "the key `kind` stands twice, on lines 1 and 2; put `---` before it if another object begins here, else keep one of them",
+    ),
+    (
         "a: !vault x",
         (1, 4),
         "the tag !vault means nothing in a manifest; leave it out",

@@ -15,6 +15,9 @@ fn a_prefix_that_looks_like_an_expression_is_a_warning() {
             "/{{ .Values.path }}/",
             "holds `{{ .Values.path }}`, a placeholder",
         ),
+        ("'^/a/[0-9]+$'", "has `^`, which stands for itself there"),
+        ("https://a.test/b/", "write `/b/`, and the host into `hostname`"),
+        ("/a/../b/", "has a part `..`, which is resolved"),
         ("${PREFIX}", "holds `${PREFIX}`, a placeholder"),
     ] {
         let spec = format!("service: a; prefix: {prefix}");
@@ -25,6 +28,44 @@ fn a_prefix_that_looks_like_an_expression_is_a_warning() {
         let manifests = mapping("m", &format!("service: a; prefix: {prefix}"));
         world(&manifests.replace("  prefix: /m/\n", "")).fine();
     }
+}
+
+#[test]
+fn a_host_that_no_request_has_says_what_to_write() {
+    for (host, says) in [
+        ("(a|b).test", "with `host_regex: true` beside it"),
+        ("'.*\\.test'", "with `host_regex: true` beside it"),
+        ("a.test,b.test", "a Mapping for each of the others"),
+        (".a.test", "write `*.a.test`"),
+        ("b\u{fc}cher.test", "write `xn--bcher-kva.test`"),
+    ] {
+        let manifests = mapping("m", "service: a").replace("hostname: \"*\"", &format!("hostname: {host}"));
+        world(&manifests).tells(Severity::Error, "Mapping m spec.hostname", says);
+        let host = object("Host", "h", "default", &format!("hostname: {host}"));
+        assert_eq!(world(&host).errors().len(), 1, "{host}");
+    }
+    let expression = mapping("m", "service: a; host: (a|b)[.]test; host_regex: true");
+    world(&expression.replace("  hostname: \"*\"\n", "")).fine();
+}
+
+#[test]
+fn a_boolean_in_quotes_is_no_context() {
+    let world = world(&mapping("m", "service: a; tls: 'true'"));
+    world.tells(
+        Severity::Error,
+        "Mapping m spec.tls",
+        "to encrypt, write `https://`",
+    );
+}
+
+/// As `kubectl get --raw` prints them, and as exports are joined.
+#[test]
+fn items_of_a_list_of_one_kind_need_no_head_of_their_own() {
+    let item = "{metadata: {name: m}, spec: {hostname: '*', prefix: /m/, service: a}}";
+    let list = format!("{{apiVersion: getambassador.io/v3alpha1, kind: MappingList, items: [{item}]}}");
+    assert_eq!(world(&list).fine().order(), ["m"]);
+    let nested = format!("{{apiVersion: v1, kind: List, items: [{list}]}}");
+    assert_eq!(world(&nested).fine().order(), ["m"]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn what_is_wrong_in_a_retry_policy_is_told_on_the_mapping() {
         (
             "{retry_on: \"5xx,connect-failure\"}",
             "retry_on",
-            "did you mean `connect-failure`?",
+            "write one of them",
             None,
         ),
         (

@@ -108,7 +108,7 @@ fn c8_lists_that_cannot_be_used_fail_closed() {
         &elsewhere,
         BOTH,
         field,
-        "which holds no revocation list; put one under the key `crl.pem`",
+        "which holds no revocation list under a key that counts, but `tls.crt`; put one under the key `crl.pem`",
     );
 }
 

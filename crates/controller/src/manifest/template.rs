@@ -26,7 +26,7 @@ pub(super) fn cause(piece: Piece<'_>) -> Option<Spot> {
     let directives = directives(text);
     let first = directives
         .iter()
-        .find(|directive| !in_comment(text, directive.begin))?;
+        .find(|directive| !in_comment(text, directive.begin) && !in_block(text, directive.begin))?;
     let without = filled_in(text, &directives);
     let rest = Piece {
         text: &without,
@@ -92,6 +92,24 @@ fn in_comment(text: &str, at: usize) -> bool {
     before.trim_start().starts_with('#') || before.match_indices(" #").any(|(begin, _)| !is_quoted(begin))
 }
 
+/// Whether a line is a part of a block of text, such as one that holds a template on purpose.
+fn in_block(text: &str, at: usize) -> bool {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let mut own = indent(&text[start..]);
+    for line in text[..start].lines().rev().filter(|line| !line.trim().is_empty()) {
+        if indent(line) >= own {
+            continue;
+        }
+        own = indent(line);
+        let last = line.rsplit([' ', ':']).next().unwrap_or_default();
+        if last.starts_with(['|', '>']) && last.len() <= 3 {
+            return true;
+        }
+    }
+    false
+}
+
 fn spot(piece: Piece<'_>, at: usize) -> Spot {
     let before = &piece.text[..at];
     let line = before.matches('\n').count();
@@ -141,6 +159,7 @@ mod tests {
             "a: 1 # {{ x }}\n b: 2\n",
             "a: \"{{ .Values.x }}\"\nb: [\n",
             "a: |\n  {{ .x }} b\nc: 1\n d: 2\n",
+            "a: |\n  {{ if x }}\n  b\n  {{ end }}\n d: 1\n",
             "a: 1\n---\nb: '{{ x }}'\n---\nc: 1\n d: 2\n",
         ] {
             assert_eq!(found(text), None, "{text}");

@@ -207,7 +207,7 @@ fn refuses_the_secret(entries: &[(&str, &str)], expected: &str) {
 fn a_secret_without_key() {
     let expected = "\
 error[incomplete_secret]: `spec.secret` names Secret `cert` in namespace `default`, which holds no
-                          private key
+                          private key under a key that counts, but `tls.crt`
   --> m.yaml:17:11
    |
 17 |   secret: cert

@@ -350,6 +350,49 @@ fn other_forms_are_called_by_name_with_the_command() {
 }
 
 #[test]
+fn a_certificate_and_a_key_that_are_exchanged_are_called_so() {
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    let error = identity_error(&leaf.key_pem(), &leaf.pem());
+    assert!(error.message.ends_with("exchange them"), "{error}");
+    let error = identity_error(&leaf.key_pem(), &leaf.key_pem());
+    assert!(
+        error.message.contains("only a private key stands there"),
+        "{error}"
+    );
+    let error = identity_error(&leaf.pem(), &leaf.pem());
+    assert!(error.message.contains("only certificates stand there"), "{error}");
+}
+
+/// What stands before a semicolon is wrong, and what follows after it is printed as help.
+#[test]
+fn every_form_that_is_not_read_comes_with_what_to_do() {
+    let texts: [&[u8]; 9] = [
+        b"\x30\x82\x09\x00\x02\x01\x03\x30\x82",
+        b"\x30\x82\x09\x00\x06\x09\x2A\x86\x48\x86\xF7\x0D\x01\x07\x02",
+        b"\xFE\xED\xFE\xED\0\0\0\x02",
+        b"\xFF\xFE-\0",
+        b"LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t",
+        b"MIIBszCCAVmgAwIBAgIU",
+        b"{{ .Values.certificate }}",
+        b"-----BEGIN CERTIFICATE REQUEST-----\nMII=\n-----END CERTIFICATE REQUEST-----\n",
+        b"-----BEGIN PRIVATE KEY-----\nMII=\n-----END PRIVATE KEY-----\n",
+    ];
+    for text in texts {
+        let error = trust_bundle(text, now()).expect_err("an error");
+        assert!(error.message.contains("; "), "{error}");
+    }
+    let openssh = "-----BEGIN OPENSSH PRIVATE KEY-----\nMII=\n-----END OPENSSH PRIVATE KEY-----\n";
+    let leaf = Authority::new("ca").leaf(&["a.test"]);
+    let error = identity_error(&leaf.pem(), openssh);
+    assert!(
+        error
+            .message
+            .contains("; make a `PRIVATE KEY` of it with `ssh-keygen"),
+        "{error}"
+    );
+}
+
+#[test]
 fn x509_certificate_is_an_old_label_of_the_same() {
     let ca = Authority::new("ca");
     let old_label = to_pem("X509 CERTIFICATE", &ca.der());
