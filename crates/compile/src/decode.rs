@@ -505,6 +505,14 @@ mod tests {
             message.ends_with("write it as `spec.config.defaults.add_request_headers`"),
             "{message}"
         );
+        let (_, message) = only::<ModuleSpec>(&json!({"config": {"defaults": {"timeout_ms": 5}}}));
+        assert!(
+            message.ends_with("write it as `spec.config.cluster_request_timeout_ms`"),
+            "{message}"
+        );
+        // The nearest name would open what was meant to be closed.
+        let (_, message) = only::<HostSpec>(&json!({"requestPolicy": {"secure": {"action": "Route"}}}));
+        assert!(message.contains("remove it"), "{message}");
         let (_, message) = only::<MappingSpec>(&json!({"path": "/a/"}));
         assert!(message.ends_with("did you mean `prefix`?"), "{message}");
         let (decoded, problems) = decode::<MappingSpec>(&json!({"spec": {"tls": "a"}}));

@@ -260,7 +260,18 @@ impl<'a> Materials<'a> {
             .and_then(Directory::why_absent);
         let cure = match absent {
             Some(why) => format!(", because {why}"),
-            None => "; create it or correct the name".to_owned(),
+            None => match name.name.split_once('/') {
+                Some(("", _)) => {
+                    "; name a Secret, or name files in the fields for files, such as `cacert_chain_file`"
+                        .to_owned()
+                }
+                Some((namespace, name)) => format!(
+                    "; write `{}.{}` for a Secret of another namespace",
+                    tellable(name),
+                    tellable(namespace)
+                ),
+                None => "; create it or correct the name".to_owned(),
+            },
         };
         Unusable::new(
             "missing_secret",

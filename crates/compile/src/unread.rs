@@ -200,12 +200,37 @@ pub(crate) fn report(object: &Object, ingress_classes: &[&str], problems: &mut P
     if is_ambassadors(object) {
         return report_ours(object, problems);
     }
-    if object.kind == "Ingress" {
+    if let Some((kind, version)) = of_kubernetes(object) {
+        let message = format!(
+            "nuncio knows no {} of `{}`, so the object is not read; write `kind: {kind}` of `apiVersion: {version}`",
+            object.kind, object.api_version
+        );
+        problems.warning(object, "unknown_version", "apiVersion", message);
+    } else if object.kind == "Ingress" {
         report_ingress(object, ingress_classes, problems);
     } else {
         problems.notice(object, NOT_READ, "", not_read(object));
     }
     Left::Nothing
+}
+
+/// What an object of Kubernetes' own groups was meant to be, where nuncio would read that.
+fn of_kubernetes(object: &Object) -> Option<(&'static str, &'static str)> {
+    const READ: [(&str, &str); 4] = [
+        ("Secret", "v1"),
+        ("Service", "v1"),
+        ("Endpoints", "v1"),
+        ("EndpointSlice", "discovery.k8s.io/v1"),
+    ];
+    let (group, _) = object.api_version.split_once('/').unwrap_or_default();
+    if !matches!(group, "" | "discovery.k8s.io") {
+        return None;
+    }
+    let meant = |kind: &str| {
+        let (written, kind) = (object.kind.to_lowercase(), kind.to_lowercase());
+        written == kind || written == format!("{kind}s") || format!("{written}s") == kind
+    };
+    READ.into_iter().find(|(kind, _)| meant(kind))
 }
 
 /// Whether an object is one of Ambassador's kinds, perhaps with a slip in its group.

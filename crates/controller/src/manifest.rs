@@ -260,7 +260,9 @@ fn stray(piece: Piece<'_>, documents: &[Node]) -> Option<Fault> {
         _ if line.len() > 1 && line.trim_end().bytes().all(|byte| b"-=_*".contains(&byte)) => {
             "this line is no separator of documents; write `---`, with nothing after it"
         }
-        _ => return None,
+        _ => {
+            "this line is no part of a manifest, and what follows cannot be read as one beside it; remove it"
+        }
     };
     Some(Fault {
         spot: node.spot,
@@ -371,6 +373,10 @@ mod tests {
             (format!("--- junk\n{GOOD}"), "after the `---`"),
             (format!("----\n{GOOD}"), "no separator of documents"),
             (format!("{GOOD}--\n{GOOD}"), "no separator of documents"),
+            (
+                format!("cat <<EOF | kubectl apply -f -\n{GOOD}EOF\n"),
+                "no part of a manifest",
+            ),
         ] {
             let manifest = parse(&text);
             assert_eq!(manifest.problems.len(), 1, "{text}");

@@ -66,7 +66,10 @@ impl Spec for HostSpec {
         Column::text("Accepted", r#".status.conditions[?(@.type=="Accepted")].status"#),
         Column::AGE,
     ];
-    const IDLE: &'static [(&'static str, &'static str)] = &[("acmeProvider.authority", "\"none\"")];
+    const IDLE: &'static [(&'static str, &'static str)] = &[
+        ("acmeProvider.authority", "\"none\""),
+        ("previewUrl.enabled", "false"),
+    ];
     const OBJECTS: &'static [&'static str] = &[
         "mappingSelector",
         "requestPolicy",
@@ -111,6 +114,10 @@ impl Spec for HostSpec {
         ),
     ];
     const MISNOMERS: &'static [(&'static str, &'static str)] = &[
+        (
+            "requestPolicy.secure",
+            "remove it, because requests over TLS are routed in any case",
+        ),
         ("secret", "write `tlsSecret: {name: NAME}`"),
         ("secretName", "write `tlsSecret: {name: NAME}`"),
     ];

@@ -74,7 +74,7 @@ pub trait Spec: DeserializeOwned + JsonSchema {
     const NAMES: &'static [&'static str] = &[];
     /// What to do about a field whose value has the wrong type, by dotted path from `spec`.
     const FORMS: &'static [(&'static str, &'static str)] = &[];
-    /// Names that users write for fields, and what to do about them.
+    /// What users write for fields, by dotted path from `spec`, and what to do about it.
     const MISNOMERS: &'static [(&'static str, &'static str)] = &[];
 }
 

@@ -69,6 +69,7 @@ impl Spec for ListenerSpec {
             "hostBinding.namespace",
             "write it as `namespace: {from: ALL}` or with SELF",
         ),
+        ("hostBinding.namespace.from", "write ALL or SELF"),
         (
             "hostBinding.selector",
             "write it as `selector: {matchLabels: {LABEL: VALUE}}`",

@@ -199,6 +199,20 @@ impl Spec for ModuleSpec {
         "config.retry_policy",
     ];
     const NAMES: &'static [&'static str] = &["config.defaults.upstream_tls_verify_mode", "config.resolver"];
+    const MISNOMERS: &'static [(&'static str, &'static str)] = &[
+        (
+            "config.timeout_ms",
+            "write it as `spec.config.cluster_request_timeout_ms`",
+        ),
+        (
+            "config.defaults.timeout_ms",
+            "write it as `spec.config.cluster_request_timeout_ms`",
+        ),
+        (
+            "config.defaults.httpmapping.timeout_ms",
+            "write it as `spec.config.cluster_request_timeout_ms`",
+        ),
+    ];
     const FORMS: &'static [(&'static str, &'static str)] = &[
         ("config", "write the settings under it, as `name: value`"),
         (

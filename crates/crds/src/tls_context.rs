@@ -177,6 +177,9 @@ impl Spec for TlsContextSpec {
         "verify.roots",
     ];
     const FORMS: &'static [(&'static str, &'static str)] = &[
+        ("secret", "write the name of one Secret"),
+        ("ca_secret", "write the name of one Secret"),
+        ("crl_secret", "write the name of one Secret"),
         ("min_tls_version", "write v1.2 or v1.3"),
         ("max_tls_version", "write v1.2 or v1.3"),
         (

@@ -1,6 +1,7 @@
 //! The fields of a TLSContext, one by one.
 
 mod auto_sni;
+mod meant;
 mod revocation;
 
 use std::sync::Arc;
@@ -454,7 +455,15 @@ impl Reader<'_, '_> {
         let (texts, field) = verify.names.as_ref()?;
         let mut names = Vec::with_capacity(texts.len());
         for text in texts {
-            match verify_name(text) {
+            match meant::verify_name(text) {
+                Ok(VerifyName::Uri(uri)) if meant::is_web_address(&uri) => {
+                    let message = format!(
+                        "`{field}` has `{uri}`, which only a certificate with that URI as a name is good for; {}",
+                        meant::server_name(&uri)
+                    );
+                    self.problems.warning(self.object, "bad_value", field, message);
+                    names.push(VerifyName::Uri(uri));
+                }
                 Ok(name) if names.contains(&name) => {}
                 Ok(name) => names.push(name),
                 Err(why) => {
@@ -627,7 +636,7 @@ impl Reader<'_, '_> {
                 "`{FIELD}` names `{}`, which is no version of HTTP that nuncio speaks: it is offered as written, and an \
                  upstream that selects it cannot be spoken to; {}",
                 tellable(name),
-                meant_protocol(name)
+                meant::protocol(name)
             );
             self.problems
                 .warning(self.object, "unspoken_name", FIELD, message);
@@ -658,33 +667,11 @@ impl Reader<'_, '_> {
                 let why = bad
                     .err()
                     .unwrap_or("has a hyphen or a number where no server name has one");
-                let message = format!("`{FIELD}` is `{text}`, which {why}; write a DNS name");
+                let fix = meant::server_name(text);
+                let message = format!("`{FIELD}` is `{text}`, which {why}; {fix}");
                 self.refuse("bad_value", FIELD, message);
                 None
             }
         }
     }
-}
-
-/// What to write in place of a name that is no version of HTTP.
-fn meant_protocol(name: &str) -> &'static str {
-    let letters = name
-        .to_ascii_lowercase()
-        .replace(|c: char| !c.is_ascii_alphanumeric(), "");
-    match letters.as_str() {
-        _ if name.contains([' ', ';', '|']) => "put a comma between two names",
-        "http2" | "http20" | "h2c" | "h2" => "did you mean `h2`?",
-        "http1" | "http11" | "h11" | "http" => "did you mean `http/1.1`?",
-        _ => "write h2, http/1.1 or both, unless that is meant",
-    }
-}
-
-fn verify_name(text: &str) -> Result<VerifyName, &'static str> {
-    if let Some(ip) = names::ip(text) {
-        return Ok(VerifyName::Ip(ip));
-    }
-    if text.contains("://") {
-        return Ok(VerifyName::Uri(text.into()));
-    }
-    names::dns_name(text).map(|name| VerifyName::Dns(name.trim_end_matches('.').into()))
 }

@@ -20,7 +20,7 @@ pub(super) fn in_spec<S: Spec>(parent: &str, name: &str) -> String {
 fn in_spec_fix<S: Spec>(parent: &str, name: &str) -> String {
     let here = nearest(name, &field_names::<S>(parent));
     let did_you_mean = |near: &str| format!("did you mean `{near}`?");
-    if let Some(fix) = misnomer::<S>(name).filter(|_| parent.is_empty()) {
+    if let Some(fix) = misnomer::<S>(&join(parent, name)) {
         return fix.to_owned();
     }
     match (here, elsewhere::<S>(name)) {
@@ -44,8 +44,8 @@ pub(super) fn at_root<S: Spec>(kind: &str, name: &str, known: &[String]) -> Stri
 }
 
 /// What to do about a field whose name is not that of any, though users write it.
-pub(super) fn misnomer<S: Spec>(name: &str) -> Option<&'static str> {
-    let found = S::MISNOMERS.iter().find(|(known, _)| slips(name, known) == 0);
+pub(super) fn misnomer<S: Spec>(path: &str) -> Option<&'static str> {
+    let found = S::MISNOMERS.iter().find(|(known, _)| slips(path, known) == 0);
     found.map(|(_, fix)| *fix)
 }
 

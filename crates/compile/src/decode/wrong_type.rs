@@ -153,6 +153,7 @@ fn form<S: Spec>(path: &str) -> Option<String> {
         .iter()
         .find(|(known, _)| *known == any_index)
         .and_then(|(_, values)| match values {
+            Values::OneOf([only]) => Some(format!("write {only}")),
             Values::OneOf(names) => Some(format!("write one of {}", names.join(", "))),
             _ => None,
         })

@@ -30,6 +30,8 @@ fn is_of_expressions(c: char) -> bool {
 fn shown_character(c: char) -> String {
     if c.is_whitespace() {
         "white space".to_owned()
+    } else if c.is_control() {
+        "a control character".to_owned()
     } else {
         format!("a `{c}`")
     }
@@ -200,7 +202,14 @@ impl Reader<'_> {
                 format!("`{FIELD}` has a `?`, but the query is no part of the path; use `query_parameters`");
             self.problems
                 .warning(self.object, "matches_nothing", FIELD, message);
-        } else if let Some(odd) = text.chars().find(|c| c.is_whitespace() || *c == '#') {
+        } else if let Some(odd) = text.chars().find(|c| !c.is_ascii()) {
+            let message = format!("`{FIELD}` has `{odd}`, which paths have percent-encoded; write it so");
+            self.problems
+                .warning(self.object, "matches_nothing", FIELD, message);
+        } else if let Some(odd) = text
+            .chars()
+            .find(|c| c.is_whitespace() || c.is_control() || *c == '#')
+        {
             let message = format!(
                 "`{FIELD}` has {}, which no path has; remove it",
                 shown_character(odd)

@@ -17,6 +17,8 @@ fn a_prefix_that_looks_like_an_expression_is_a_warning() {
         ),
         ("'^/a/[0-9]+$'", "has `^`, which stands for itself there"),
         ("https://a.test/b/", "write `/b/`, and the host into `hostname`"),
+        ("/\u{fc}/", "has `\u{fc}`, which paths have percent-encoded"),
+        ("\"/a\\u0007/\"", "has a control character"),
         ("/a/../b/", "has a part `..`, which is resolved"),
         ("${PREFIX}", "holds `${PREFIX}`, a placeholder"),
     ] {
@@ -46,6 +48,59 @@ fn a_host_that_no_request_has_says_what_to_write() {
     }
     let expression = mapping("m", "service: a; host: (a|b)[.]test; host_regex: true");
     world(&expression.replace("  hostname: \"*\"\n", "")).fine();
+}
+
+#[test]
+fn a_server_name_that_is_a_url_names_its_host() {
+    for (sni, fix) in [
+        ("https://a.test:8443/x", "write `a.test`"),
+        ("a.test:443", "write `a.test`"),
+        ("'*.a.test'", "write a DNS name"),
+    ] {
+        let world = world(&context("c", &format!("sni: {sni}")));
+        world.tells(Severity::Error, "TLSContext c spec.sni", fix);
+    }
+    let verified = world(&context(
+        "c",
+        "verify: {mode: full, names: ['https://a.test/', 'spiffe://a/b']}",
+    ));
+    assert_eq!(verified.told(Severity::Warning).len(), 1);
+    verified.tells(
+        Severity::Warning,
+        "TLSContext c spec.verify.names",
+        "write `a.test`",
+    );
+}
+
+#[test]
+fn a_secret_by_its_path_is_told_the_form_of_names() {
+    let told = |secret: &str, fix: &str| {
+        let world = world(&context("c", &format!("secret: {secret}")));
+        world.tells(Severity::Error, "TLSContext c spec.secret", fix);
+    };
+    told("other/web", "write `web.other` for a Secret of another namespace");
+    told("/etc/certs", "such as `cacert_chain_file`");
+}
+
+#[test]
+fn a_kind_of_kubernetes_in_another_version_is_a_warning() {
+    for (version, kind) in [
+        ("v1beta1", "Secret"),
+        ("v1", "secrets"),
+        ("V1", "Service"),
+        ("discovery.k8s.io/v1beta1", "EndpointSlice"),
+    ] {
+        let world = world(&format!(
+            "{{apiVersion: {version}, kind: {kind}, metadata: {{name: s}}}}"
+        ));
+        world.tells(
+            Severity::Warning,
+            &format!("{kind} s apiVersion"),
+            "so the object is not read; write `kind: ",
+        );
+    }
+    let other = world("{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: s}}");
+    assert_eq!(other.fine().told(Severity::Notice).len(), 3);
 }
 
 #[test]
