@@ -118,6 +118,9 @@ impl Shared {
             .map(http_body_util::Collected::to_bytes)
             .unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if parts.uri.path() == "/readyz" {
+            return answer_text(StatusCode::OK, "ok".to_owned());
+        }
         let Some(place) = Place::parse(parts.uri.path()) else {
             return status(
                 StatusCode::NOT_FOUND,

@@ -69,6 +69,8 @@ struct State {
     granted: BTreeSet<(String, String)>,
     /// Nobody is known.
     is_strange: bool,
+    /// It has read some of its roles and definitions, and not all.
+    is_starting: bool,
     absent: BTreeSet<String>,
     /// For the second and later pages of a list.
     faults: BTreeMap<String, Vec<Fault>>,
@@ -144,6 +146,12 @@ impl Gate {
     /// Knows nobody any more, as after a token has ended, or everybody again.
     pub fn know_nobody(&self, is_strange: bool) {
         self.shared.lock().is_strange = is_strange;
+    }
+
+    /// Answers as an API server that has just started, which says of itself that it is not ready, and refuses most of
+    /// what it will allow; or no more.
+    pub fn starts(&self, is_starting: bool) {
+        self.shared.lock().is_starting = is_starting;
     }
 
     /// Takes the definition of a resource away, such as `mappings` or `mappings/status`, or installs it.
@@ -225,6 +233,15 @@ impl Shared {
             Ok(body) => body.to_bytes(),
             Err(_) => return status(StatusCode::BAD_REQUEST, "BadRequest", "the body broke off"),
         };
+        if parts.uri.path() == "/readyz" {
+            return match self.lock().is_starting {
+                true => answer_text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "readyz check failed".to_owned(),
+                ),
+                false => answer_text(StatusCode::OK, "ok".to_owned()),
+            };
+        }
         let Some(place) = Place::parse(parts.uri.path()) else {
             return not_found();
         };
@@ -324,6 +341,15 @@ impl State {
         let subresource = format!("{}/{}", asked.plural, asked.subresource);
         if self.absent.contains(&asked.plural) || self.absent.contains(&subresource) {
             return Some(not_found());
+        }
+        if self.is_starting {
+            match &*asked.plural {
+                "listeners" | "services" | "secrets" => {}
+                "endpointslices" => {
+                    return Some(status(StatusCode::FORBIDDEN, "Forbidden", "it has no roles yet"));
+                }
+                _ => return Some(not_found()),
+            }
         }
         if self.is_strange {
             return Some(status(StatusCode::UNAUTHORIZED, "Unauthorized", "Unauthorized"));

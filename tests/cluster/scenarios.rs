@@ -6,7 +6,7 @@ use super::objects::{OURS, mapping, secret, service, slice, tls_context, tls_sec
 use super::{Cluster, problem_is_told};
 use crate::support::certificates::{Certificates, Identity};
 use crate::support::peer::{Tls, Upstream};
-use crate::support::program::Gateway;
+use crate::support::program::{Gateway, Running, nuncio};
 use crate::support::waiting::eventually;
 
 /// A Service `svc` in the cluster whose one endpoint insists on a client certificate of `ca`, and the objects that
@@ -68,6 +68,51 @@ async fn what_the_cluster_holds_is_served() {
     gateway.get("/").await.assert_ok();
     world.is_shown(&gateway, &client).await;
     assert_eq!(gateway.admin("/ambassador/v0/check_ready").await.status, 200);
+}
+
+/// Twenty pods that start beside an API server that has read some of its roles and definitions, and refuses the rest.
+#[tokio::test]
+async fn a_starting_api_server_makes_no_gateway_ready() {
+    const PODS: u8 = 20;
+    let world = World::new(Cluster::guarded().await).await;
+    world.show(&world.ca.client("gateway")).await;
+    let gate = world.cluster.gate();
+    gate.starts(true);
+    let kubeconfig = world.cluster.kubeconfig.display().to_string();
+    let mut pods: Vec<Running> = (0..PODS)
+        .map(|pod| {
+            let mut command = nuncio([
+                "run",
+                "--kubernetes",
+                "--kubeconfig",
+                &kubeconfig,
+                "--workers",
+                "1",
+            ]);
+            // All have the same Listener on one machine.
+            command.args([
+                "--admin",
+                "127.0.0.1:0",
+                "--bind",
+                &format!("127.0.1.{}", pod + 1),
+            ]);
+            command.env("AMBASSADOR_ID", &world.cluster.namespace);
+            command.env("AMBASSADOR_NAMESPACE", &world.cluster.namespace);
+            Running::start(command)
+        })
+        .collect();
+    eventually("each pod is refused twice", async || {
+        (gate.lists("mappings") >= 2 * usize::from(PODS)).then_some(())
+    })
+    .await;
+    gate.starts(false);
+    for pod in &mut pods {
+        pod.logged(" ready").await;
+        let log = pod.stderr();
+        let first = log.iter().find(|line| line.contains("configuration published"));
+        let first = first.expect("it published something");
+        assert!(first.contains(" listeners=1 upstreams=1 "), "{first}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@
 mod addresses;
 mod backoff;
 mod connect;
+mod doubt;
 mod events;
 mod follow;
 mod found;
@@ -406,6 +407,7 @@ impl Followers {
             labels: self.cluster.labels.clone(),
             fields: self.cluster.fields.clone(),
             reach: Arc::clone(&self.reach),
+            client: self.client.clone(),
             ears: address_ear.into_iter().chain([self.sender.clone()]).collect(),
         }
     }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
 use kube::core::Status;
 use nuncio_model::Problem;
@@ -17,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
+use super::doubt::{self, Doubt};
 use super::found::{Found, Key};
 use super::kinds::Kind;
 
@@ -153,6 +155,8 @@ pub(crate) struct Follower {
     pub(crate) labels: Option<String>,
     pub(crate) fields: Option<String>,
     pub(crate) reach: Arc<Reach>,
+    /// Asks the API server about itself.
+    pub(crate) client: Client,
     pub(crate) ears: Vec<Sender<(usize, Heard)>>,
 }
 
@@ -172,6 +176,7 @@ impl Follower {
         let mut version = None;
         // Watches that failed since the last one that went well, or the last list.
         let mut failures = 0;
+        let mut doubt = Doubt::default();
         loop {
             let from = version.take();
             let step = match from.clone() {
@@ -181,6 +186,7 @@ impl Follower {
             let stop = match step {
                 Ok(next) => {
                     backoff.reset();
+                    doubt.end();
                     failures = 0;
                     let was_silent = from.as_ref() == Some(&next);
                     version = Some(next);
@@ -199,6 +205,13 @@ impl Follower {
             let (trouble, pause) = match stop {
                 Stop::Unheard => return,
                 Stop::Expired => (None, backoff.next(fastrand::f64()) / 8),
+                Stop::Trouble(trouble) if trouble.lasts() && !doubt.believes(&self.client).await => {
+                    tracing::debug!(
+                        "{} is asked for again before this is believed: {trouble}",
+                        self.kind.kind
+                    );
+                    (None, doubt::PAUSE.mul_f64(0.75 + 0.5 * fastrand::f64()))
+                }
                 Stop::Trouble(trouble) if trouble.lasts() => {
                     (Some(trouble), ABSENT_PAUSE.mul_f64(0.75 + 0.5 * fastrand::f64()))
                 }
@@ -206,6 +219,9 @@ impl Follower {
                 Stop::Busy(trouble, least) => (Some(trouble), backoff.next(fastrand::f64()).max(least)),
             };
             let is_away = matches!(trouble, Some(Trouble::Away(_)));
+            if is_away {
+                doubt.begin_again();
+            }
             if let Some(trouble) = trouble
                 && self.tell(Heard::Trouble(trouble)).await.is_err()
             {

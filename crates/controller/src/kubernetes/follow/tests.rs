@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -46,18 +47,24 @@ fn play_in(namespace: Option<&str>, answers: impl IntoIterator<Item = Answer>) -
     let noted = Arc::clone(&asked);
     let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
     let service = tower::service_fn(move |request: Request<Body>| {
+        if request.uri() == "/readyz" {
+            let ready = Answer::Chunks(vec![b"ok".to_vec()], After::End);
+            return ready.response().map(Ok::<_, BoxError>).boxed();
+        }
         noted
             .lock()
             .unwrap()
             .push((request.uri().to_string(), Instant::now()));
         let next = answers.lock().unwrap().pop_front().unwrap_or(Answer::Silence);
-        async move { Ok::<_, BoxError>(next.response().await) }
+        next.response().map(Ok::<_, BoxError>).boxed()
     });
     let kind = &KINDS[0];
     let resource: ApiResource = kind.resource();
+    let client = Client::new(service, "default");
     let (sender, ear) = channel(100);
     let follower = Follower {
-        api: Api::all_with(Client::new(service, "default"), &resource),
+        api: Api::all_with(client.clone(), &resource),
+        client,
         kind,
         number: 0,
         namespace: namespace.map(Arc::from),
