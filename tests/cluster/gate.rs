@@ -30,6 +30,8 @@ pub struct Asked {
     pub namespace: String,
     pub name: String,
     pub query: String,
+    /// Its User-Agent.
+    pub agent: String,
     pub body: Value,
 }
 
@@ -253,6 +255,12 @@ impl Shared {
             namespace: place.namespace,
             name: place.name,
             query: query.to_owned(),
+            agent: parts
+                .headers
+                .get(header::USER_AGENT)
+                .map_or_else(String::new, |agent| {
+                    String::from_utf8_lossy(agent.as_bytes()).into_owned()
+                }),
             body: serde_json::from_slice(&body).unwrap_or_default(),
         };
         let verb = asked.verb;

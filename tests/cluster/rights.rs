@@ -88,6 +88,17 @@ fn wanted(asked: &Asked) -> (String, String) {
 }
 
 #[tokio::test]
+async fn every_request_names_the_gateway_and_its_version() {
+    let cluster = Cluster::guarded().await;
+    let _gateway = cluster.plan().start().await;
+    let asked = cluster.gate().asked();
+    assert!(!asked.is_empty());
+    let agent = concat!("nuncio/", env!("CARGO_PKG_VERSION"));
+    let other = asked.iter().find(|asked| asked.agent != agent);
+    assert!(other.is_none(), "{other:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_asked_that_the_roles_do_not_allow() {
     let cluster = Cluster::guarded().await;
     let documents = documents("nuncio.yaml");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::header::{HeaderValue, USER_AGENT};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -24,6 +25,9 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 const KEEPALIVE_EACH: Duration = Duration::from_secs(10);
 /// and gives the connection up after so many questions without an answer.
 const KEEPALIVE_PROBES: u32 = 3;
+
+/// Names us in the API server's audit log and metrics.
+const AGENT: &str = concat!("nuncio/", env!("CARGO_PKG_VERSION"));
 
 /// Which cluster, and how much of it.
 #[derive(Clone, Debug, Default)]
@@ -88,6 +92,7 @@ impl Cluster {
 
 /// As `kube` does it, over connections that notice when the other end is gone.
 fn connect(mut config: Config) -> Result<Client, kube::Error> {
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     config.connect_timeout = Some(CONNECT_LIMIT);
     if config.proxy_url.is_some() {
         return Client::try_from(config);
