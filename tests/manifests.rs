@@ -149,6 +149,26 @@ fn what_looks_like_a_placeholder_may_be_meant() {
 }
 
 #[test]
+fn a_secret_that_cert_manager_makes_is_no_error_of_check() {
+    let context = "apiVersion: getambassador.io/v3alpha1\nkind: TLSContext\nmetadata: {name: ctx}\nspec: {secret: made}\n";
+    let certificate =
+        "apiVersion: cert-manager.io/v1\nkind: Certificate\nmetadata: {name: c}\nspec: {secretName: made}\n";
+    let uses = mapping("m", "/m/", "https://a.test", &["tls: ctx"]);
+    let manifests = [context, certificate, &uses].join("---\n");
+    let told = piped(&["check", "-"], &manifests);
+    assert_eq!(told.status, 0, "{}", told.stdout);
+    let words = told.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("which Certificate c.default makes"),
+        "{}",
+        told.stdout
+    );
+    assert_eq!(piped(&["check", "-", "--strict"], &manifests).status, 1);
+    let without = piped(&["check", "-"], &[context, &uses].join("---\n"));
+    assert_eq!(without.status, 1, "{}", without.stdout);
+}
+
+#[test]
 fn a_patch_of_kustomize_is_no_second_definition() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use nuncio_crds::TlsContextSpec;
 use nuncio_model::{
-    AlgorithmName, Alpn, ClientIdentity, CrlSet, ObjectRef, Origin, Pin, Problem, TlsVersion, TrustBundle,
-    VerifyMode, VerifyName,
+    AlgorithmName, Alpn, ClientIdentity, CrlSet, ObjectRef, Origin, Pin, Problem, Severity, TlsVersion,
+    TrustBundle, VerifyMode, VerifyName,
 };
 
 use crate::decode;
@@ -27,7 +27,7 @@ use crate::problems::Problems;
 use crate::secrets::{Materials, SecretName, Text};
 use crate::{LastGood, Object};
 
-use fields::Sources;
+use fields::{Flaw, Sources};
 
 pub(crate) use lookup::Found;
 
@@ -143,8 +143,16 @@ pub(crate) enum State {
     Usable(Arc<ContextTls>),
     /// It is broken, and its last good version serves on.
     Stale(Arc<ContextTls>),
-    /// It is broken; the sentence says why.
-    Broken(Arc<str>),
+    /// It is broken.
+    Broken(Broken),
+}
+
+/// Why a context cannot be used.
+#[derive(Clone, Debug)]
+pub(crate) struct Broken {
+    why: Arc<str>,
+    /// A warning where it will pass without an edit.
+    severity: Severity,
 }
 
 /// A context that was read without a word, for the next compile: most edits are about something else.
@@ -261,7 +269,10 @@ pub(crate) fn read<'a>(
                 .insert(object.reference.clone(), one_sided.clone());
         }
         let read = match decoded.any_broken() {
-            Some(message) => Err(message.to_owned()),
+            Some(message) => Err(Flaw {
+                message: message.to_owned(),
+                severity: Severity::Error,
+            }),
             None => fields::read(object, &decoded.spec, gateway, materials, problems),
         };
         let (mut sources, read) =
@@ -331,7 +342,7 @@ impl<'a> Contexts<'a> {
         &self.read
     }
 
-    fn state_of(&self, object: &Object, read: Result<ContextTls, String>, problems: &mut Problems) -> State {
+    fn state_of(&self, object: &Object, read: Result<ContextTls, Flaw>, problems: &mut Problems) -> State {
         match read {
             Ok(tls) => State::Usable(self.same_or_new(object, tls)),
             Err(why) => match self.last_good.contexts.get(&object.reference) {
@@ -343,7 +354,10 @@ impl<'a> Contexts<'a> {
                     problems.error(object, "stale", "", message);
                     State::Stale(Arc::clone(tls))
                 }
-                None => State::Broken(format!("{} cannot be used: {why}", object.reference).into()),
+                None => State::Broken(Broken {
+                    why: format!("{} cannot be used: {}", object.reference, why.message).into(),
+                    severity: why.severity,
+                }),
             },
         }
     }

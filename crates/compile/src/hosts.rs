@@ -261,12 +261,12 @@ fn certificate(
                 FIELD,
                 "so the Host is not served at all, as AMBASSADOR_FORCE_SECRET_VALIDATION asks",
             );
-            problems.error(object, unusable.reason, FIELD, message);
+            problems.report(unusable.severity, object, unusable.reason, FIELD, message);
             None
         }
         Err(unusable) => {
             let message = unusable.message_for(FIELD, "so the Host has no TLS side");
-            problems.error(object, unusable.reason, FIELD, message);
+            problems.report(unusable.severity, object, unusable.reason, FIELD, message);
             Some(false)
         }
     }

@@ -93,7 +93,14 @@ pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Ou
     let gateway = module::read(&inventory.modules, options, &mut problems);
     let services = last_good.services.next(&inventory, &mut problems);
     let resolvers = Resolvers::read(&inventory, &mut problems);
-    let mut materials = Materials::new(&inventory.secrets, objects, options, last_good, &mut problems);
+    let mut materials = Materials::new(
+        &inventory.secrets,
+        &expanded,
+        objects,
+        options,
+        last_good,
+        &mut problems,
+    );
     let readings = last_good.readings.under(options, &gateway);
     let contexts = context::read(
         &inventory.contexts,

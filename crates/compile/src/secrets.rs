@@ -6,26 +6,29 @@ mod directory;
 mod identity;
 mod inspection;
 mod known;
+mod makers;
 mod revocations;
 mod shown;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
-use nuncio_model::{ClientIdentity, CrlSet, Digest, LoadedCertificate, Problem, TrustBundle};
+use nuncio_model::{ClientIdentity, CrlSet, Digest, LoadedCertificate, Problem, Severity, TrustBundle};
 use nuncio_tls::{Finding, MaterialError};
 
 use crate::expiry::Shared;
-use crate::inventory::by_name;
+use crate::inventory::{Expanded, by_name};
 use crate::problems::Problems;
 use crate::tellable::tellable;
 use crate::{LastGood, Object, Objects, Options};
 
 use contents::Contents;
 use directory::Directory;
+use makers::{Makers, is_of_sops, makers};
 
 pub(crate) use directory::files as directory_files;
 pub(crate) use identity::by_purpose;
@@ -89,6 +92,8 @@ impl<T> Clone for Loaded<T> {
 pub(crate) struct Unusable {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// A warning where something in the manifests sees to it that it will be usable.
+    pub(crate) severity: Severity,
 }
 
 impl Unusable {
@@ -96,6 +101,14 @@ impl Unusable {
         Self {
             reason,
             message: message.into(),
+            severity: Severity::Error,
+        }
+    }
+
+    fn expected(reason: &'static str, message: String) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::new(reason, message)
         }
     }
 
@@ -123,6 +136,9 @@ type Outcome<T> = Result<Loaded<T>, Unusable>;
 /// Everything that certificates are loaded from.
 pub(crate) struct Materials<'a> {
     secrets: HashMap<(&'a str, &'a str), &'a Object>,
+    expanded: &'a [Expanded<'a>],
+    /// Looked for when the first Secret is missing.
+    makers: OnceCell<Makers>,
     directory: Option<Directory>,
     /// Namespaces whose Secrets must not be read.
     forbidden: &'a BTreeSet<String>,
@@ -151,6 +167,7 @@ impl<'a> Materials<'a> {
     /// With `force_secret_validation` every Secret is looked through at once.
     pub(crate) fn new(
         secrets: &[&'a Object],
+        expanded: &'a [Expanded<'a>],
         objects: &'a Objects,
         options: &Options,
         last_good: &LastGood,
@@ -162,6 +179,8 @@ impl<'a> Materials<'a> {
             .map(|path| Directory::read(path, &options.namespace, &objects.files));
         let mut materials = Self {
             secrets: by_name(secrets),
+            expanded,
+            makers: OnceCell::new(),
             directory,
             forbidden: &objects.forbidden_secrets,
             only: only_namespace(options),
@@ -227,6 +246,12 @@ impl<'a> Materials<'a> {
         }
         let before = problems.count();
         let contents = match self.secrets.get(&(name.namespace.as_str(), name.name.as_str())) {
+            Some(object) if is_of_sops(object) => Err(Unusable::expected(
+                "encrypted_secret",
+                format!(
+                    "names {name}, whose values sops has encrypted; once it is decrypted, this works without an edit"
+                ),
+            )),
             Some(object) => contents::read(object, problems)
                 .map(Arc::new)
                 .map_err(|why| Unusable::new("bad_secret", format!("names {name}, {why}"))),
@@ -258,7 +283,15 @@ impl<'a> Materials<'a> {
             .as_ref()
             .filter(|directory| directory.name == *name)
             .and_then(Directory::why_absent);
-        let cure = match absent {
+        if absent.is_none()
+            && let Some(maker) = self.maker(name)
+        {
+            return Unusable::expected(
+                "missing_secret",
+                format!("names {name}, which {maker} makes; once it is there, this works without an edit"),
+            );
+        }
+        let fix = match absent {
             Some(why) => format!(", because {why}"),
             None => match name.name.split_once('/') {
                 Some(("", _)) => {
@@ -275,8 +308,14 @@ impl<'a> Materials<'a> {
         };
         Unusable::new(
             "missing_secret",
-            format!("names {name}, which does not exist{cure}"),
+            format!("names {name}, which does not exist{fix}"),
         )
+    }
+
+    /// What makes a Secret that is not there.
+    fn maker(&self, name: &SecretName) -> Option<&str> {
+        let makers = self.makers.get_or_init(|| makers(self.expanded));
+        makers.get(name).map(String::as_str)
     }
 
     fn file(&self, path: &str) -> Result<&'a [u8], Unusable> {

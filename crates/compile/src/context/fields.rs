@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use nuncio_crds::{TlsContextSpec, VerifySpec};
 use nuncio_model::{
-    AlgorithmName, ClientIdentity, Origin, Problem, TlsVersion, TrustBundle, VerifyMode, VerifyName,
+    AlgorithmName, ClientIdentity, Origin, Problem, Severity, TlsVersion, TrustBundle, VerifyMode, VerifyName,
 };
 use nuncio_tls::{CipherSuites, UnknownName, VersionBound};
 
@@ -27,14 +27,14 @@ const FOREIGN_ALPN: usize = 32;
 /// Reads a context.
 ///
 /// # Errors
-/// The first of what makes it unusable, as a sentence. All of it has been reported by then.
+/// The first of what makes it unusable. All of it has been reported by then.
 pub(crate) fn read(
     object: &Object,
     spec: &TlsContextSpec,
     gateway: &Gateway,
     materials: &mut Materials<'_>,
     problems: &mut Problems,
-) -> Result<(Sources, ContextTls), String> {
+) -> Result<(Sources, ContextTls), Flaw> {
     let namespacing = spec.secret_namespacing.unwrap_or(gateway.secret_namespacing);
     let mut reader = Reader {
         object,
@@ -93,6 +93,14 @@ pub(crate) fn read(
     }
 }
 
+/// What makes a context unusable.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    pub(super) message: String,
+    /// A warning where it will pass without an edit.
+    pub(super) severity: Severity,
+}
+
 /// What a context was made of besides its own object.
 #[derive(Default)]
 pub(super) struct Sources {
@@ -111,8 +119,8 @@ struct Reader<'r, 'm> {
     namespacing: bool,
     materials: &'r mut Materials<'m>,
     problems: &'r mut Problems,
-    /// The first thing that makes the context unusable.
-    flaw: Option<String>,
+    /// The first thing that makes the context unusable, and rather one that has to be corrected.
+    flaw: Option<Flaw>,
     certificates: Vec<Shared>,
     sources: Sources,
 }
@@ -129,12 +137,20 @@ struct Verify {
 impl Reader<'_, '_> {
     /// Reports what makes the context unusable.
     fn refuse(&mut self, reason: &'static str, field: &str, message: String) {
-        self.problems.error(self.object, reason, field, message.clone());
-        self.flaw.get_or_insert(message);
+        self.refuse_as(Severity::Error, reason, field, message);
     }
 
     fn refuse_unusable(&mut self, field: &str, unusable: &Unusable) {
-        self.refuse(unusable.reason, field, format!("`{field}` {}", unusable.message));
+        let message = format!("`{field}` {}", unusable.message);
+        self.refuse_as(unusable.severity, unusable.reason, field, message);
+    }
+
+    fn refuse_as(&mut self, severity: Severity, reason: &'static str, field: &str, message: String) {
+        self.problems
+            .report(severity, self.object, reason, field, message.clone());
+        if self.flaw.as_ref().is_none_or(|flaw| flaw.severity < severity) {
+            self.flaw = Some(Flaw { message, severity });
+        }
     }
 
     fn origin(&self, field: &str) -> Origin {

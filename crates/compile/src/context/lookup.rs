@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use nuncio_model::ObjectRef;
 
-use super::{ContextTls, Contexts, State};
+use super::{Broken, ContextTls, Contexts, State};
 use crate::Object;
 use crate::decode::nearest;
 use crate::problems::Problems;
@@ -157,8 +157,9 @@ impl Contexts<'_> {
                 tls: Ok(Arc::clone(tls)),
                 stale: true,
             },
-            Some(State::Broken(why)) => {
-                problems.error(mapping, "tls_config_unresolved", "spec.tls", &**why);
+            Some(State::Broken(Broken { why, severity })) => {
+                let (reason, field) = ("tls_config_unresolved", "spec.tls");
+                problems.report(*severity, mapping, reason, field, &**why);
                 Found {
                     tls: Err(Arc::clone(why)),
                     stale: false,

@@ -16,6 +16,7 @@ mod directory;
 mod expiry;
 mod guards;
 mod hosts;
+mod makers;
 mod material;
 mod memory;
 mod originate;
