@@ -297,9 +297,9 @@ fn is_idle<S: Spec>(spec: &Value, path: &str) -> bool {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     });
     at(path).is_none_or(Value::is_null)
-        || idle
-            .into_iter()
-            .any(|(idle, json)| at(idle).is_some_and(|value| value.to_string() == *json))
+        || idle.into_iter().any(|(idle, json)| {
+            at(idle).is_some_and(|value| serde_json::from_str::<Value>(json).is_ok_and(|idle| idle == *value))
+        })
 }
 
 fn is_label_selector<S: Spec>(path: &str) -> bool {
@@ -510,6 +510,12 @@ mod tests {
             message.ends_with("write it as `spec.config.cluster_request_timeout_ms`"),
             "{message}"
         );
+        let (_, message) = only::<MappingSpec>(&json!({"retry_policy": {"retry_on": "5xx", "retries": 3}}));
+        assert!(message.ends_with("did you mean `num_retries`?"), "{message}");
+        let (_, message) = only::<MappingSpec>(&json!({"name": "a"}));
+        assert!(message.ends_with("write it under `metadata`"), "{message}");
+        let (_, message) = only::<TlsContextSpec>(&json!({"client_cert": "a"}));
+        assert!(message.ends_with("name that in `secret`"), "{message}");
         // The nearest name would open what was meant to be closed.
         let (_, message) = only::<HostSpec>(&json!({"requestPolicy": {"secure": {"action": "Route"}}}));
         assert!(message.contains("remove it"), "{message}");

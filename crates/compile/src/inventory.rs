@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::conversion::{self, Age, STORED_AS_V2};
 use crate::object::Gateways;
+use crate::placeholder::Placeholder;
 use crate::problems::Problems;
 use crate::unread::{self, Left};
 use crate::{Object, Options};
@@ -322,6 +323,10 @@ fn is_for(object: &Object, id: &str, problems: &mut Problems) -> bool {
         Gateways::Of(texts) => {
             if texts.iter().any(|text| text.starts_with(STORED_AS_V2)) {
                 tell_stored_as_v2(object, problems);
+            }
+            if let Some(left) = texts.iter().find_map(|text| Placeholder::in_name(text)) {
+                let message = format!("`spec.ambassador_id` {}", left.message());
+                problems.error(object, "template", "spec.ambassador_id", message);
             }
             texts.iter().any(|text| accepts(text))
         }

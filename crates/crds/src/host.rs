@@ -119,6 +119,12 @@ impl Spec for HostSpec {
             "remove it, because requests over TLS are routed in any case",
         ),
         ("secret", "write `tlsSecret: {name: NAME}`"),
+        ("tlsSecretName", "write `tlsSecret: {name: NAME}`"),
+        ("acme", "did you mean `acmeProvider`?"),
+        (
+            "redirect",
+            "write `requestPolicy: {insecure: {action: Redirect}}`",
+        ),
         ("secretName", "write `tlsSecret: {name: NAME}`"),
     ];
 }

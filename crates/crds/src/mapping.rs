@@ -272,6 +272,33 @@ impl Spec for MappingSpec {
             "write `retry_policy: {retry_on: 5xx, num_retries: NUMBER}`",
         ),
         ("websocket", "write `allow_upgrade: [websocket]`"),
+        ("websockets", "write `allow_upgrade: [websocket]`"),
+        ("upgrade", "did you mean `allow_upgrade`?"),
+        ("add_headers", "did you mean `add_request_headers`?"),
+        ("remove_headers", "did you mean `remove_request_headers`?"),
+        ("headers_regex", "did you mean `regex_headers`?"),
+        ("host_header", "did you mean `host_rewrite`?"),
+        ("auto_host", "did you mean `auto_host_rewrite`?"),
+        ("rewrite_path", "did you mean `rewrite`?"),
+        (
+            "strip_prefix",
+            "remove it, because `prefix` is replaced by `/` unless `rewrite` says something else",
+        ),
+        ("http2", "write `grpc: true` to speak HTTP/2 to the service"),
+        ("enable_grpc", "did you mean `grpc`?"),
+        ("canary", "write `weight`, the percentage of the requests"),
+        (
+            "services",
+            "write one `service`, and a Mapping with `weight` for each of the others",
+        ),
+        ("service_port", "write the port into `service`, after a `:`"),
+        (
+            "ssl",
+            "write `https://` before the host in `service`, or name a TLSContext in `tls`",
+        ),
+        ("tls_context", "write the name of the TLSContext into `tls`"),
+        ("retry_policy.timeout", "did you mean `per_try_timeout`?"),
+        ("retry_policy.retries", "did you mean `num_retries`?"),
     ];
 }
 

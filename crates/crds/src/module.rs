@@ -201,6 +201,10 @@ impl Spec for ModuleSpec {
     const NAMES: &'static [&'static str] = &["config.defaults.upstream_tls_verify_mode", "config.resolver"];
     const MISNOMERS: &'static [(&'static str, &'static str)] = &[
         (
+            "config.request_timeout_ms",
+            "did you mean `cluster_request_timeout_ms`?",
+        ),
+        (
             "config.timeout_ms",
             "write it as `spec.config.cluster_request_timeout_ms`",
         ),

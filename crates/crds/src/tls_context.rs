@@ -193,6 +193,51 @@ impl Spec for TlsContextSpec {
         ("secretName", "did you mean `secret`?"),
         ("tlsSecret", "did you mean `secret`?"),
         ("ca", "did you mean `ca_secret`?"),
+        (
+            "ca_cert",
+            "put the certificate into a Secret, and name that in `ca_secret`",
+        ),
+        (
+            "cert",
+            "put certificate and key into a Secret, and name that in `secret`",
+        ),
+        (
+            "certificate",
+            "put certificate and key into a Secret, and name that in `secret`",
+        ),
+        (
+            "client_cert",
+            "put certificate and key into a Secret, and name that in `secret`",
+        ),
+        (
+            "key",
+            "put certificate and key into a Secret, and name that in `secret`",
+        ),
+        (
+            "private_key",
+            "put certificate and key into a Secret, and name that in `secret`",
+        ),
+        (
+            "cert_chain",
+            "put certificate and key into a Secret, and name that in `secret`",
+        ),
+        ("ciphers", "did you mean `cipher_suites`?"),
+        ("curves", "did you mean `ecdh_curves`?"),
+        ("groups", "did you mean `ecdh_curves`?"),
+        ("crl", "did you mean `crl_secret`?"),
+        ("server_name", "did you mean `sni`?"),
+        ("secret_namespace", "write `secret: NAME.NAMESPACE`"),
+        (
+            "tls_version",
+            "write `min_tls_version`, `max_tls_version` or both",
+        ),
+        (
+            "skip_verify",
+            "write `verify: {mode: none}` to accept every certificate",
+        ),
+        ("verify_mode", "write it as `spec.verify.mode`"),
+        ("verify_subject_alt_names", "write it as `spec.verify.names`"),
+        ("subject_alt_names", "write it as `spec.verify.names`"),
         ("alpn", "did you mean `alpn_protocols`?"),
         (
             "insecure",

@@ -23,6 +23,15 @@ fn in_spec_fix<S: Spec>(parent: &str, name: &str) -> String {
     if let Some(fix) = misnomer::<S>(&join(parent, name)) {
         return fix.to_owned();
     }
+    match name {
+        "name" | "namespace" | "annotations" | "labels" if parent.is_empty() => {
+            return "write it under `metadata`".to_owned();
+        }
+        "apiVersion" | "kind" | "metadata" if parent.is_empty() => {
+            return "write it at the root of the document".to_owned();
+        }
+        _ => {}
+    }
     match (here, elsewhere::<S>(name)) {
         (Some((0 | 1, near)), _) => did_you_mean(&near),
         (_, Some(path)) => format!("write it as `spec.{path}`"),

@@ -17,7 +17,7 @@ pub(super) struct Flaw {
 impl Flaw {
     /// The first flaw that a reader of the type would not see.
     pub(super) fn unseen<S: Spec>(spec: &Value) -> Option<Self> {
-        let at = |path: &str| spec.pointer(&format!("/{}", path.replace('.', "/")));
+        let at = |path: &str| path.split('.').try_fold(spec, |value, step| value.get(step));
         let listed = S::OBJECTS
             .iter()
             .find(|path| at(path).is_some_and(Value::is_array));
@@ -28,25 +28,24 @@ impl Flaw {
             ));
         }
         S::NAMES.iter().find_map(|path| {
-            let is_expression = at(&format!("{path}_regex")) == Some(&Value::Bool(true));
-            let value = at(path).filter(|_| !is_expression)?;
-            let found = |value: &Value, path: String| {
-                let message = Placeholder::in_name(value.as_str()?)?.message();
-                let field = join("spec", &path);
-                let message = format!("`{field}` {message}");
-                Some(Self {
-                    reason: "template",
-                    path,
-                    message,
-                })
-            };
-            match value.as_array() {
+            let value = at(path)?;
+            let left = |value: &Value| Some(Placeholder::in_name(value.as_str()?)?.message());
+            let (message, path) = match value.as_array() {
                 Some(values) => {
                     let mut values = values.iter().enumerate();
-                    values.find_map(|(index, value)| found(value, format!("{path}[{index}]")))
+                    values.find_map(|(index, value)| Some((left(value)?, format!("{path}[{index}]"))))?
                 }
-                None => found(value, (*path).to_owned()),
+                None => (left(value)?, (*path).to_owned()),
+            };
+            // An expression may hold what looks like one.
+            if at(&format!("{path}_regex")) == Some(&Value::Bool(true)) {
+                return None;
             }
+            Some(Self {
+                reason: "template",
+                message: format!("`{}` {message}", join("spec", &path)),
+                path,
+            })
         })
     }
 

@@ -212,7 +212,7 @@ mod tests {
         (problem.field.unwrap(), problem.message)
     }
 
-    fn mapping(metadata: serde_json::Value) -> serde_json::Value {
+    fn mapping(metadata: &serde_json::Value) -> serde_json::Value {
         json!({"apiVersion": "getambassador.io/v3alpha1", "kind": "Mapping", "metadata": metadata})
     }
 
@@ -273,16 +273,20 @@ mod tests {
                 "as a block of text, after `|`",
             ),
         ] {
-            let (found, message) = refused(mapping(metadata));
+            let (found, message) = refused(mapping(&metadata));
             assert_eq!(found, field, "{message}");
             assert!(message.ends_with(end), "{message}");
         }
+    }
+
+    #[test]
+    fn a_misspelt_or_mistyped_key_of_the_head_says_what_to_write() {
         for (key, near) in [
             ("apiVersion", "apiversion"),
             ("kind", "Kind"),
             ("metadata", "metdata"),
         ] {
-            let mut document = mapping(json!({"name": "a"}));
+            let mut document = mapping(&json!({"name": "a"}));
             document[near] = document[key].take();
             document.as_object_mut().unwrap().remove(key);
             let (found, message) = refused(document);
@@ -297,7 +301,7 @@ mod tests {
             ("apiVersion", json!(["a"]), "such as getambassador.io/v3alpha1"),
             ("kind", json!(true), "write the kind, such as Mapping"),
         ] {
-            let mut document = mapping(json!({"name": "a"}));
+            let mut document = mapping(&json!({"name": "a"}));
             document[key] = value;
             let (found, message) = refused(document);
             assert_eq!(found, key);

@@ -228,6 +228,17 @@ fn an_external_name_that_dns_cannot_find_is_an_error() {
 }
 
 #[test]
+fn an_id_that_nothing_has_filled_in_is_not_another_gateway() {
+    let world = world(&mapping("m", "service: a; ambassador_id: ['${AMBASSADOR_ID}']"));
+    world.tells(
+        Severity::Error,
+        "Mapping m spec.ambassador_id",
+        "holds `${AMBASSADOR_ID}`",
+    );
+    assert!(world.order().is_empty());
+}
+
+#[test]
 fn a_placeholder_in_a_service_sends_nothing() {
     let world = world(&mapping("m", "service: 'https://{{ .Values.host }}'"));
     world.refuses("m", Reason::ServiceInvalid);

@@ -435,7 +435,7 @@ fn a_misspelt_field_makes_the_context_unusable() {
         ("verify: {ca_secret: ca}", "write it as `spec.ca_secret`"),
         ("mode: full", "write it as `spec.verify.mode`"),
         ("trusted_ca: ca", "correct its name, or remove it"),
-        ("crl: list", "correct its name, or remove it"),
+        ("crl: list", "did you mean `crl_secret`?"),
     ] {
         let world = world(&(context("ctx", spec) + &mapping("m", "service: https://svc; tls: ctx")));
         world.tells(Severity::Error, "TLSContext ctx spec", hint);

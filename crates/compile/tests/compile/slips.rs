@@ -69,8 +69,8 @@ fn a_misspelt_field_that_protects_is_not_left_out() {
     for (spec, hint) in [
         ("tsl: ctx", "did you mean `tls`?"),
         ("TLS: ctx", "did you mean `tls`?"),
-        ("tls_context: ctx", "name that in `tls`"),
-        ("tlsContext: ctx", "name that in `tls`"),
+        ("tls_context: ctx", "write the name of the TLSContext into `tls`"),
+        ("tlsContext: ctx", "write the name of the TLSContext into `tls`"),
         ("ca_secret: ca", "name that in `tls`"),
         ("verify: {mode: full}", "name that in `tls`"),
         ("sni: a.test", "name that in `tls`"),
