@@ -35,7 +35,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use self::api_server::ApiServer;
 use self::gate::Gate;
-use crate::support::program::{Gateway, KeptPort, Plan};
+use crate::support::program::{Gateway, KeptPort, Plan, Running, nuncio};
 use crate::support::waiting::eventually;
 
 /// A cluster with one namespace of a test's own, and a Listener in it.
@@ -155,6 +155,18 @@ impl Cluster {
             .cluster(&self.kubeconfig, self.port.number)
             .env("AMBASSADOR_ID", &self.namespace)
             .env("AMBASSADOR_NAMESPACE", &self.namespace)
+    }
+
+    /// Starts a gateway that reads this cluster and binds its Listeners to an address of its own, and waits for
+    /// nothing: several can run on one machine.
+    fn another(&self, bind: &str) -> Running {
+        let kubeconfig = self.kubeconfig.display().to_string();
+        let mut command = nuncio(["run", "--kubernetes", "--kubeconfig", &kubeconfig]);
+        command.args(["--admin", "127.0.0.1:0", "--bind", bind, "--workers", "1"]);
+        command.env("AMBASSADOR_ID", &self.namespace);
+        command.env("AMBASSADOR_NAMESPACE", &self.namespace);
+        command.env("AMBASSADOR_UPDATE_MAPPING_STATUS", "true");
+        Running::start(command)
     }
 
     /// Creates or changes an object in the test's namespace, for the test's gateway.

@@ -99,6 +99,28 @@ async fn every_request_names_the_gateway_and_its_version() {
 }
 
 #[tokio::test]
+async fn a_guard_that_may_not_be_read_keeps_the_gateway_from_serving() {
+    for plural in ["authservices", "filterpolicies"] {
+        let cluster = Cluster::guarded().await;
+        cluster.gate().forbid(plural, true);
+        let mut gateway = cluster.another("127.0.0.1");
+        let forbidden = format!("{plural}.getambassador.io cannot be watched: it is forbidden");
+        gateway.logged(&forbidden).await;
+        // Every other kind had the time to be listed.
+        let before = cluster.gate().lists(plural);
+        eventually("it is asked for once more", async || {
+            (cluster.gate().lists(plural) > before).then_some(())
+        })
+        .await;
+        let log = gateway.stderr();
+        let published = log.iter().any(|line| line.contains("configuration published"));
+        assert!(!published, "{plural}");
+        cluster.gate().forbid(plural, false);
+        gateway.logged(" ready").await;
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_asked_that_the_roles_do_not_allow() {
     let cluster = Cluster::guarded().await;
     let documents = documents("nuncio.yaml");

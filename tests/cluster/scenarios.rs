@@ -6,7 +6,7 @@ use super::objects::{OURS, mapping, secret, service, slice, tls_context, tls_sec
 use super::{Cluster, problem_is_told};
 use crate::support::certificates::{Certificates, Identity};
 use crate::support::peer::{Tls, Upstream};
-use crate::support::program::{Gateway, Running, nuncio};
+use crate::support::program::{Gateway, Running};
 use crate::support::waiting::eventually;
 
 /// A Service `svc` in the cluster whose one endpoint insists on a client certificate of `ca`, and the objects that
@@ -78,29 +78,9 @@ async fn a_starting_api_server_makes_no_gateway_ready() {
     world.show(&world.ca.client("gateway")).await;
     let gate = world.cluster.gate();
     gate.starts(true);
-    let kubeconfig = world.cluster.kubeconfig.display().to_string();
-    let mut pods: Vec<Running> = (0..PODS)
-        .map(|pod| {
-            let mut command = nuncio([
-                "run",
-                "--kubernetes",
-                "--kubeconfig",
-                &kubeconfig,
-                "--workers",
-                "1",
-            ]);
-            // All have the same Listener on one machine.
-            command.args([
-                "--admin",
-                "127.0.0.1:0",
-                "--bind",
-                &format!("127.0.1.{}", pod + 1),
-            ]);
-            command.env("AMBASSADOR_ID", &world.cluster.namespace);
-            command.env("AMBASSADOR_NAMESPACE", &world.cluster.namespace);
-            Running::start(command)
-        })
-        .collect();
+    // All have the same Listener on one machine.
+    let pods = (1..=PODS).map(|pod| format!("127.0.1.{pod}"));
+    let mut pods: Vec<Running> = pods.map(|bind| world.cluster.another(&bind)).collect();
     eventually("each pod is refused twice", async || {
         (gate.lists("mappings") >= 2 * usize::from(PODS)).then_some(())
     })

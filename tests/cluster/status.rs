@@ -8,7 +8,7 @@ use super::gate::Asked;
 use super::objects::{OURS, mapping, secret, service, slice, tls_context, tls_secret};
 use crate::support::certificates::Certificates;
 use crate::support::peer::{Tls, Upstream};
-use crate::support::program::{Gateway, KeptPort, Running, nuncio};
+use crate::support::program::{Gateway, KeptPort, Running};
 use crate::support::waiting::eventually;
 
 pub(super) const EVENTS: &str = "events.k8s.io/v1";
@@ -21,13 +21,7 @@ async fn start(cluster: &Cluster) -> Gateway {
 
 /// A second one of the same cluster; it has another port to listen on, since both are on one machine.
 async fn second(cluster: &Cluster) -> Running {
-    let kubeconfig = cluster.kubeconfig.display().to_string();
-    let mut command = nuncio(["run", "--kubernetes", "--kubeconfig", &kubeconfig]);
-    command.args(["--admin", "127.0.0.1:0", "--bind", "127.0.0.2", "--workers", "1"]);
-    command.env("AMBASSADOR_ID", &cluster.namespace);
-    command.env("AMBASSADOR_NAMESPACE", &cluster.namespace);
-    command.env("AMBASSADOR_UPDATE_MAPPING_STATUS", "true");
-    let mut program = Running::start(command);
+    let mut program = cluster.another("127.0.0.2");
     program.logged(" ready").await;
     program
 }

@@ -138,12 +138,7 @@ fn a_secret_that_sops_has_encrypted_is_a_warning_that_says_so() {
 #[test]
 fn a_host_whose_certificate_something_makes_has_a_warning() {
     let made = maker("cert-manager.io/v1", "Certificate", "c", "{secretName: made}");
-    let host = object(
-        "Host",
-        "h",
-        "default",
-        "hostname: '*'; tlsSecret: {name: made}",
-    );
+    let host = object("Host", "h", "default", "hostname: '*'; tlsSecret: {name: made}");
     let world = world(&(made + &host));
     assert_eq!(world.errors(), Vec::<String>::new());
     world.tells(

@@ -129,6 +129,11 @@ impl Kind {
         self.is_ours() && !rare
     }
 
+    /// Whether it stands before requests. What cannot be read of it may forbid them, so nothing is served instead.
+    pub(crate) fn is_guard(&self) -> bool {
+        matches!(self.kind, "AuthService" | "FilterPolicy")
+    }
+
     /// Whether it names Secrets; a Service does by the objects in its annotation.
     pub(crate) fn is_referrer(&self) -> bool {
         matches!(self.kind, "TLSContext" | "Host" | "Module" | "Service")

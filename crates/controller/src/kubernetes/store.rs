@@ -37,12 +37,13 @@ struct Shelf {
 
 impl Shelf {
     /// A kind that is not installed or forbidden has answered, and holds nothing that could be relied on
-    /// less than before: what it held stays.
-    fn have_trouble(&mut self, trouble: Trouble) -> bool {
+    /// less than before: what it held stays. A guard that is forbidden has not: there may be some.
+    fn have_trouble(&mut self, trouble: Trouble, is_guard: bool) -> bool {
         self.listed = None;
         self.watched = false;
         let lasting = trouble.lasts();
-        let first = lasting && !std::mem::replace(&mut self.answered, true);
+        let hides = is_guard && matches!(trouble, Trouble::Forbidden(_));
+        let first = lasting && !hides && !std::mem::replace(&mut self.answered, true);
         let told = self.trouble.as_ref() != Some(&trouble) && lasting;
         self.trouble = Some(trouble);
         first || told
@@ -128,7 +129,10 @@ impl Store {
                 shelf.watched = true;
                 shelf.trouble.take().is_some()
             }
-            Heard::Trouble(trouble) => self.shelf(kind, within).have_trouble(trouble),
+            Heard::Trouble(trouble) => {
+                let is_guard = KINDS[kind].is_guard();
+                self.shelf(kind, within).have_trouble(trouble, is_guard)
+            }
             // It may be of a namespace that nobody asks for any more.
             Heard::Within(namespace, heard) => {
                 self.namespaces.contains_key(&namespace) && self.hear_of(kind, Some(&namespace), *heard)
