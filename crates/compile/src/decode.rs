@@ -5,6 +5,7 @@ mod unknown;
 mod wrong_type;
 
 use nuncio_crds::{Spec, field_names};
+use nuncio_model::Severity;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -258,10 +259,7 @@ fn report_ignored_fields<S: Spec>(
         if S::LATER.contains(&path.as_str()) {
             // An empty value is what some tools write for a field that is not set.
             if !is_idle::<S>(spec, &path) {
-                let message = format!(
-                    "`{field}` is not supported yet and has no effect; remove it if you can do without"
-                );
-                problems.warning(object, "not_supported_yet", &field, message);
+                report_later::<S>(object, &path, &field, problems);
             }
         } else if is_label_selector::<S>(parent) {
             lost.push(report_unselected(object, parent, name, problems));
@@ -273,6 +271,45 @@ fn report_ignored_fields<S: Spec>(
         }
     }
     lost
+}
+
+/// Fields of [`Spec::LATER`] of which more is to be said than that they have no effect yet: kind, path, how much it
+/// matters, the reason, and what follows.
+const APART: &[(&str, &str, Severity, &str, &str)] = &[
+    (
+        "Module",
+        "config.lua_scripts",
+        Severity::Error,
+        "not_supported",
+        "is not run, so every request and response goes on without what it does; do that in the services or with the header fields of Mappings, and remove it",
+    ),
+    (
+        "Module",
+        "config.admin_port",
+        Severity::Notice,
+        "no_effect",
+        "is a port of Envoy, which nuncio does not run; remove it, and see `--admin` for nuncio's own",
+    ),
+    (
+        "Module",
+        "config.envoy_validation_timeout",
+        Severity::Notice,
+        "no_effect",
+        "is about Envoy, which nuncio does not run; remove it",
+    ),
+];
+
+fn report_later<S: Spec>(object: &Object, path: &str, field: &str, problems: &mut Problems) {
+    let apart = APART.iter().find(|apart| apart.0 == S::KIND && apart.1 == path);
+    let (severity, reason, follows) = match apart {
+        Some((_, _, severity, reason, follows)) => (*severity, *reason, *follows),
+        None => (
+            Severity::Warning,
+            "not_supported_yet",
+            "is not supported yet and has no effect; remove it if you can do without",
+        ),
+    };
+    problems.report(severity, object, reason, field, format!("`{field}` {follows}"));
 }
 
 /// Reports an unknown field that was meant to protect something, and gives what cannot be read for it.
@@ -570,6 +607,29 @@ mod tests {
         for provider in [json!({}), json!({"email": "a@b.test"}), json!("none")] {
             assert_eq!(decode::<HostSpec>(&json!({"acmeProvider": provider})).1.len(), 1);
         }
+    }
+
+    #[test]
+    fn what_will_never_be_supported_says_what_follows() {
+        let scripts = json!({"config": {"lua_scripts": "function envoy_on_request(handle) end"}});
+        let (_, problems) = decode::<ModuleSpec>(&scripts);
+        let [problem] = &*problems else {
+            panic!("{problems:?}");
+        };
+        assert_eq!(problem.severity, Severity::Error);
+        assert!(
+            problem.message.contains("every request and response goes on"),
+            "{problem:?}"
+        );
+        let of_envoy = json!({"config": {"admin_port": 8001, "envoy_validation_timeout": 30}});
+        let (_, problems) = decode::<ModuleSpec>(&of_envoy);
+        assert_eq!(problems.len(), 2);
+        assert!(
+            problems
+                .iter()
+                .all(|problem| problem.severity == Severity::Notice),
+            "{problems:?}"
+        );
     }
 
     #[test]

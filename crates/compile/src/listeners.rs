@@ -280,8 +280,12 @@ fn serves_http(object: &Object, spec: &ListenerSpec, problems: &mut Problems) ->
             true
         }
         layers => {
+            let fix = match layers.contains(&"HTTP") {
+                true => "write HTTP, and let what stands in front of the port do the rest",
+                false => "serve it by another proxy, and remove it",
+            };
             let message = format!(
-                "`{field}` is {}, which is not supported yet, so nothing is opened; write HTTP",
+                "`{field}` is {}, which is not supported yet, so nothing is opened; {fix}",
                 layers.join(" over ")
             );
             refuse(object, problems, "not_supported_yet", field, &message);
