@@ -13,6 +13,15 @@ const FORMS: &[(&str, &str, bool)] = &[
     ("@@", "@@", false),
 ];
 
+/// Directives that are looked at for the first one that is no part of a comment or a block.
+const LOOKED_AT: usize = 100;
+
+/// Bytes of a placeholder that ends on its line.
+const LONGEST: usize = 256;
+
+/// Lines above a directive that are looked at for the block that it may stand in.
+const BLOCK: usize = 1000;
+
 /// A directive or placeholder in a text, by its bytes.
 struct Directive {
     begin: usize,
@@ -26,6 +35,7 @@ pub(super) fn cause(piece: Piece<'_>) -> Option<Spot> {
     let directives = directives(text);
     let first = directives
         .iter()
+        .take(LOOKED_AT)
         .find(|directive| !in_comment(text, directive.begin) && !in_block(text, directive.begin))?;
     let without = filled_in(text, &directives);
     let rest = Piece {
@@ -36,29 +46,46 @@ pub(super) fn cause(piece: Piece<'_>) -> Option<Spot> {
     is_cause.then(|| spot(piece, first.begin))
 }
 
+/// All of a text, in one pass.
 fn directives(text: &str) -> Vec<Directive> {
     let mut found = Vec::new();
+    // Forms that end nowhere any more are not looked for again.
+    let mut forms = FORMS.to_vec();
     let mut at = 0;
-    while let Some((begin, end)) = FORMS.iter().filter_map(|form| next(text, at, *form)).min() {
-        found.push(Directive { begin, end });
-        at = end;
+    while let Some(step) = text[at..].find(['{', '<', '$', '#', '@']) {
+        let begin = at + step;
+        let rest = &text[begin..];
+        let form = forms.iter().position(|(start, ..)| rest.starts_with(start));
+        let Some((number, (start, end, is_long))) = form.map(|number| (number, forms[number])) else {
+            at = begin + 1;
+            continue;
+        };
+        let inner = &rest[start.len()..];
+        let reach = if is_long { inner } else { near(inner) };
+        let length = reach.find(end);
+        if is_long && length.is_none() {
+            forms.remove(number);
+        }
+        // A hunk of a patch begins with `@@`, too.
+        let is_hunk = |content: &str| start == "@@" && content.contains(char::is_whitespace);
+        match length.filter(|length| !is_hunk(&reach[..*length])) {
+            Some(length) => {
+                at = begin + start.len() + length + end.len();
+                found.push(Directive { begin, end: at });
+            }
+            None => at = begin + 1,
+        }
     }
     found
 }
 
-/// The next of one form.
-fn next(text: &str, from: usize, (begin, end, is_long): (&str, &str, bool)) -> Option<(usize, usize)> {
-    let start = from + text[from..].find(begin)?;
-    let inner = start + begin.len();
-    let length = text[inner..].find(end)?;
-    let whole = (start, inner + length + end.len());
-    let content = &text[inner..inner + length];
-    // A hunk of a patch begins with `@@`, too.
-    let is_hunk = begin == "@@" && content.contains(char::is_whitespace);
-    if (is_long || !content.contains('\n')) && !is_hunk {
-        return Some(whole);
-    }
-    next(text, inner, (begin, end, is_long))
+/// As much of the line that a text begins with as a short placeholder may take.
+fn near(text: &str) -> &str {
+    let end = text
+        .char_indices()
+        .find(|(at, c)| *c == '\n' || *at >= LONGEST)
+        .map_or(text.len(), |(at, _)| at);
+    &text[..end]
 }
 
 /// A copy with a word of its own in place of each directive, and nothing in place of those that fill their lines.
@@ -80,16 +107,26 @@ fn filled_in(text: &str, directives: &[Directive]) -> String {
 
 /// Whether nothing else stands on the lines of a directive: it says what becomes of other lines.
 fn stands_alone(text: &str, directive: &Directive) -> bool {
-    let before = text[..directive.begin].rsplit('\n').next().unwrap_or_default();
-    let after = text[directive.end..].split('\n').next().unwrap_or_default();
-    before.trim().is_empty() && after.trim().is_empty()
+    let before = text[..directive.begin].trim_end_matches([' ', '\t']);
+    let after = text[directive.end..].trim_start_matches([' ', '\t', '\r']);
+    (before.is_empty() || before.ends_with('\n')) && (after.is_empty() || after.starts_with('\n'))
 }
 
 /// Whether a `#` before it on its line makes a comment of it.
 fn in_comment(text: &str, at: usize) -> bool {
-    let before = text[..at].rsplit('\n').next().unwrap_or_default();
-    let is_quoted = |end: usize| before[..end].matches(['"', '\'']).count() % 2 == 1;
-    before.trim_start().starts_with('#') || before.match_indices(" #").any(|(begin, _)| !is_quoted(begin))
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let mut quote = None;
+    let mut last = ' ';
+    for c in text[start..at].chars() {
+        match (quote, c) {
+            (Some(begin), c) if c == begin => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '#') if last.is_whitespace() => return true,
+            _ => {}
+        }
+        last = c;
+    }
+    false
 }
 
 /// Whether a line is a part of a block of text, such as one that holds a template on purpose.
@@ -97,7 +134,8 @@ fn in_block(text: &str, at: usize) -> bool {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
     let mut own = indent(&text[start..]);
-    for line in text[..start].lines().rev().filter(|line| !line.trim().is_empty()) {
+    let above = text[..start].lines().rev().filter(|line| !line.trim().is_empty());
+    for line in above.take(BLOCK) {
         if indent(line) >= own {
             continue;
         }
@@ -149,6 +187,17 @@ mod tests {
             ("a: 1\n---\nb: {{ y }}\n", (3, 4)),
         ] {
             assert_eq!(found(text), Some(spot), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_beginnings_alone_takes_one_pass() {
+        for begin in ["{{", "${\n", "@@ ", "<% {% #{ $(\n", "{{ x }} ${y} # ${"] {
+            assert_eq!(
+                found(&format!("a: [\n{}", begin.repeat(100_000))),
+                None,
+                "{begin}"
+            );
         }
     }
 
