@@ -23,7 +23,7 @@ fn plan(manifests: String, upstream: &Upstream) -> Plan {
     Gateway::with(manifests).resolve("a.test:443", upstream.address)
 }
 
-const OLD: &str = "apiVersion: getambassador.io/v1\nkind: Mapping\nname: old\nprefix: /old/\n\
+const OLD: &str = "apiVersion: ambassador/v1\nkind: Mapping\nname: old\nprefix: /old/\n\
                    service: http://a.test\ntls: true\nheaders:\n  x-beta: true\n";
 
 #[tokio::test]
@@ -43,10 +43,13 @@ async fn an_annotation_is_served_and_its_edits_are_followed() {
     assert_eq!(upstream.last().bytes[0], 0x16);
     assert_eq!(gateway.get("/old/x").await.status, 404);
     let notice = gateway.problem("Service holder.default", "old_version").await;
-    assert_eq!(notice["field"], "metadata.annotations.getambassador.io/config");
+    assert_eq!(
+        notice["field"],
+        "metadata.annotations.getambassador.io/config[0].apiVersion"
+    );
     let message = notice["message"].as_str().unwrap();
     assert!(
-        message.starts_with("document 1, Mapping `old`: getambassador.io/v1"),
+        message.starts_with("document 1, Mapping `old`: ambassador/v1 is"),
         "{message}"
     );
 

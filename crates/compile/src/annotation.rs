@@ -20,12 +20,20 @@ pub(crate) struct Annotation {
     pub(crate) holder: ObjectRef,
     /// Number of the document in it, from 1.
     pub(crate) document: usize,
+    /// Its apiVersion as it is written there.
+    pub(crate) version: Box<str>,
 }
 
 impl Annotation {
     /// The beginning of a sentence about the object.
     pub(crate) fn words(&self, object: &ObjectRef) -> String {
         format!("document {}, {} `{}`: ", self.document, object.kind, object.name)
+    }
+
+    /// A field of the object as one of its holder: the documents are a list, counted from 0 as all lists of a path.
+    pub(crate) fn field(&self, field: &str) -> String {
+        let dot = if field.is_empty() { "" } else { "." };
+        format!("{FIELD}[{}]{dot}{field}", self.document - 1)
     }
 }
 
@@ -98,6 +106,7 @@ fn object(holder: &Object, number: usize, document: Value) -> Result<Object, Box
     object.annotation = Some(Box::new(Annotation {
         holder: holder.reference.clone(),
         document: number,
+        version: written.into(),
     }));
     Ok(object)
 }

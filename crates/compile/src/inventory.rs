@@ -283,8 +283,9 @@ fn kind_of_ours(object: &Object) -> Option<Kind> {
 
 /// A4: both are deprecated where they are written, and read all the same.
 fn tell_age(object: &Object, problems: &mut Problems) {
-    let version = &object.api_version;
-    let how = match conversion::age(version) {
+    let written = object.annotation.as_ref().map(|annotation| &*annotation.version);
+    let version = written.unwrap_or(&object.api_version);
+    let how = match conversion::age(&object.api_version) {
         Some(Age::Deprecated) => "is deprecated",
         Some(Age::Unsupported) => "is no version of today",
         Some(Age::Current) | None => return,

@@ -7,7 +7,6 @@ use nuncio_model::{ObjectRef, Problem, Severity};
 use nuncio_tls::Finding;
 
 use crate::Object;
-use crate::annotation;
 use crate::inventory::Expanded;
 
 /// Problems in the order they are found.
@@ -30,16 +29,16 @@ impl Problems {
             // A user can edit the object that carries the annotation.
             Some(annotation) => {
                 let message = annotation.words(&object.reference) + &message.into();
-                (message, annotation::FIELD, &annotation.holder)
+                (message, annotation.field(field), &annotation.holder)
             }
-            None => (message.into(), field, &object.reference),
+            None => (message.into(), field.to_owned(), &object.reference),
         };
         self.found.push(Problem {
             severity,
             reason: Cow::Borrowed(reason),
             message,
             object: Some(told_on.clone()),
-            field: (!field.is_empty()).then(|| field.to_owned()),
+            field: Some(field).filter(|field| !field.is_empty()),
             place: object.place.clone(),
         });
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 /// A text in which problems are looked up, document after document.
 pub(crate) struct Text<'a> {
+    text: &'a str,
     pieces: Vec<Piece<'a>>,
     /// The piece that was parsed last, and its documents: problems come in the order of the text.
     parsed: Option<(u32, Vec<Node>)>,
@@ -14,6 +15,7 @@ pub(crate) struct Text<'a> {
 impl<'a> Text<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
         Self {
+            text,
             pieces: yaml::pieces(text),
             parsed: None,
         }
@@ -31,12 +33,17 @@ impl<'a> Text<'a> {
             .and_then(|object| item(document, object))
             .unwrap_or(document);
         let found = follow(root, field);
-        if found.whole && !names_the_key(problem) {
-            let beside =
-                |node: &&Node| found.key.is_none_or(|key| key.line == node.spot.line) && !is_null(node);
-            return found.node.filter(beside).map(|node| node.spot).or(found.key);
+        let in_annotation = found.annotation().map(|(scalar, index, field)| {
+            let inner = Lines::of(scalar)?;
+            let document = inner.document(index)?;
+            let spot = spot_in(&document, &inner.path(&document, field), names_the_key(problem));
+            Some((scalar.spot.line, inner.text.to_owned(), spot))
+        });
+        let spot = spot_of(&found, root, names_the_key(problem));
+        match in_annotation.flatten() {
+            Some((line, inner, at)) => outer(self.text, line, &inner, at).or(Some(spot)),
+            None => Some(spot),
         }
-        found.key.or(Some(root.spot))
     }
 
     /// The document that starts on `start_line`.
@@ -55,6 +62,71 @@ impl<'a> Text<'a> {
         let (_, documents) = self.parsed.as_ref()?;
         documents.iter().find(|node| node.spot.line == start_line)
     }
+}
+
+fn spot_in(root: &Node, field: &str, names_the_key: bool) -> Spot {
+    spot_of(&follow(root, field), root, names_the_key)
+}
+
+fn spot_of(found: &Found<'_>, root: &Node, names_the_key: bool) -> Spot {
+    if found.whole && !names_the_key {
+        let beside = |node: &&Node| found.key.is_none_or(|key| key.line == node.spot.line) && !is_null(node);
+        let value = found.node.filter(beside).map(|node| node.spot);
+        return value.or(found.key).unwrap_or(root.spot);
+    }
+    found.key.unwrap_or(root.spot)
+}
+
+/// The text of an annotation that holds documents.
+struct Lines<'a> {
+    text: &'a str,
+}
+
+impl<'a> Lines<'a> {
+    fn of(scalar: &'a Node) -> Option<Self> {
+        match &scalar.content {
+            Content::Leaf(Value::String(text)) => Some(Self { text }),
+            _ => None,
+        }
+    }
+
+    /// The document of this number, counted as compile does: one that cannot be read has a number, too.
+    fn document(&self, index: usize) -> Option<Node> {
+        let mut documents = Vec::new();
+        for piece in yaml::pieces(self.text) {
+            let (nodes, fault) = yaml::parse(piece);
+            documents.extend(nodes.into_iter().map(Some));
+            documents.extend(fault.map(|_| None));
+        }
+        documents.into_iter().nth(index).flatten()
+    }
+
+    /// The path as it is written: most documents of annotations have neither `spec` nor `metadata`.
+    fn path(&self, document: &Node, field: &str) -> String {
+        let whole = follow(document, field).whole || child(document, "metadata").is_some();
+        let flat = || field.strip_prefix("spec").or(field.strip_prefix("metadata"));
+        let path = if whole { None } else { flat() };
+        path.unwrap_or(field).trim_start_matches('.').to_owned()
+    }
+}
+
+/// Where a spot in a block of text is in the file, if the block is written there line by line. Its value begins on
+/// `line` or on the next, or with the empty lines before.
+fn outer(file: &str, line: u32, block: &str, at: Spot) -> Option<Spot> {
+    let indent = |line: &str| line.chars().take_while(|character| *character == ' ').count();
+    let inner = block
+        .lines()
+        .nth(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
+    let empty = block.lines().take_while(|line| line.trim().is_empty()).count();
+    let before = line.saturating_sub(u32::try_from(empty).ok()?);
+    [line, line + 1, before].into_iter().find_map(|first| {
+        let line = first + at.line - 1;
+        let outer = file.lines().nth(usize::try_from(line).ok()?.checked_sub(1)?)?;
+        let moved = indent(outer).checked_sub(indent(inner))?;
+        let same = outer.trim() == inner.trim();
+        let column = at.column + u32::try_from(moved).ok()?;
+        same.then_some(Spot { line, column })
+    })
 }
 
 /// Reasons that are about a field's being there, whatever its value.
@@ -113,14 +185,25 @@ struct Found<'a> {
     key: Option<Spot>,
     /// Its value.
     node: Option<&'a Node>,
+    /// What is left of the path.
+    rest: &'a str,
     /// Whether the path was followed to its end.
     whole: bool,
 }
 
-fn follow<'a>(root: &'a Node, field: &str) -> Found<'a> {
+impl<'a> Found<'a> {
+    /// The text of an annotation, and the document and field in it that the rest of the path names.
+    fn annotation(&self) -> Option<(&'a Node, usize, &'a str)> {
+        let (index, field) = self.rest.strip_prefix('[')?.split_once(']')?;
+        Some((self.node?, index.parse().ok()?, field.trim_start_matches('.')))
+    }
+}
+
+fn follow<'a>(root: &'a Node, field: &'a str) -> Found<'a> {
     let mut found = Found {
         key: None,
         node: Some(root),
+        rest: field,
         whole: false,
     };
     let (mut node, mut rest) = (root, field);
@@ -131,6 +214,7 @@ fn follow<'a>(root: &'a Node, field: &str) -> Found<'a> {
         (node, rest) = (next, left);
         found.key = Some(key);
         found.node = Some(next);
+        found.rest = rest;
     }
     found.whole = true;
     found
@@ -238,6 +322,47 @@ items:
         for (reason, field, (line, column)) in table {
             let found = spot(TEXT, 2, &problem(reason, field));
             assert_eq!(found, Some(Spot { line, column }), "{reason} {field}");
+        }
+    }
+
+    #[test]
+    fn fields_in_an_annotation_are_found_where_it_is_written_by_lines() {
+        let text = "\
+kind: Service
+metadata:
+  annotations:
+    getambassador.io/config: |-
+
+      ---
+      apiVersion: ambassador/v1
+      kind: Mapping
+      name: a
+      service: x
+      ---
+      kind: Mapping
+      metadata: {name: b}
+      spec:
+        timeout_ms: soon
+    folded: >-
+      kind: Mapping
+      name: c
+    quoted: \"kind: Mapping\\nname: d\\n\"
+";
+        let annotation = "metadata.annotations.getambassador.io/config";
+        for (field, (line, column)) in [
+            (format!("{annotation}[0].apiVersion"), (7, 19)),
+            (format!("{annotation}[0].spec.service"), (10, 16)),
+            (format!("{annotation}[0].metadata.name"), (9, 13)),
+            (format!("{annotation}[0].spec.prefix"), (7, 7)),
+            (format!("{annotation}[1].spec.timeout_ms"), (15, 21)),
+            (format!("{annotation}[1].spec.prefix"), (14, 7)),
+            (format!("{annotation}[1]"), (12, 7)),
+            (format!("{annotation}[7].spec"), (4, 5)),
+            ("metadata.annotations.folded[0].spec.name".to_owned(), (16, 5)),
+            ("metadata.annotations.quoted[0].spec.name".to_owned(), (19, 5)),
+        ] {
+            let found = spot(text, 1, &problem("wrong_type", &field));
+            assert_eq!(found, Some(Spot { line, column }), "{field}");
         }
     }
 
