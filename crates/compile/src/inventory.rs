@@ -151,9 +151,12 @@ impl<'a> Inventory<'a> {
     pub(crate) fn take(objects: &'a [Expanded<'_>], options: &Options, problems: &mut Problems) -> Self {
         let mut inventory = Self::default();
         let mut seen = HashSet::with_capacity(objects.len());
+        let mut foreign = Vec::new();
         for object in objects.iter().map(|object| &**object) {
             let Some(kind) = kind_of(&object.api_version, object) else {
-                inventory.leave_out(object, objects, options, problems);
+                if inventory.leave_out(object, objects, options, problems) {
+                    foreign.push(object);
+                }
                 continue;
             };
             let own_only =
@@ -185,17 +188,19 @@ impl<'a> Inventory<'a> {
         ] {
             list.sort_by(|a, b| a.order().cmp(b.order()));
         }
+        unread::report_foreign(&foreign, problems);
         inventory
     }
 
-    /// Reports an object that is not read, unless it is for another gateway.
+    /// Reports an object that is not read, unless it is for another gateway or of a kind that is none of ours, which
+    /// this gives.
     fn leave_out(
         &mut self,
         object: &Object,
         objects: &[Expanded<'_>],
         options: &Options,
         problems: &mut Problems,
-    ) {
+    ) -> bool {
         let id = &options.ambassador_id;
         let is_elsewhere = options.single_namespace && *object.reference.namespace != *options.namespace;
         let is_of_another = if unread::is_ambassadors(object) {
@@ -206,7 +211,7 @@ impl<'a> Inventory<'a> {
             unread::is_ingress_of_another(object, id)
         };
         if is_of_another || (is_elsewhere && unread::is_ambassadors(object)) {
-            return;
+            return false;
         }
         let classes = match object.kind.as_str() {
             "Ingress" => unread::ingress_classes(objects.iter().map(|object| &**object)),
@@ -214,9 +219,11 @@ impl<'a> Inventory<'a> {
         };
         match unread::report(object, &classes, problems) {
             Left::Nothing => {}
+            Left::Foreign => return true,
             Left::Guard(guard) => self.guards.push(*guard),
             Left::Host => self.lost_a_host = true,
         }
+        false
     }
 
     fn list(&mut self, kind: Kind) -> &mut Vec<&'a Object> {

@@ -3,6 +3,9 @@
 //! What would have guarded requests is a guard that none of them passes, also where a slip in its kind or version is
 //! why it is not read.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use nuncio_model::{Covers, Guard, Reason, Severity, Unresolved};
 
 use crate::conversion;
@@ -10,6 +13,7 @@ use crate::decode;
 use crate::guards;
 use crate::object::Object;
 use crate::problems::Problems;
+use crate::tellable::tellable;
 
 /// The group of Ambassador's kinds.
 const GROUP: &str = "getambassador.io";
@@ -39,6 +43,8 @@ pub(crate) enum Left {
     Guard(Box<Guard>),
     /// It was meant as a Host, so that none may stand in for it.
     Host,
+    /// It is of a kind that has nothing to do with a gateway.
+    Foreign,
 }
 
 /// A kind of Ambassador.
@@ -207,11 +213,42 @@ pub(crate) fn report(object: &Object, ingress_classes: &[&str], problems: &mut P
         );
         problems.warning(object, "unknown_version", "apiVersion", message);
     } else if object.kind == "Ingress" {
-        report_ingress(object, ingress_classes, problems);
+        return report_ingress(object, ingress_classes, problems);
     } else {
-        problems.notice(object, NOT_READ, "", not_read(object));
+        return Left::Foreign;
     }
     Left::Nothing
+}
+
+/// Reports the objects of kinds that are none of nuncio's business. Nobody can act on that, so many are one line.
+pub(crate) fn report_foreign(objects: &[&Object], problems: &mut Problems) {
+    /// Kinds that are named.
+    const NAMED: usize = 6;
+    if let [only] = objects {
+        return problems.notice(only, NOT_READ, "", not_read(only));
+    }
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for object in objects {
+        *counts.entry(&object.kind).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    let named = counts
+        .iter()
+        .take(NAMED)
+        .map(|(kind, count)| format!("{count} {}", tellable(kind)));
+    let mut list: Vec<String> = named.collect();
+    if let Some(more) = counts.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        list.push(format!("{more} more kinds"));
+    }
+    if !objects.is_empty() {
+        let message = format!(
+            "{} objects are of kinds that nuncio does not read: {}",
+            objects.len(),
+            list.join(", ")
+        );
+        problems.general(Severity::Notice, NOT_READ, message);
+    }
 }
 
 /// What an object of Kubernetes' own groups was meant to be, where nuncio would read that.
@@ -402,7 +439,7 @@ fn report_module(object: &Object, problems: &mut Problems) -> Left {
 }
 
 /// An Ingress is a matter of ours only where it says so.
-fn report_ingress(object: &Object, ingress_classes: &[&str], problems: &mut Problems) {
+fn report_ingress(object: &Object, ingress_classes: &[&str], problems: &mut Problems) -> Left {
     let document = object.document.value();
     let class = document
         .pointer("/spec/ingressClassName")
@@ -419,8 +456,9 @@ fn report_ingress(object: &Object, ingress_classes: &[&str], problems: &mut Prob
             "{message}, so its rules have no routes and their requests are answered 404; write a Host and Mappings for them"
         );
         problems.warning(object, NOT_READ, "", message);
+        Left::Nothing
     } else {
-        problems.notice(object, NOT_READ, "", message);
+        Left::Foreign
     }
 }
 

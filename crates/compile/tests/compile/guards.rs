@@ -415,3 +415,22 @@ fn an_ingress_of_ours_is_a_warning() {
         );
     }
 }
+
+#[test]
+fn many_objects_of_other_kinds_are_one_line_with_counts() {
+    let object = |version: &str, kind: &str, name: usize| {
+        format!("---\n{{apiVersion: {version}, kind: {kind}, metadata: {{name: x{name}}}}}\n")
+    };
+    let mut manifests: String = (0..12)
+        .map(|name| object("apps/v1", "Deployment", name))
+        .collect();
+    manifests += &object("v1", "ConfigMap", 0);
+    manifests += &object("networking.k8s.io/v1", "Ingress", 0);
+    let world = world(&manifests);
+    let told = world.told(Notice);
+    let not_read: Vec<_> = told.iter().filter(|line| line.contains("not read")).collect();
+    assert_eq!(
+        not_read,
+        [" : 14 objects are of kinds that nuncio does not read: 12 Deployment, 1 ConfigMap, 1 Ingress"]
+    );
+}
