@@ -2,6 +2,7 @@
 
 mod answers;
 mod bodies;
+mod callers;
 mod client_floods;
 mod connections;
 mod drain;

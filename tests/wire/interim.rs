@@ -1,11 +1,11 @@
 //! Interim answers, and clients that wait for one before they send content.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::callers::{CONTENT, Caller, Step, Stepwise};
 use super::socket::{OK, Script, message, raw};
-use crate::support::client::Client;
 use crate::support::peer::{Upstream, read_head};
 use crate::support::program::{Gateway, mapping};
 
@@ -82,77 +82,126 @@ async fn clients_that_take_no_interim_answer_get_the_final_one() {
     let answer = raw(gateway.address, "GET / HTTP/1.0\r\nhost: a\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
     assert_eq!(answer.matches("HTTP/1").count(), 1, "{answer}");
-    let mut client = Client::http2(gateway.address).await;
-    client.get("a.test", "/").await.assert_ok();
+}
+
+/// Whether client and upstream speak HTTP/2, in all combinations.
+const VERSIONS: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+
+fn fields(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    fields.iter().map(owned).collect()
+}
+
+const HINT: Step = Step::Interim(103, &[("link", "</a.css>; rel=preload")], 1);
+
+fn hint() -> Option<(u16, Vec<(String, String)>)> {
+    Some((103, fields(&[("link", "</a.css>; rel=preload")])))
+}
+
+#[tokio::test]
+async fn interim_answers_pass_between_all_versions() {
+    const STEPS: &[Step] = &[
+        HINT,
+        Step::Wait,
+        Step::Interim(102, &[], 1),
+        Step::Interim(199, &[("x-a", "1"), ("x-a", "2")], 1),
+        Step::Answer(200, "ok"),
+    ];
+    for (client, upstream) in VERSIONS {
+        let stepwise = Stepwise::start(upstream, STEPS).await;
+        let gateway = stepwise.gateway().await;
+        let mut caller = Caller::get(&gateway, client).await;
+        assert_eq!(caller.interim().await, hint(), "before there is an answer");
+        stepwise.go_on();
+        assert_eq!(caller.interim().await, Some((102, Vec::new())));
+        let twice = fields(&[("x-a", "1"), ("x-a", "2")]);
+        assert_eq!(caller.interim().await, Some((199, twice)));
+        assert_eq!(
+            caller.answer().await,
+            (200, "ok".to_owned()),
+            "{client} {upstream}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn interim_answers_without_end_harm_nobody() {
-    let many = HINTS.repeat(500);
-    let script = Script::answering(format!("{many}{OK}")).await;
-    let gateway = script.gateway(&[]).await;
-    let asked = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    let answer = raw(gateway.address, asked).await;
-    assert_eq!(answer.matches("103 Early Hints").count(), 64, "{answer}");
-    assert!(answer.ends_with("ok"), "{answer}");
-}
-
-const EXPECTS: &str = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\nexpect: 100-Continue\r\n\r\n";
-
-/// Reads a head that expects 100, sends early hints, and when told `answer`; then reads four bytes of content, if
-/// any come.
-async fn expecting(answer: &'static str) -> (Upstream, watch::Sender<bool>, watch::Receiver<String>) {
-    let (go_on, told) = watch::channel(false);
-    let (content, seen) = watch::channel(String::new());
-    let upstream = Upstream::raw(move |mut stream: TcpStream| {
-        let (mut told, content) = (told.clone(), content.clone());
-        async move {
-            let head = read_head(&mut stream).await;
-            assert!(head.contains("\r\nexpect: 100-Continue\r\n"), "{head}");
-            stream.write_all(HINTS.as_bytes()).await.unwrap();
-            told.wait_for(|told| *told).await.unwrap();
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            let mut bytes = [0; 4];
-            if stream.read_exact(&mut bytes).await.is_ok() {
-                content.send_replace(String::from_utf8_lossy(&bytes).into_owned());
-                stream.write_all(OK.as_bytes()).await.unwrap();
-            }
+    const STEPS: &[Step] = &[
+        Step::Interim(103, &[("link", "</a.css>; rel=preload")], 500),
+        Step::Answer(200, "ok"),
+    ];
+    for (client, upstream) in VERSIONS {
+        let stepwise = Stepwise::start(upstream, STEPS).await;
+        let gateway = stepwise.gateway().await;
+        let mut caller = Caller::get(&gateway, client).await;
+        for _ in 0..64 {
+            assert_eq!(caller.interim().await, hint());
         }
-    })
-    .await;
-    (upstream, go_on, seen)
+        assert_eq!(
+            caller.answer().await,
+            (200, "ok".to_owned()),
+            "{client} {upstream}"
+        );
+    }
 }
 
 #[tokio::test]
 async fn the_upstream_decides_when_a_client_may_continue() {
-    let (upstream, go_on, seen) = expecting("HTTP/1.1 100 Continue\r\n\r\n").await;
-    let gateway = gateway_to(&upstream).await;
-    let mut client = TcpStream::connect(gateway.address).await.unwrap();
-    client.write_all(EXPECTS.as_bytes()).await.unwrap();
-    assert_eq!(read_head(&mut client).await, PASSED_ON, "nothing came before");
-    go_on.send(true).unwrap();
-    assert_eq!(read_head(&mut client).await, "HTTP/1.1 100 Continue\r\n\r\n");
-    client.write_all(b"body").await.unwrap();
-    assert_eq!(message(&mut client).await.unwrap().body, "ok");
-    assert_eq!(*seen.borrow(), "body");
+    const STEPS: &[Step] = &[
+        HINT,
+        Step::Wait,
+        Step::Interim(100, &[], 1),
+        Step::Content,
+        Step::Answer(200, "ok"),
+    ];
+    for (client, upstream) in VERSIONS {
+        let stepwise = Stepwise::start(upstream, STEPS).await;
+        let gateway = stepwise.gateway().await;
+        let mut caller = Caller::expecting(&gateway, client).await;
+        assert_eq!(caller.interim().await, hint(), "nothing came before");
+        stepwise.go_on();
+        assert_eq!(caller.interim().await, Some((100, Vec::new())));
+        caller.send().await;
+        assert_eq!(
+            caller.answer().await,
+            (200, "ok".to_owned()),
+            "{client} {upstream}"
+        );
+        assert_eq!(stepwise.notes(2).await, ["expect 100-continue", CONTENT]);
+    }
 }
 
 #[tokio::test]
 async fn an_upstream_that_wants_no_content_is_sent_none() {
-    let refusal = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 4\r\n\r\nno!!";
-    let (upstream, go_on, seen) = expecting(refusal).await;
-    let gateway = gateway_to(&upstream).await;
-    let mut client = TcpStream::connect(gateway.address).await.unwrap();
-    client.write_all(EXPECTS.as_bytes()).await.unwrap();
-    assert_eq!(read_head(&mut client).await, PASSED_ON, "nothing came before");
-    go_on.send(true).unwrap();
-    let answer = message(&mut client).await.unwrap();
-    assert_eq!(
-        (answer.first_line(), &*answer.body),
-        ("HTTP/1.1 401 Unauthorized", "no!!")
-    );
-    // Where the content would be, no other request can begin.
-    assert!(message(&mut client).await.is_none());
-    upstream.saw("the gateway has closed", |seen| seen.closed).await;
-    assert_eq!(*seen.borrow(), "");
+    for (client, upstream) in VERSIONS {
+        for (status, steps) in [
+            (401, &[HINT, Step::Wait, Step::Answer(401, "no!!"), Step::Content]),
+            (413, &[HINT, Step::Wait, Step::Answer(413, "no!!"), Step::Content]),
+            (417, &[HINT, Step::Wait, Step::Answer(417, "no!!"), Step::Content]),
+        ] {
+            let stepwise = Stepwise::start(upstream, steps).await;
+            let gateway = stepwise.gateway().await;
+            let mut caller = Caller::expecting(&gateway, client).await;
+            assert_eq!(caller.interim().await, hint(), "nothing came before");
+            stepwise.go_on();
+            let answer = caller.answer().await;
+            assert_eq!(answer, (status, "no!!".to_owned()), "{client} {upstream}");
+            caller.refused_content().await;
+            assert_eq!(stepwise.notes(2).await, ["expect 100-continue", "no content"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_http2_client_may_continue_where_the_upstream_knows_nothing_of_it() {
+    const STEPS: &[Step] = &[Step::Content, Step::Answer(200, "ok")];
+    for upstream in [false, true] {
+        let stepwise = Stepwise::start(upstream, STEPS).await;
+        let gateway = stepwise.gateway().await;
+        let mut caller = Caller::expecting(&gateway, true).await;
+        assert_eq!(caller.interim().await, Some((100, Vec::new())));
+        caller.send().await;
+        assert_eq!(caller.answer().await, (200, "ok".to_owned()), "{upstream}");
+        assert_eq!(stepwise.notes(2).await, ["expect 100-continue", CONTENT]);
+    }
 }

@@ -3,31 +3,33 @@
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::floods::{GOAWAY, SETTINGS, frame};
 use super::socket::{OK, Script, message, raw};
 use crate::support::certificates::Certificates;
 use crate::support::client::{Client, Response as Answer, request};
 use crate::support::peer::{Tls, Upstream, answer_ok, serve_http};
 use crate::support::program::{Gateway, mapping, tls_context};
+use crate::support::waiting::eventually;
 
 /// A client of HTTP/2 that decides on each frame.
-async fn http2(gateway: &Gateway) -> h2::client::SendRequest<Bytes> {
+pub(super) async fn http2(gateway: &Gateway) -> h2::client::SendRequest<Bytes> {
     let tcp = TcpStream::connect(gateway.address).await.unwrap();
     let (sender, connection) = h2::client::handshake(tcp).await.unwrap();
     tokio::spawn(connection);
     sender.ready().await.unwrap()
 }
 
-fn to(method: Method, path: &str) -> http::request::Builder {
+pub(super) fn to(method: Method, path: &str) -> http::request::Builder {
     Request::builder()
         .method(method)
         .uri(format!("http://a.test{path}"))
 }
 
 /// The whole of an HTTP/2 response.
-async fn whole(response: Response<RecvStream>) -> Answer {
+pub(super) async fn whole(response: Response<RecvStream>) -> Answer {
     let (head, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     while let Some(data) = body.data().await {
@@ -45,7 +47,7 @@ async fn whole(response: Response<RecvStream>) -> Answer {
 }
 
 /// An upstream of HTTP/2 without TLS that does with each stream what `serve` does.
-async fn http2_upstream<F>(
+pub(super) async fn http2_upstream<F>(
     serve: impl Fn(Request<RecvStream>, server::SendResponse<Bytes>) -> F + Clone + Send + Sync + 'static,
 ) -> Upstream
 where
@@ -463,17 +465,44 @@ async fn trailers_of_a_request_reach_the_upstream_or_none_of_it_does() {
     );
 }
 
+/// How an upstream of HTTP/2 says that it requires HTTP/1.1.
+#[derive(Clone, Copy)]
+enum Says {
+    /// Of a stream.
+    Reset,
+    /// Of its connection, with the stream that is under way as the last that it looked at.
+    GoAway,
+    /// Of its connection, where it looked at none.
+    GoAwayBefore,
+}
+
 /// A TLS upstream that answers `ok` over HTTP/1.1, and requires that over HTTP/2.
-async fn requires_http1() -> Upstream {
+async fn requires_http1(says: Says) -> Upstream {
     let server = Certificates::new().server(&["a.test"]);
-    let tls = Tls::with(&server).start_with(move |stream, record| async move {
+    let tls = Tls::with(&server).start_with(move |mut stream, record| async move {
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return serve_http(stream, record, answer_ok()).await;
         }
+        if matches!(says, Says::GoAwayBefore) {
+            let code = u32::from(Reason::HTTP_1_1_REQUIRED).to_be_bytes();
+            let go_away = frame(GOAWAY, 0, 0, &[[0; 4], code].concat());
+            let said = [frame(SETTINGS, 0, 0, &[]), go_away].concat();
+            // The request first: before it the gateway would have nothing that it could ask for again.
+            let mut greeting = [0; 24 + 9 * 3];
+            stream.read_exact(&mut greeting).await.unwrap();
+            stream.write_all(&said).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+            return;
+        }
         let mut connection = server::handshake(stream).await.unwrap();
+        let mut kept = Vec::new();
         while let Some(Ok((request, mut respond))) = connection.accept().await {
-            respond.send_reset(Reason::HTTP_1_1_REQUIRED);
-            drop(request);
+            if matches!(says, Says::Reset) {
+                respond.send_reset(Reason::HTTP_1_1_REQUIRED);
+                continue;
+            }
+            connection.abrupt_shutdown(Reason::HTTP_1_1_REQUIRED);
+            kept.push((request, respond));
         }
     });
     tls.await
@@ -489,7 +518,12 @@ async fn gateway_to(upstream: &Upstream, context: &str, lines: &[&str]) -> Gatew
 
 #[tokio::test]
 async fn an_upstream_that_requires_http1_gets_it() {
-    let upstream = requires_http1().await;
+    for says in [Says::Reset, Says::GoAway, Says::GoAwayBefore] {
+        http1_is_spoken(requires_http1(says).await).await;
+    }
+}
+
+async fn http1_is_spoken(upstream: Upstream) {
     let gateway = gateway_to(&upstream, "alpn_protocols: h2,http/1.1", &[]).await;
     gateway.get("/1").await.assert_ok();
     let offered: Vec<_> = upstream
@@ -525,7 +559,7 @@ async fn an_upstream_that_requires_http1_gets_it() {
 
 #[tokio::test]
 async fn a_body_that_was_not_begun_goes_over_http1() {
-    let upstream = requires_http1().await;
+    let upstream = requires_http1(Says::Reset).await;
     let gateway = gateway_to(&upstream, "alpn_protocols: h2,http/1.1", &[]).await;
     let mut client = TcpStream::connect(gateway.address).await.unwrap();
     let head = "POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n";
@@ -542,7 +576,7 @@ async fn a_body_that_was_not_begun_goes_over_http1() {
 
 #[tokio::test]
 async fn an_upstream_that_requires_http1_where_that_cannot_be_is_told() {
-    let upstream = requires_http1().await;
+    let upstream = requires_http1(Says::GoAway).await;
     for (context, lines) in [
         ("alpn_protocols: h2", &[][..]),
         ("alpn_protocols: h2,http/1.1", &["grpc: true"]),
@@ -557,5 +591,86 @@ async fn an_upstream_that_requires_http1_where_that_cannot_be_is_told() {
             "{message}"
         );
         assert_eq!(entry["attempts"], 1, "{entry:#}");
+    }
+}
+
+/// RFC 9113 section 6.8: what a peer that goes away has begun it still answers; what comes later goes elsewhere.
+#[tokio::test]
+async fn requests_after_a_goaway_take_another_connection() {
+    let (go_on, told) = tokio::sync::watch::channel(false);
+    let upstream = Upstream::raw(move |tcp| {
+        let told = told.clone();
+        async move {
+            let mut connection = server::handshake(tcp).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let mut told = told.clone();
+                if request.uri().path() == "/1" {
+                    connection.graceful_shutdown();
+                    tokio::spawn(async move {
+                        told.wait_for(|told| *told).await.unwrap();
+                        respond.send_response(Response::new(()), true).unwrap();
+                    });
+                } else {
+                    respond.send_response(Response::new(()), true).unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    let service = format!("http://{}", upstream.address);
+    let lines = ["grpc: true", "rewrite: \"\""];
+    let gateway = Gateway::start(mapping("m", "/", &service, &lines)).await;
+    let mut client = http2(&gateway).await;
+    let mut post = |path: &str| {
+        let request = to(Method::POST, path).body(()).unwrap();
+        client.send_request(request, true).unwrap().0
+    };
+    let first = post("/1");
+    eventually("a second connection", async || {
+        assert_eq!(post("/2").await.unwrap().status(), 200);
+        (upstream.connections().len() == 2).then_some(())
+    })
+    .await;
+    go_on.send(true).unwrap();
+    assert_eq!(first.await.unwrap().status(), 200);
+}
+
+/// RFC 9113 section 8.1 lets NO_ERROR stand behind a whole answer only.
+#[tokio::test]
+async fn a_reset_with_no_error_completes_no_answer() {
+    let upstream = http2_upstream(async |_: Request<RecvStream>, mut respond| {
+        let head = Response::builder().header("content-length", 4).body(()).unwrap();
+        let mut body = respond.send_response(head, false).unwrap();
+        body.send_data("ab".into(), false).unwrap();
+        // The data goes out first.
+        tokio::task::yield_now().await;
+        body.send_reset(Reason::NO_ERROR);
+    })
+    .await;
+    let service = format!("http://{}", upstream.address);
+    let lines = ["grpc: true", "rewrite: \"\""];
+    let gateway = Gateway::start(mapping("m", "/", &service, &lines)).await;
+    let answer = raw(gateway.address, "GET /x HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(!answer.ends_with("\r\n\r\nabcd"), "{answer}");
+    let entry = gateway.access_log("/x").await;
+    assert_eq!(entry["flags"], "UC", "{entry:#}");
+}
+
+#[tokio::test]
+async fn the_gateways_own_answer_to_head_has_no_content_over_http2() {
+    let script = Script::answering(OK).await;
+    let gateway = Gateway::start(script.mapping(&["host: b.test"])).await;
+    let mut client = http2(&gateway).await;
+    for method in [Method::GET, Method::HEAD] {
+        let mut request = to(method.clone(), "/x").body(()).unwrap();
+        // Its path cannot be read.
+        *request.uri_mut() = "http://a.test/%00".parse().unwrap();
+        let (response, _) = client.send_request(request, true).unwrap();
+        let answer = whole(response.await.unwrap()).await;
+        assert_eq!(answer.status, 400);
+        assert_ne!(answer.header("content-length"), "");
+        assert_ne!(answer.header("date"), "");
+        assert_eq!(answer.header("connection"), "");
+        assert_eq!(answer.body.is_empty(), method == Method::HEAD, "{method}");
     }
 }

@@ -140,7 +140,7 @@ fn one_length(headers: &mut HeaderMap) -> Result<Option<u64>, Unframed> {
 }
 
 /// Digits alone; no sign, which `parse` would take.
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     let digits = Some(digits).filter(|digits| !digits.is_empty())?;
     digits.iter().try_fold(0_u64, |number, digit| {
         let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;

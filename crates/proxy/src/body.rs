@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep_until};
 
 use crate::answer::Framing;
 use crate::exchange::Exchange;
 use crate::failure::ProxyError;
 use crate::headers::{Content, Excess, excess, sanitise_request_trailers, sanitise_response_trailers};
+use crate::incoming::{HttpError, Incoming};
 use crate::patience::{STREAM_IDLE, Upload};
 use crate::upstream::pool::Lease;
 
@@ -63,7 +63,7 @@ impl Upload {
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Interrupted {
     #[error("the client broke off its request: {0}")]
-    Client(Arc<hyper::Error>),
+    Client(Arc<HttpError>),
     #[error("the trailers of the request are too large: {0}")]
     Trailers(Excess),
     #[error("another attempt sends the request")]
@@ -181,7 +181,7 @@ impl Upload {
 }
 
 /// The frame, unless it is one of trailers that are larger than may be.
-fn within(frame: hyper::Result<Frame<Bytes>>, most_trailers: usize) -> Result<Frame<Bytes>, Interrupted> {
+fn within(frame: Result<Frame<Bytes>, HttpError>, most_trailers: usize) -> Result<Frame<Bytes>, Interrupted> {
     let mut frame = frame.map_err(|error| Interrupted::Client(Arc::new(error)))?;
     if let Some(trailers) = frame.trailers_mut() {
         sanitise_request_trailers(trailers);
@@ -215,9 +215,9 @@ pub(crate) struct UpstreamBody {
 /// Why the body of an answer cannot be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Broken {
-    /// What hyper says of it.
+    /// What hyper or h2 says of it.
     #[error(transparent)]
-    Read(hyper::Error),
+    Read(HttpError),
     /// The connection ended first.
     #[error("it ended {0} bytes before its content-length")]
     Short(u64),
@@ -237,7 +237,7 @@ impl UpstreamBody {
             left,
         };
         if !body.is_end_stream() {
-            // hyper has read what came with the head. The next poll is woken for the rest.
+            // What came with the head has been read. The next poll is woken for the rest.
             let now = &mut Context::from_waker(Waker::noop());
             if let Poll::Ready(Some(frame)) = Pin::new(&mut body.incoming).poll_frame(now) {
                 body.first = Some(frame.map_err(Broken::Read)?);

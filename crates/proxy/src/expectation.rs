@@ -1,19 +1,21 @@
 //! `Expect: 100-continue`, end to end (RFC 9110 section 10.1.1).
 //!
-//! The client holds its content back until 100 comes. So does the gateway: it reads nothing of the content, which
-//! would have hyper send 100, until the upstream has sent it. An upstream that gives its answer at once instead
-//! never sees the content, nor does the gateway.
+//! The client holds its content back until 100 comes. So does the gateway: it reads nothing of the content until
+//! the upstream has sent 100. An upstream that gives its answer at once instead never sees the content, nor does the
+//! gateway. hyper sends 100 to a client of HTTP/1.1 when the content is first read; to one of HTTP/2 it is sent here.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::time::{Sleep, sleep};
 
 use crate::body::Interrupted;
+use crate::client::interim::Outlet;
 
 /// So long an upstream may take to send 100, as curl waits: many know nothing of it, and wait for the content.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,9 +24,24 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Gate {
     state: Cell<State>,
-    continued: Arc<AtomicBool>,
+    continued: RefCell<Arc<Continued>>,
     opens: RefCell<Option<Pin<Box<Sleep>>>>,
-    waker: RefCell<Option<Waker>>,
+    /// Where 100 is sent when it opens.
+    client: RefCell<Option<Outlet>>,
+}
+
+/// Whether 100 has come. The one that reads the upstream's answers sets it.
+#[derive(Debug, Default)]
+pub(crate) struct Continued {
+    come: AtomicBool,
+    waiting: AtomicWaker,
+}
+
+impl Continued {
+    pub(crate) fn set(&self) {
+        self.come.store(true, Ordering::Relaxed);
+        self.waiting.wake();
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -40,11 +57,14 @@ enum State {
 }
 
 impl Gate {
-    /// Holds the content back. 100 is there when the flag is set by the one that sees it.
-    pub(crate) fn shut(&self) -> Arc<AtomicBool> {
+    /// Holds the content back. `client` is where 100 is sent when it is to come, where nothing else sends it.
+    pub(crate) fn shut(&self, client: Option<Outlet>) -> Arc<Continued> {
+        let continued = Arc::<Continued>::default();
         self.state.set(State::Shut);
         self.opens.replace(None);
-        Arc::clone(&self.continued)
+        self.client.replace(client);
+        self.continued.replace(Arc::clone(&continued));
+        continued
     }
 
     pub(crate) fn open(&self) {
@@ -63,21 +83,29 @@ impl Gate {
     /// The answer is complete: who still waits for the content, waits in vain.
     pub(crate) fn give_up(&self) {
         self.state.set(State::Over);
-        self.waker.take().into_iter().for_each(Waker::wake);
+        self.continued.borrow().waiting.wake();
     }
 
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), Interrupted>> {
         match self.state.get() {
-            State::Open => return Poll::Ready(Ok(())),
-            State::Over => return Poll::Ready(Err(Interrupted::Unwanted)),
-            State::Shut if self.continued.load(Ordering::Relaxed) || self.is_late(cx) => {
+            State::Open => Poll::Ready(Ok(())),
+            State::Over => Poll::Ready(Err(Interrupted::Unwanted)),
+            State::Shut if self.is_continued() || self.is_late(cx) => {
                 self.state.set(State::Open);
-                return Poll::Ready(Ok(()));
+                if let Some(client) = self.client.take() {
+                    client.put_continue();
+                }
+                Poll::Ready(Ok(()))
             }
-            State::Shut | State::Unwanted => {}
+            State::Shut | State::Unwanted => {
+                self.continued.borrow().waiting.register(cx.waker());
+                Poll::Pending
+            }
         }
-        self.waker.replace(Some(cx.waker().clone()));
-        Poll::Pending
+    }
+
+    fn is_continued(&self) -> bool {
+        self.continued.borrow().come.load(Ordering::Relaxed)
     }
 
     fn is_late(&self, cx: &mut Context<'_>) -> bool {
@@ -89,6 +117,8 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     #[tokio::test]
@@ -99,14 +129,17 @@ mod tests {
         assert!(!open.answered());
 
         let told = Gate::default();
-        let continued = told.shut();
+        let continued = told.shut(None);
         assert!(poll(&told).is_pending());
-        continued.store(true, Ordering::Relaxed);
+        continued.set();
         assert!(matches!(poll(&told), Poll::Ready(Ok(()))));
         assert!(!told.answered(), "it is on its way");
 
+        told.shut(None);
+        assert!(poll(&told).is_pending(), "another attempt waits anew");
+
         let refused = Gate::default();
-        refused.shut();
+        refused.shut(None);
         assert!(refused.answered());
         assert!(poll(&refused).is_pending(), "the answer is still on its way");
         refused.give_up();

@@ -7,6 +7,7 @@ use nuncio_model::{Failure, Guard, Reason, Unresolved};
 use crate::answer::Unframed;
 use crate::body::{Broken, Interrupted};
 use crate::headers::Excess;
+use crate::incoming::HttpError;
 use crate::upstream::pool::{Lease, SendError};
 
 /// The body of an answer for a failed upstream: neutral, the operator has the rest.
@@ -30,7 +31,7 @@ pub(crate) enum Fault {
     /// The upstream's, after the request went out on a connection that had worked before: it was
     /// probably closing, and a request that may be replayed deserves one fresh connection.
     StaleConnection,
-    /// The upstream's, which refused an HTTP/2 stream before it did anything.
+    /// The upstream's, which refused an HTTP/2 stream, or ended its connection, before it did anything with it.
     RefusedStream,
     /// The upstream's, which serves this request over HTTP/1.1 only.
     Http1Required,
@@ -123,7 +124,7 @@ impl ProxyError {
             return Self::interrupted(lease, interrupted);
         }
         // The last words of the peer come before how it ended the connection after them.
-        if lease.requires_http1() || error.error.as_ref().is_some_and(requires_http1) {
+        if lease.requires_http1() || error.error.as_ref().is_some_and(HttpError::requires_http1) {
             return Self {
                 fault: Fault::Http1Required,
                 failure: http1_required(lease),
@@ -138,14 +139,14 @@ impl ProxyError {
         let Some(error) = &error.error else {
             return Self::reset(lease, "it was closed");
         };
-        if error.is_parse() || breaks_http2(error) {
+        if error.is_parse() || error.breaks_http2() {
             return Self {
                 fault: Fault::Upstream,
                 failure: not_http(lease, error),
             };
         }
         let mut failed = Self::reset(lease, &words(error));
-        if is_refused_stream(error) {
+        if error.is_unprocessed() {
             failed.fault = Fault::RefusedStream;
         }
         failed
@@ -303,9 +304,9 @@ fn reset_failure(lease: &Lease, why: &str) -> Failure {
     }
 }
 
-fn not_http(lease: &Lease, error: &hyper::Error) -> Failure {
+fn not_http(lease: &Lease, error: &HttpError) -> Failure {
     let spoken = if lease.is_http2() { "HTTP/2" } else { "HTTP/1.1" };
-    let fault = lease.head_fault(error.is_parse_too_large());
+    let fault = lease.head_fault(error.is_too_large());
     Failure {
         reason: Reason::UpstreamProtocolError,
         message: format!(
@@ -320,18 +321,17 @@ fn not_http(lease: &Lease, error: &hyper::Error) -> Failure {
 
 /// Whether the peer wrote a body that breaks the rules, rather than broke it off.
 pub(crate) fn is_protocol_error(broken: &Broken) -> bool {
-    let Broken::Read(error) = broken else { return false };
+    let error = match broken {
+        Broken::Read(HttpError::Http1(error)) => error,
+        Broken::Read(error) => return error.breaks_http2(),
+        Broken::Short(_) => return false,
+    };
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
     let kind = cause.map(std::io::Error::kind);
     matches!(
         kind,
         Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
-    ) || breaks_http2(error)
-}
-
-/// Whether the peer says that it serves this over HTTP/1.1 only (RFC 9113 section 7).
-pub(crate) fn requires_http1(error: &hyper::Error) -> bool {
-    reason_of(error) == Some(h2::Reason::HTTP_1_1_REQUIRED)
+    )
 }
 
 fn http1_required(lease: &Lease) -> Failure {
@@ -346,30 +346,6 @@ fn http1_required(lease: &Lease) -> Failure {
                  HTTP/1.1"
                 .to_owned(),
     }
-}
-
-/// The peer says that it did nothing with the stream (RFC 9113 section 8.7).
-fn is_refused_stream(error: &hyper::Error) -> bool {
-    reason_of(error) == Some(h2::Reason::REFUSED_STREAM)
-}
-
-impl SendError {
-    /// Neither the stream nor the connection ended with a code of HTTP/2, as far as is known here.
-    pub(crate) fn names_no_reason(&self) -> bool {
-        self.error.as_ref().and_then(reason_of).is_none()
-    }
-}
-
-fn reason_of(error: &hyper::Error) -> Option<h2::Reason> {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.and_then(h2::Error::reason)
-}
-
-/// Whether it was found here that the peer breaks the rules of HTTP/2, or floods with what they allow. What
-/// the peer says of us is another matter.
-fn breaks_http2(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(h2::Error::is_library)
 }
 
 /// The error with its causes, outermost first.

@@ -95,6 +95,30 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, also: impl Fn(&HeaderName) -> bool
     }
 }
 
+/// Takes off what a message of HTTP/2 must not have (RFC 9113 section 8.2.2). The peer's own are gone by now; those of
+/// a Mapping or of the gateway may be there.
+pub(crate) fn remove_connection_fields(headers: &mut HeaderMap) {
+    const OF_A_CONNECTION: [&str; 5] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    // One pass is cheaper than asking for each.
+    if headers
+        .keys()
+        .any(|name| OF_A_CONNECTION.contains(&name.as_str()))
+    {
+        for name in OF_A_CONNECTION {
+            headers.remove(name);
+        }
+    }
+    if headers.get(TE).is_some_and(|te| te != "trailers") {
+        headers.remove(TE);
+    }
+}
+
 /// Options of a connection that name no field, or one that is taken off in any case.
 fn is_plain_option(option: &str) -> bool {
     option.eq_ignore_ascii_case("keep-alive") || option.eq_ignore_ascii_case("close")
@@ -171,12 +195,17 @@ pub(crate) fn excess(target: usize, headers: &HeaderMap, most: usize) -> Option<
     if headers.len() > MOST_FIELDS {
         return Some(Excess::Fields(headers.len()));
     }
-    let found = target + headers.iter().map(line_length).sum::<usize>();
+    let found = target + section_length(headers);
     if found <= most {
         return None;
     }
     let largest = headers.iter().max_by_key(|line| line_length(*line))?.0.clone();
     Some(Excess::Bytes { found, most, largest })
+}
+
+/// The bytes of a section as HTTP/1.1 writes it.
+pub(crate) fn section_length(headers: &HeaderMap) -> usize {
+    headers.iter().map(line_length).sum()
 }
 
 fn line_length((name, value): (&HeaderName, &HeaderValue)) -> usize {
@@ -384,6 +413,25 @@ mod tests {
             peer_value,
             l7_depth,
         }
+    }
+
+    #[test]
+    fn http2_has_no_fields_of_a_connection() {
+        let names = [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "transfer-encoding",
+            "upgrade",
+        ];
+        for name in names {
+            let mut headers = map(&[(name, "x"), ("te", "trailers"), ("x", "1")]);
+            remove_connection_fields(&mut headers);
+            assert_eq!(headers, map(&[("te", "trailers"), ("x", "1")]), "{name}");
+        }
+        let mut headers = map(&[("te", "gzip")]);
+        remove_connection_fields(&mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]

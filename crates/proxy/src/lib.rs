@@ -3,7 +3,7 @@
 //! ```text
 //! Proxy ── Worker (one a core: its own runtime, sockets, pools and counters)
 //!            │
-//!            ├─ client::connection   a client's socket, served by hyper behind the framing guard
+//!            ├─ client::connection   a client's socket, served by hyper or h2 behind a guard of its bytes
 //!            ├─ request::handle      the path of a request, top to bottom
 //!            ├─ Serving              the snapshot of this moment and the pools of its upstreams
 //!            └─ upstream::pool ── dial ── connector ── stream    connections, TLS, bytes
@@ -19,12 +19,13 @@ mod client;
 mod counter;
 mod descriptors;
 mod exchange;
-mod executor;
 mod expectation;
 mod failure;
 mod frames;
 mod framing;
 mod headers;
+mod http2;
+mod incoming;
 mod listening;
 mod log_queue;
 mod login;

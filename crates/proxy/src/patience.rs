@@ -9,12 +9,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use crate::body::Interrupted;
 use crate::expectation::Gate;
+use crate::incoming::Incoming;
 use crate::uploads::{Pace, Uploads};
 
 /// The longest time without a byte either way, as in Envoy unless told otherwise.

@@ -17,7 +17,6 @@ use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, SERVER, 
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use nuncio_model::{
     Action, Forward, Guard, HeaderEdits, InsecureAction, Listener, RequestHead, SecurityModel, Settings,
     Target, VirtualHost,
@@ -27,10 +26,12 @@ use self::hop::{Hop, Sent};
 use crate::access_log::{AccessLog, Entry};
 use crate::body::{ResponseBody, UpstreamBody};
 use crate::client::connection::Client;
+use crate::client::interim::{Interim, Outlet};
 use crate::client::offence::Offence;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError, own};
 use crate::headers;
+use crate::incoming::Incoming;
 use crate::path::{self, PathError};
 use crate::serving::Serving;
 use crate::upgrade;
@@ -42,7 +43,7 @@ const SCHEME: &str = "http";
 /// Always served as it is: certificate authorities ask for it without TLS.
 const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
 
-/// Answers one request.
+/// Answers one request. Interim answers are left in `interim`.
 #[expect(
     clippy::too_many_lines,
     reason = "the path of a request reads from top to bottom in one place"
@@ -50,6 +51,7 @@ const ACME_PREFIX: &str = "/.well-known/acme-challenge/";
 pub(crate) async fn handle(
     worker: Rc<Worker>,
     client: Rc<Client>,
+    interim: Arc<Interim>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut exchange = Exchange::begin(&worker, &client);
@@ -141,7 +143,10 @@ pub(crate) async fn handle(
         live: &live,
         pool,
         may_use_http1: !grpc && pool.live.offers_both(),
-        takes_interim: parts.version == Version::HTTP_11,
+        outlet: (parts.version >= Version::HTTP_11).then(|| {
+            let most = settings.max_request_headers_bytes;
+            Outlet::open(interim, client.request_number(), most)
+        }),
     };
     let plan = match hop.plan(&parts, &head) {
         Ok(plan) => plan,

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::Response;
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use nuncio_model::{HeaderEdits, Settings};
@@ -16,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use crate::body::ResponseBody;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::incoming::Incoming;
 use crate::patience::STREAM_IDLE;
 use crate::request::finish_head;
 use crate::upstream::pool::Lease;

@@ -304,8 +304,8 @@ async fn p10_client_that_waits_for_100_continue_is_told_to() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let seen = calls.lock().unwrap().pop().unwrap();
     assert_eq!(
-        (&seen.body[..], seen.head.headers.get("expect")),
-        (&b"ping"[..], None)
+        (&seen.body[..], &seen.head.headers["expect"]),
+        (&b"ping"[..], &HeaderValue::from_static("100-continue"))
     );
 }
 

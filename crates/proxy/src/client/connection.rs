@@ -13,20 +13,20 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Response, StatusCode};
-use hyper::server::conn::{http1, http2};
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::http2;
 use super::io::{FramedTcp, GuardedIo, Wire};
 use super::offence::Offence;
 use crate::descriptors::Descriptor;
-use crate::executor::LocalExecutor;
 use crate::framing::{Ambiguous, Guard, LONGEST_END, Refusal};
 use crate::headers::http2_list_limit;
+use crate::incoming::{HttpError, Incoming};
 use crate::request;
 use crate::upstream::pool::Owner;
 use crate::worker::{QUIET, Worker};
@@ -39,8 +39,6 @@ const HEAD_TIMEOUT: u64 = 30;
 const PEEK_PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(320)];
 /// A client may break off so many requests of HTTP/2; from then on, no more than half. As Envoy.
 const MOST_BROKEN_OFF: u32 = 500;
-/// Streams that a client may have open at once.
-const MAX_STREAMS: u32 = 256;
 
 /// A client's connection, as its requests and its worker see it.
 pub(crate) struct Client {
@@ -327,15 +325,14 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
     let http2 = http2.map_err(|_| io::ErrorKind::TimedOut)??;
     client.http2.set(http2);
     if http2 {
-        let service = service_fn(|request| request::handle(Rc::clone(worker), Rc::clone(client), request));
-        let mut builder = http2::Builder::new(LocalExecutor);
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS);
-        builder.max_header_list_size(http2_list_limit(header_limit(worker)));
         let io = FramedTcp::new(tcp, Arc::clone(&client.wire));
-        let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        let most = http2_list_limit(header_limit(worker));
+        let connection = pin!(http2::Connection::new(io, most, |request, respond| {
+            let answer = http2::answer(Rc::clone(worker), Rc::clone(client), request, respond);
+            tokio::task::spawn_local(answer);
+        }));
         let ended = drive(client, connection, http2::Connection::graceful_shutdown).await;
+        let ended = ended.map(|ended| ended.map_err(HttpError::Http2));
         Offence::of(ended, client.wire.is_flooded())
             .into_iter()
             .for_each(|offence| worker.offended(client, offence));
@@ -346,15 +343,19 @@ async fn serve_client(worker: &Rc<Worker>, tcp: TcpStream, client: &Rc<Client>) 
         let mut builder = http1::Builder::new();
         // The guard refuses with words what is larger, before hyper does.
         builder.half_close(true).max_header_size(most + LONGEST_END);
-        let service = service_fn(async |request| {
-            let mut response = request::handle(Rc::clone(worker), Rc::clone(client), request).await?;
-            client.wire.interim.close();
+        let interim = &client.wire.interim;
+        let service = service_fn(async |request: Request<hyper::body::Incoming>| {
+            let request = request.map(Incoming::Http1);
+            let handled = request::handle(Rc::clone(worker), Rc::clone(client), Arc::clone(interim), request);
+            let mut response = handled.await?;
+            interim.close();
             client.say_that_it_ends(&mut response);
             Ok::<_, Infallible>(response)
         });
         let connection = pin!(builder.serve_connection(io, service).with_upgrades());
         let shut_down = http1::UpgradeableConnection::graceful_shutdown;
         let ended = drive(client, connection, shut_down).await;
+        let ended = ended.map(|ended| ended.map_err(HttpError::Http1));
         Offence::of(ended, client.wire.is_flooded())
             .into_iter()
             .for_each(|offence| worker.offended(client, offence));

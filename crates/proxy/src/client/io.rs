@@ -39,8 +39,8 @@ pub(crate) struct Wire {
     upgraded: AtomicBool,
     /// Frames of HTTP/2 come without end.
     flooded: AtomicBool,
-    /// Interim answers to the request that waits.
-    pub(crate) interim: Interim,
+    /// Interim answers to the request of HTTP/1.1 that waits.
+    pub(crate) interim: Arc<Interim>,
 }
 
 impl Wire {
@@ -167,7 +167,7 @@ impl GuardedIo {
     /// has no more of them once it has begun, so those that are still there come before it.
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.interim.is_empty() && self.wire.interim.has_some() {
-            let waiting = self.wire.interim.take();
+            let waiting = self.wire.interim.take_bytes();
             if self.flushed {
                 self.interim = waiting;
             }

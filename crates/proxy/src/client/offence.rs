@@ -1,6 +1,6 @@
 //! What clients do that ends their connection: counted, and reported in the program's log once in a while.
 
-use std::error::Error;
+use crate::incoming::HttpError;
 
 /// Why a connection ended that was its client's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,19 +27,16 @@ impl Offence {
     ];
 
     /// The one that ended a connection; none where it ended as connections do. `flooded`: it was cut for that.
-    pub(crate) fn of(ended: Option<hyper::Result<()>>, flooded: bool) -> Option<Self> {
+    pub(crate) fn of(ended: Option<Result<(), HttpError>>, flooded: bool) -> Option<Self> {
         let error = ended?.err()?;
         if flooded {
             Some(Self::Flood)
-        } else if error.is_parse_too_large() {
+        } else if error.is_too_large() {
             Some(Self::HeadTooLarge)
         } else if error.is_parse() {
             Some(Self::MalformedHead)
         } else {
-            let of_http2 = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-            of_http2
-                .is_some_and(h2::Error::is_library)
-                .then_some(Self::Protocol)
+            error.breaks_http2().then_some(Self::Protocol)
         }
     }
 

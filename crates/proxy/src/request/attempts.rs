@@ -4,25 +4,25 @@
 //! once. One whose body nobody touched may go to the next endpoint.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::header::{EXPECT, HOST, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::{Body, Incoming};
-use hyper::ext::on_informational;
+use http::{Method, Request, Response, Uri, Version};
+use http_body::Body;
 use nuncio_model::{Failure, Reason};
 
 use super::hop::Hop;
 use super::retry::{Again, Retries};
 use crate::body::{Interrupted, RequestBody};
+use crate::client::interim::Ear;
 use crate::exchange::Exchange;
 use crate::expectation::Gate;
 use crate::failure::{Fault, ProxyError};
 use crate::headers;
+use crate::incoming::Incoming;
 use crate::login;
 use crate::patience::{Attempt, Patience, STREAM_IDLE, Upload};
 use crate::upstream::live::Wanted;
@@ -203,12 +203,16 @@ impl Hop<'_> {
         let copy = (may_fall_back || trip.retries.wants_copy(lease.reused(), request.method()))
             .then(|| Copy::of(&request));
         let mut request = self.address(request, trip.authority, &lease)?;
-        self.hear_interim_answers(&mut request, &lease);
+        let ear = self.hear_interim_answers(&mut request);
         let attempt = Attempt {
             began: trip.began,
             limit: trip.retries.per_try_timeout(),
         };
-        match trip.patience.wait(lease.send(request), attempt).await {
+        let answer = {
+            let sending = pin!(lease.send(request, ear));
+            trip.patience.wait(sending, attempt).await
+        };
+        match answer {
             Some(Ok(response)) => {
                 if login::asks_to_log_in(&response) {
                     self.pool.bind(&lease, &self.client.owner);
@@ -220,10 +224,6 @@ impl Hop<'_> {
                 })
             }
             Some(Err(error)) => {
-                if self.may_use_http1 && error.names_no_reason() {
-                    // It may stand in the peer's last words, which the task that drives the connection has.
-                    lease.end_of_connection().await;
-                }
                 let failed = failed(&lease, error, trip.patience.interrupted(), copy);
                 if failed.error.fault == Fault::Http1Required && self.may_use_http1 {
                     self.pool.live.note_http1_required(lease.address());
@@ -240,31 +240,23 @@ impl Hop<'_> {
     }
 
     /// Sees to the interim answers of this attempt, and to a client that expects one before it sends content.
-    /// hyper gives them away for HTTP/1.1 only; without them content is not held back.
-    fn hear_interim_answers(&self, request: &mut Request<RequestBody>, lease: &Lease) {
+    fn hear_interim_answers(&self, request: &mut Request<RequestBody>) -> Option<Ear> {
         let expects = headers::expects_continue(request.headers());
         let gate = request.body().upload().map(|upload| &upload.gate);
-        if lease.is_http2() || !self.takes_interim {
+        let Some(outlet) = &self.outlet else {
             gate.into_iter().for_each(Gate::open);
             if expects {
                 request.headers_mut().remove(EXPECT);
             }
-            return;
-        }
-        let continued = gate.filter(|_| expects).map(Gate::shut);
+            return None;
+        };
+        // hyper sends 100 to a client of HTTP/1.1 when the content is read.
+        let client = || self.client.speaks_http2().then(|| outlet.clone());
+        let continued = gate.filter(|_| expects).map(|gate| gate.shut(client()));
         if expects && continued.is_none() {
             request.headers_mut().remove(EXPECT);
         }
-        let (wire, number) = (Arc::clone(&self.client.wire), self.client.request_number());
-        let most = self.settings.max_request_headers_bytes;
-        wire.interim.open(number);
-        on_informational(request, move |answer| match &continued {
-            // hyper sends it to the client when the content is read.
-            Some(continued) if answer.status() == StatusCode::CONTINUE => {
-                continued.store(true, Ordering::Relaxed);
-            }
-            _ => wire.interim.put(number, answer.status(), answer.headers(), most),
-        });
+        Some(Ear::new(outlet.clone(), continued))
     }
 
     fn out_of_time(&self, patience: &Patience, attempt: Attempt, lease: &Lease) -> ProxyError {
@@ -394,7 +386,7 @@ fn failed(
 ) -> Failed {
     let told = ProxyError::send(lease, &error, interrupted);
     lease.note_refusal(&told.failure);
-    let unsent = error.unsent.take();
+    let unsent = error.unsent.take().map(|request| *request);
     let harmless = copy.as_ref().is_some_and(|copy| copy.method.is_idempotent());
     let closing = matches!(told.fault, Fault::StaleConnection | Fault::RefusedStream);
     let stale = lease.reused() && (unsent.is_some() || closing && harmless);

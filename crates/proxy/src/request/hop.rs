@@ -9,7 +9,7 @@ use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use hyper::body::{Body, Incoming};
+use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use nuncio_model::{Failure, Forward, Listener, Reason, Rewrite, Settings};
 
@@ -17,9 +17,11 @@ use super::{Head, SCHEME, path_of};
 use crate::answer::{Framing, framing};
 use crate::body::{RequestBody, UpstreamBody};
 use crate::client::connection::Client;
+use crate::client::interim::Outlet;
 use crate::exchange::Exchange;
 use crate::failure::{Fault, ProxyError};
 use crate::headers::{self, Origin};
+use crate::incoming::Incoming;
 use crate::login;
 use crate::path::has_dot_segments;
 use crate::patience::{Patience, Upload};
@@ -39,8 +41,8 @@ pub(super) struct Hop<'a> {
     pub(super) pool: &'a Rc<Pool>,
     /// The request may go over HTTP/1.1 where the upstream says that it must.
     pub(super) may_use_http1: bool,
-    /// The client takes interim answers, and hyper lets them through: it speaks HTTP/1.1.
-    pub(super) takes_interim: bool,
+    /// Where interim answers go; none where the client speaks HTTP/1.0.
+    pub(super) outlet: Option<Outlet>,
 }
 
 /// What becomes of a request's head.

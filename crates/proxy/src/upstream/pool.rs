@@ -6,6 +6,7 @@
 
 mod answer_line;
 mod bound;
+mod http2;
 mod lease;
 mod named;
 mod opening;
@@ -14,22 +15,21 @@ mod verdict;
 mod warming;
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use nuncio_model::{Alpn, EndpointTable, Failure, HandshakeReport, Reason, Resolve};
 use tokio::sync::{Notify, Semaphore};
 
 use self::answer_line::{AnswerLine, Http1Io};
 pub(crate) use self::bound::Owner;
 use self::bound::{Binding, BoundConnections};
-use self::lease::{Http1Lease, Http2Lease};
+use self::http2::{Http2Lease, Shared};
+use self::lease::Http1Lease;
 pub(crate) use self::lease::{Lease, LeaseError, SendError};
 use self::named::Named;
 pub(crate) use self::opening::{Need, Tried, refused, speaks_http2};
@@ -43,21 +43,10 @@ use super::stream::{FirstCause, UpstreamIo};
 use crate::answer::Stay;
 use crate::body::RequestBody;
 use crate::counter::Codes;
-use crate::failure::requires_http1;
 use crate::headers::http2_list_limit;
 
 /// An idle connection is closed after this, as Envoy does unless told otherwise.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-/// A busy HTTP/2 connection is asked this often whether it is still there,
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// and has this long to answer.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that one HTTP/2 connection carries at most, where its peer allows as many, before another is
-/// opened. Until the peer says what it allows, hyper takes it to be a hundred.
-const MAX_STREAMS: usize = 1024;
-
-/// What hyper drives an HTTP/2 connection with.
-type Http2Connection = http2::Connection<TokioIo<UpstreamIo>, RequestBody, Tasks>;
 
 /// What a pool needs from its worker.
 pub(crate) struct Addresses {
@@ -152,24 +141,8 @@ pub(crate) struct Facts {
     line: Arc<AnswerLine>,
     /// The client that it belongs to; none for most.
     binding: OnceCell<Binding>,
-    /// Whether it ended because its peer requires HTTP/1.1; none while an HTTP/2 connection is driven.
-    requires_http1: Cell<Option<bool>>,
-    ended: Notify,
     /// Held as long as the connection is, upgraded or not.
     _permit: Rc<ConnectionPermit>,
-}
-
-/// An HTTP/2 connection.
-struct Shared {
-    sender: RefCell<http2::SendRequest<RequestBody>>,
-    /// Knows how many streams the peer allows, as long as it is driven.
-    connection: Weak<RefCell<Http2Connection>>,
-    facts: Rc<Facts>,
-    streams: Cell<usize>,
-    /// It can be picked for a request.
-    pooled: Cell<bool>,
-    /// When its last stream ended.
-    idle_since: Cell<Instant>,
 }
 
 impl Pool {
@@ -362,26 +335,15 @@ impl EndpointPool {
         permit: Rc<ConnectionPermit>,
     ) -> Result<Lease, Failure> {
         if http2 {
-            let io = TokioIo::new(io);
-            let mut builder = http2::Builder::new(self.tasks.clone());
-            builder.timer(TokioTimer::new());
-            builder
-                .keep_alive_interval(KEEP_ALIVE)
-                .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-                .max_header_list_size(http2_list_limit(self.limits.header_bytes));
-            let (sender, connection) = builder.handshake(io).await.map_err(|error| not_http(&error))?;
-            let connection = Rc::new(RefCell::new(connection));
-            let known = Rc::downgrade(&connection);
-            let driven = Rc::clone(&facts);
+            let most = http2_list_limit(self.limits.header_bytes);
+            let begun = http2::handshake(io, most).await;
+            let (sender, connection) = begun.map_err(|error| not_http(&error))?;
+            let shared = Shared::new(sender, connection.vitals(), facts, !self.retired.get());
             self.drive(async move {
-                // The requests on it learn of its end themselves, but for those that were never begun.
-                let ended = poll_fn(|cx| Pin::new(&mut *connection.borrow_mut()).poll(cx)).await;
-                let required = ended.is_err_and(|error| requires_http1(&error));
-                driven.requires_http1.set(Some(required));
-                driven.ended.notify_waiters();
+                connection.await;
                 drop(permit);
             });
-            return Ok(self.share(sender, known, facts));
+            return Ok(self.share(shared));
         }
         let io = TokioIo::new(Http1Io::new(io, Arc::clone(&facts.line)));
         let mut builder = http1::Builder::new();
@@ -441,47 +403,32 @@ impl EndpointPool {
     }
 
     fn stream(self: &Rc<Self>, shared: &Rc<Shared>, reused: bool) -> Lease {
-        let before = shared.streams.replace(shared.streams.get() + 1);
+        let streams = &shared.vitals.streams;
+        let before = streams.replace(streams.get() + 1);
         if before == 0 {
             self.counts.active.add(1);
             if shared.pooled.get() && reused {
                 self.counts.idle.subtract(1);
             }
         }
-        Lease::Http2(Http2Lease {
-            shared: Rc::clone(shared),
-            endpoint: Rc::clone(self),
-            reused,
-        })
+        Lease::Http2(Http2Lease::new(Rc::clone(shared), Rc::clone(self), reused))
     }
 
-    fn share(
-        self: &Rc<Self>,
-        sender: http2::SendRequest<RequestBody>,
-        connection: Weak<RefCell<Http2Connection>>,
-        facts: Rc<Facts>,
-    ) -> Lease {
-        let shared = Rc::new(Shared {
-            sender: RefCell::new(sender),
-            connection,
-            facts,
-            streams: Cell::new(0),
-            pooled: Cell::new(!self.retired.get()),
-            idle_since: Cell::new(Instant::now()),
-        });
+    fn share(self: &Rc<Self>, shared: Shared) -> Lease {
+        let shared = Rc::new(shared);
         if shared.pooled.get() {
             self.shared.borrow_mut().push(Rc::clone(&shared));
         }
         self.stream(&shared, false)
     }
 
-    /// Whether an HTTP/2 connection is alive and, at `now`, has not waited for too long. One that is not
+    /// Whether an HTTP/2 connection takes requests and, at `now`, has not waited for too long. One that is not
     /// is counted off.
     fn is_usable(&self, connection: &Shared, now: Option<Instant>) -> bool {
-        let idle = connection.streams.get() == 0;
+        let idle = connection.vitals.streams.get() == 0;
         let waited = |now| now - connection.idle_since.get() >= IDLE_TIMEOUT;
         let over = idle && now.is_some_and(waited);
-        if !connection.sender.borrow().is_closed() && !over {
+        if connection.is_open() && !over {
             return true;
         }
         self.unpool(connection);
@@ -489,7 +436,7 @@ impl EndpointPool {
     }
 
     fn unpool(&self, connection: &Shared) {
-        if connection.pooled.replace(false) && connection.streams.get() == 0 {
+        if connection.pooled.replace(false) && connection.vitals.streams.get() == 0 {
             self.counts.idle.subtract(1);
         }
     }
@@ -541,28 +488,12 @@ impl EndpointPool {
     }
 }
 
-impl Shared {
-    fn has_room(&self) -> bool {
-        self.sender.borrow().is_ready() && self.streams.get() < self.allowed().min(MAX_STREAMS)
-    }
-
-    /// Streams that the peer allows by now.
-    fn allowed(&self) -> usize {
-        let connection = self.connection.upgrade();
-        let allowed = |connection: Rc<RefCell<Http2Connection>>| {
-            let connection = connection.try_borrow().ok()?;
-            Some(connection.current_max_send_streams())
-        };
-        connection.and_then(allowed).unwrap_or(0)
-    }
-}
-
 /// The addresses with the upstream's port.
 pub(crate) fn sockets(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
     addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
-fn not_http(error: &hyper::Error) -> Failure {
+fn not_http(error: &dyn std::error::Error) -> Failure {
     Failure {
         reason: Reason::UpstreamProtocolError,
         message: format!("the upstream does not speak the HTTP that was agreed on: {error}"),

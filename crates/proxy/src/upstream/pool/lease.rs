@@ -3,22 +3,24 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hyper::body::Body;
-use hyper::client::conn::http1;
+use futures_util::future::Either;
+use http_body::Body;
+use hyper::client::conn::{TrySendError, http1};
+use hyper::ext::on_informational;
 use nuncio_model::{Failure, HandshakeReport, Reason};
 
-use super::{EndpointPool, Facts, IDLE_TIMEOUT, Shared, refused};
+use super::http2::Http2Lease;
+use super::{EndpointPool, Facts, IDLE_TIMEOUT, refused};
 use crate::answer::Stay;
 use crate::body::RequestBody;
+use crate::client::interim::Ear;
+use crate::incoming::{HttpError, Incoming};
 use crate::patience::Upload;
 
 /// How long a connection may take to become ready again after the end of a response.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long after its streams the task that drives an HTTP/2 connection may learn of its end.
-const END_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The use of a connection for one request.
 pub(crate) enum Lease {
@@ -37,13 +39,6 @@ pub(crate) struct Http1Lease {
     pub(super) stay: Stay,
     /// The content that the upstream answered without; the request never ends, nor can another follow it.
     pub(super) unwanted: Option<Rc<Upload>>,
-}
-
-/// A stream of an HTTP/2 connection.
-pub(crate) struct Http2Lease {
-    pub(super) shared: Rc<Shared>,
-    pub(super) endpoint: Rc<EndpointPool>,
-    pub(super) reused: bool,
 }
 
 /// Why there is no connection.
@@ -99,16 +94,7 @@ impl Lease {
 
     /// Whether this connection ended because its peer requires HTTP/1.1.
     pub(crate) fn requires_http1(&self) -> bool {
-        self.facts().requires_http1.get() == Some(true)
-    }
-
-    /// Waits until it is known why an HTTP/2 connection ended whose streams know that it did.
-    pub(crate) async fn end_of_connection(&self) {
-        let facts = self.facts();
-        let ended = facts.ended.notified();
-        if self.is_http2() && facts.requires_http1.get().is_none() {
-            let _ = tokio::time::timeout(END_TIMEOUT, ended).await;
-        }
+        matches!(self, Self::Http2(lease) if lease.shared.requires_http1())
     }
 
     /// How TLS began; none for cleartext.
@@ -134,8 +120,9 @@ impl Lease {
 
     /// The answer came without this content, which will not be sent.
     pub(crate) fn leaves_out(&mut self, content: &Rc<Upload>) {
-        if let Self::Http1(lease) = self {
-            lease.unwanted = Some(Rc::clone(content));
+        match self {
+            Self::Http1(lease) => lease.unwanted = Some(Rc::clone(content)),
+            Self::Http2(lease) => lease.unwanted = true,
         }
     }
 
@@ -146,35 +133,39 @@ impl Lease {
         }
     }
 
-    /// Sends a request. The error holds the request again where nothing of it was sent.
-    pub(crate) async fn send(
+    /// Sends a request. The error holds the request again where nothing of it was sent. `ear` is for interim answers.
+    pub(crate) fn send(
         &mut self,
         request: http::Request<RequestBody>,
-    ) -> Result<http::Response<hyper::body::Incoming>, SendError> {
-        let answer = match self {
-            Self::Http1(lease) => {
-                let Some(sender) = &mut lease.sender else {
-                    return Err(SendError::spent(request));
-                };
-                let line = &lease.facts.line;
-                let first_over_tls = !lease.reused && lease.facts.tls.is_some();
-                line.expect(first_over_tls && !request.body().is_end_stream());
-                let answer = sender.try_send_request(request).await;
-                line.complete();
-                if let Ok(answer) = &answer {
-                    lease.stay = Stay::of(answer.headers(), line.is_http10());
-                }
-                answer
-            }
-            Self::Http2(lease) => {
-                let response = lease.shared.sender.borrow_mut().try_send_request(request);
-                response.await
-            }
+        ear: Option<Ear>,
+    ) -> impl Future<Output = Result<http::Response<Incoming>, SendError>> {
+        // The request is gone before there is anything to wait for, and takes no room in what waits.
+        let begun = match self {
+            Self::Http1(lease) => lease.begin(request, ear).map(Either::Left),
+            Self::Http2(lease) => lease.begin(request, ear).map(Either::Right),
         };
-        if answer.is_ok() {
+        async move {
+            let answer = match begun? {
+                Either::Left(answer) => {
+                    let answer = answer.await;
+                    self.facts().line.complete();
+                    if let (Self::Http1(lease), Ok(answer)) = (&mut *self, &answer) {
+                        lease.stay = Stay::of(answer.headers(), lease.facts.line.is_http10());
+                    }
+                    answer?.map(Incoming::Http1)
+                }
+                Either::Right(answer) => answer.await.map_err(|error| self.failed(error))?,
+            };
             self.facts().verdict.accepted();
+            Ok(answer)
         }
-        answer.map_err(SendError::from)
+    }
+
+    fn failed(&self, error: h2::Error) -> SendError {
+        match self {
+            Self::Http1(_) => HttpError::Http2(error).into(),
+            Self::Http2(lease) => lease.error(error).into(),
+        }
     }
 
     /// What is wrong with the head of an HTTP/1.1 answer that could not be read, where that shows.
@@ -201,12 +192,33 @@ impl Lease {
     pub(crate) fn finish(self) {
         match self {
             Self::Http1(lease) => lease.finish(),
-            Self::Http2(_) => {}
+            Self::Http2(lease) => lease.finish(),
         }
     }
 }
 
 impl Http1Lease {
+    /// Hands a request to what drives the connection.
+    fn begin(
+        &mut self,
+        mut request: http::Request<RequestBody>,
+        ear: Option<Ear>,
+    ) -> Result<impl Future<Output = Result<http::Response<hyper::body::Incoming>, Unsent>> + use<>, SendError>
+    {
+        let Some(sender) = &mut self.sender else {
+            return Err(SendError::spent(request));
+        };
+        if let Some(ear) = ear {
+            on_informational(&mut request, move |answer| {
+                ear.hear(answer.status(), answer.headers());
+            });
+        }
+        let first_over_tls = !self.reused && self.facts.tls.is_some();
+        let is_early = first_over_tls && !request.body().is_end_stream();
+        self.facts.line.expect(is_early);
+        Ok(sender.try_send_request(request))
+    }
+
     fn finish(mut self) {
         if self.unwanted.is_some() {
             return;
@@ -269,44 +281,40 @@ impl Drop for Http1Lease {
     }
 }
 
-impl Drop for Http2Lease {
-    fn drop(&mut self) {
-        let left = self.shared.streams.get() - 1;
-        self.shared.streams.set(left);
-        self.endpoint.room.notify_one();
-        if left > 0 {
-            return;
-        }
-        self.shared.idle_since.set(Instant::now());
-        self.endpoint.counts.active.subtract(1);
-        if self.shared.pooled.get() {
-            self.endpoint.counts.idle.add(1);
-        }
-    }
-}
+/// What hyper says of a request that could not be sent.
+type Unsent = TrySendError<http::Request<RequestBody>>;
 
 /// Why a request could not be sent.
 pub(crate) struct SendError {
     /// None where the lease was spent already.
-    pub(crate) error: Option<hyper::Error>,
+    pub(crate) error: Option<HttpError>,
     /// The request, where nothing of it went out.
-    pub(crate) unsent: Option<http::Request<RequestBody>>,
+    pub(crate) unsent: Option<Box<http::Request<RequestBody>>>,
 }
 
 impl SendError {
     fn spent(request: http::Request<RequestBody>) -> Self {
         Self {
             error: None,
-            unsent: Some(request),
+            unsent: Some(Box::new(request)),
         }
     }
 }
 
-impl From<hyper::client::conn::TrySendError<http::Request<RequestBody>>> for SendError {
-    fn from(mut error: hyper::client::conn::TrySendError<http::Request<RequestBody>>) -> Self {
-        let unsent = error.take_message();
+impl From<HttpError> for SendError {
+    fn from(error: HttpError) -> Self {
         Self {
-            error: Some(error.into_error()),
+            error: Some(error),
+            unsent: None,
+        }
+    }
+}
+
+impl From<Unsent> for SendError {
+    fn from(mut error: Unsent) -> Self {
+        let unsent = error.take_message().map(Box::new);
+        Self {
+            error: Some(HttpError::Http1(error.into_error())),
             unsent,
         }
     }

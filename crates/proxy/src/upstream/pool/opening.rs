@@ -1,6 +1,6 @@
 //! How a request gets a connection: from what waits, else by opening one, at the next endpoint in turn.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nuncio_model::{Alpn, Failure, HandshakeReport, Identity, Outcome, Reason, UpstreamHttp};
 use nuncio_tls::{Selected, alpn_mismatch};
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::super::connector::{ConnectError, Connected, SmallHello};
@@ -86,7 +86,7 @@ impl Pool {
         tried: &Tried,
     ) -> Result<Lease, LeaseError> {
         if self.seen_version.get() != addresses.version.get() {
-            self.update_endpoints(addresses, need.deadline).await?;
+            Box::pin(self.update_endpoints(addresses, need.deadline)).await?;
         }
         let endpoints = Rc::clone(&self.endpoints.borrow());
         let mut first = None;
@@ -137,11 +137,12 @@ impl Pool {
         if let Some(known) = endpoint.live.recall(need.wanted) {
             return Err(self.remembered(&endpoint, &known));
         }
+        // What follows is large, and of no matter to a request that finds a connection.
         let http1 = needs_http1 || self.live.identity.http == UpstreamHttp::Http1;
         if http1 || endpoint.protocol.get() == Some(Alpn::Http1) {
-            return self.free_or_open(endpoint, need).await;
+            return Box::pin(self.free_or_open(endpoint, need)).await;
         }
-        self.share_or_open(endpoint, need).await
+        Box::pin(self.share_or_open(endpoint, need)).await
     }
 
     /// An HTTP/1.1 connection: the first that comes free or is opened for this request. While one is being
@@ -383,9 +384,7 @@ impl Pool {
             tls: report.clone(),
             verdict: Verdict::new(&self.live, report),
             line: Arc::default(),
-            requires_http1: Cell::default(),
             binding: OnceCell::new(),
-            ended: Notify::new(),
             _permit: Rc::clone(&permit),
         });
         let io = connected.io;

@@ -37,9 +37,7 @@ async fn give_back(endpoint: &EndpointPool, permit: ConnectionPermit) {
         tls: None,
         verdict: Verdict::default(),
         line: Arc::default(),
-        requires_http1: Cell::default(),
         binding: OnceCell::new(),
-        ended: Notify::new(),
         _permit: Rc::new(permit),
     };
     endpoint.keep(sender, Rc::new(facts), IDLE_TIMEOUT);

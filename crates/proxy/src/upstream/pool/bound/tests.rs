@@ -40,9 +40,7 @@ async fn open(pool: &Pool) -> Lease {
         tls: None,
         verdict: Verdict::default(),
         line: Arc::default(),
-        requires_http1: Cell::default(),
         binding: std::cell::OnceCell::new(),
-        ended: tokio::sync::Notify::new(),
         _permit: Rc::new(pool.live.connection_permit().expect("room")),
     });
     Lease::Http1(Http1Lease {
