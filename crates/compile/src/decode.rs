@@ -452,6 +452,8 @@ mod tests {
             (json!({"timeout_ms": "3s"}), "write 3000"),
             (json!({"timeout_ms": "3000"}), "write 3000, without quotes"),
             (json!({"timeout_ms": 2.5}), "write one, without quotes or unit"),
+            (json!({"timeout_ms": u64::MAX}), "write a smaller number"),
+            (json!({"timeout_ms": 1e30}), "write a smaller number"),
             (json!({"weight": "50%"}), "write one, without quotes or unit"),
             (json!({"grpc": "true"}), "leave out the quotes"),
             (json!({"grpc": "on"}), "write true or false, without quotes"),

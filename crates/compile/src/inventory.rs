@@ -11,6 +11,7 @@ use nuncio_model::{Guard, Problem};
 use serde_json::Value;
 
 use crate::conversion::{self, Age, STORED_AS_V2};
+use crate::decode;
 use crate::object::Gateways;
 use crate::placeholder::Placeholder;
 use crate::problems::Problems;
@@ -109,7 +110,7 @@ fn expand_list<'a>(
         return;
     };
     let of_kind = list.kind.strip_suffix("List").filter(|kind| !kind.is_empty());
-    for mut item in items {
+    for (index, mut item) in items.into_iter().enumerate() {
         // The API server leaves out of its lists of one kind what their own head says.
         if let (Some(kind), Value::Object(item)) = (of_kind, &mut item)
             && !item.contains_key("kind")
@@ -126,7 +127,11 @@ fn expand_list<'a>(
                 annotated.extend(std::mem::take(&mut item.annotated).into_iter().map(Cow::Owned));
                 expanded.push(Expanded::Found(Box::new(item)));
             }
-            Err(problem) => problems.add(*problem),
+            Err(mut problem) => {
+                let field = problem.field.unwrap_or_default();
+                problem.field = Some(decode::join(&format!("items[{index}]"), &field));
+                problems.add(*problem);
+            }
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::mapping::reading::{
     Asked, AskedContext, AskedResolver, AskedService, InOrder, Kept, Known, Reading, Routed, Wanted,
 };
 use crate::module::DEFAULT_TIMEOUT;
+use crate::names;
 use crate::origination::{self, Wish};
 use crate::problems::Problems;
 use crate::resolvers::Finds;
@@ -391,6 +392,11 @@ impl<'d> Draft<'d, '_> {
             let shown = service::without_credentials(text);
             let message =
                 format!("`{FIELD}` is `{shown}`, which is no host and would be sent as one; write `{host}`");
+            return Err(self.refuse("bad_value", FIELD, &message));
+        }
+        const ONE: &str = "write one host name";
+        if let Some((what, fix)) = names::impossible_host(text, ONE, ONE) {
+            let message = format!("`{FIELD}` is `{}`, which {what}; {fix}", text.escape_debug());
             return Err(self.refuse("bad_value", FIELD, &message));
         }
         match HeaderValue::from_str(text) {

@@ -180,6 +180,7 @@ fn fix<S: Spec>(path: &str, is: &str, wants: &str) -> String {
                 Some(number) => format!("write {number}"),
                 None => "write one, without quotes or unit".to_owned(),
             },
+            None if is.starts_with("integer") || is.contains("e+") => "write a smaller number".to_owned(),
             _ => "write one, without quotes or unit".to_owned(),
         },
         "a sequence" => match of_text {

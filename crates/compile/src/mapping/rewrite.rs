@@ -43,9 +43,15 @@ pub(crate) fn read(
         return Ok(Rewrite::None);
     }
     if !with.starts_with('/') {
-        let message = format!(
-            "`spec.rewrite` is `{with}`, so the path sent upstream begins without a `/`; put one in front"
-        );
+        let fix = match with.split_once("://") {
+            Some((_, rest)) => {
+                let path = rest.find('/').map_or("/", |at| &rest[at..]);
+                format!("write `{path}`, and the host into `host_rewrite`")
+            }
+            None => "put one in front".to_owned(),
+        };
+        let message =
+            format!("`spec.rewrite` is `{with}`, so the path sent upstream begins without a `/`; {fix}");
         problems.warning(object, "bad_value", "spec.rewrite", message);
     }
     let matched = match path {

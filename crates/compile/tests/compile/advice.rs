@@ -104,6 +104,39 @@ fn a_kind_of_kubernetes_in_another_version_is_a_warning() {
 }
 
 #[test]
+fn a_host_rewrite_that_is_no_host_is_refused() {
+    for (host, says) in [
+        ("a b", "names several hosts in one; write one"),
+        ("a|b", "write one host name"),
+    ] {
+        let world = world(&mapping(
+            "m",
+            &format!("service: https://svc; host_rewrite: {host}"),
+        ));
+        world.refuses("m", Reason::ServiceInvalid);
+        world.tells(Severity::Error, "Mapping m spec.host_rewrite", says);
+    }
+    world(&mapping("m", "service: https://svc; host_rewrite: a.test:8080")).fine();
+}
+
+#[test]
+fn a_url_as_rewrite_is_told_its_path() {
+    let world = world(&mapping("m", "service: a; rewrite: 'https://b.test/x/'"));
+    world.tells(
+        Severity::Warning,
+        "Mapping m spec.rewrite",
+        "write `/x/`, and the host into `host_rewrite`",
+    );
+}
+
+#[test]
+fn an_item_of_a_list_without_a_name_is_found_by_its_position() {
+    let list = "{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Secret, metadata: {name: a}}, \
+                {apiVersion: v1, kind: Secret, metadata: {name: 5}}]}";
+    world(list).tells(Severity::Error, " items[1].metadata.name", "put it in quotes");
+}
+
+#[test]
 fn a_boolean_in_quotes_is_no_context() {
     let world = world(&mapping("m", "service: a; tls: 'true'"));
     world.tells(
