@@ -181,6 +181,28 @@ async fn probe_reports_the_handshake_of_a_mapping() {
 }
 
 #[tokio::test]
+async fn probe_finds_a_mapping_in_a_list_and_in_an_annotation() {
+    let ca = Certificates::new();
+    let upstream = Tls::with(&ca.server(&["a.test"])).start().await;
+    let secret = ca.secret("ca");
+    let context = "{apiVersion: getambassador.io/v3alpha1, kind: TLSContext, metadata: {name: ctx}, \
+                   spec: {ca_secret: ca}}";
+    let mapping = "{apiVersion: getambassador.io/v3alpha1, kind: Mapping, metadata: {name: listed}, \
+                   spec: {hostname: '*', prefix: /, service: 'https://a.test', tls: ctx}}";
+    let list = format!("---\napiVersion: v1\nkind: List\nitems: [{context}, {mapping}]\n");
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: s\n  annotations:\n    \
+                   getambassador.io/config: |\n      apiVersion: getambassador.io/v2\n      kind: Mapping\n      \
+                   name: annotated\n      prefix: /x/\n      service: https://a.test\n      tls: ctx\n";
+    let manifests = Manifests::new(&(secret + &list + service)).resolving("a.test:443", &upstream);
+    for name in ["listed", "annotated"] {
+        let probed = manifests.probe(name, &["--format", "json"]).await;
+        assert_eq!(probed.status, 0, "{name}: {}{}", probed.stdout, probed.stderr);
+    }
+    let probed = manifests.probe("annotated", &["--format", "json"]).await;
+    assert!(probed.stdout.contains("old_version"), "{}", probed.stdout);
+}
+
+#[tokio::test]
 async fn probe_of_a_url_uses_the_tls_context_named() {
     let ca = Certificates::new();
     let upstream = Upstream::tls(&ca.server(&["a.test"])).await;

@@ -16,7 +16,7 @@ use crate::object::Gateways;
 use crate::placeholder::Placeholder;
 use crate::problems::Problems;
 use crate::unread::{self, Left};
-use crate::{Object, Options};
+use crate::{Object, Objects, Options};
 
 /// A document of an annotation.
 type Annotated = Result<Object, Box<Problem>>;
@@ -93,6 +93,14 @@ pub(crate) fn expand<'a>(
     }
     expanded.extend(in_order(annotated, problems));
     expanded
+}
+
+/// All objects as compile sees them: the items of a `List`, and what annotations hold.
+pub fn expanded(objects: &Objects) -> Vec<Object> {
+    // Compile reports what is wrong with them.
+    let mut unheard = Problems::default();
+    let expanded = expand(&objects.objects, &mut unheard);
+    expanded.iter().map(|object| Object::clone(object)).collect()
 }
 
 /// Lists in lists that are looked into.

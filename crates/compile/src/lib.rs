@@ -61,7 +61,7 @@ use crate::secrets::Materials;
 use crate::upstreams::Upstreams;
 
 pub use endpoints::tells_other_addresses_only;
-pub use inventory::{is_for_another_gateway, is_for_gateway};
+pub use inventory::{expanded, is_for_another_gateway, is_for_gateway};
 pub use last_good::LastGood;
 pub use object::{Document, Object, Objects};
 pub use options::{Options, ResolveRule, ResolveRuleError};

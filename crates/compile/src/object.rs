@@ -253,6 +253,15 @@ impl Object {
         self.references.0.get_or_init(|| References::of(self))
     }
 
+    /// The object that its problems are about, and what their fields begin with: those of an object in an annotation
+    /// are about the one that carries it.
+    pub fn told_on(&self) -> (&ObjectRef, String) {
+        match &self.annotation {
+            Some(annotation) => (&annotation.holder, annotation.field("")),
+            None => (&self.reference, String::new()),
+        }
+    }
+
     /// Whether it is of one of these kinds, or may hold objects that are.
     pub(crate) fn may_hold(&self, kinds: &[&str]) -> bool {
         kinds.contains(&self.kind.as_str()) || self.kind.ends_with("List") || !self.annotated.is_empty()

@@ -30,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 struct Asked {
     output: Output,
     mapping: ObjectRef,
+    /// What its problems are about, and what their fields begin with.
+    told_on: (ObjectRef, String),
     /// Its `spec.tls`.
     context: Option<String>,
     /// The one host of its requests, where there is but one.
@@ -145,8 +147,11 @@ fn concerning(asked: &Asked) -> Vec<&Problem> {
         &*object.kind == "TLSContext" && asked.context.as_ref().is_some_and(named)
     };
     let of_it = |problem: &&Problem| {
+        let (holder, prefix) = &asked.told_on;
+        let field = problem.field.as_deref().unwrap_or_default();
+        let of_mapping = |object: &ObjectRef| object == holder && field.starts_with(&**prefix);
         let object = problem.object.as_ref();
-        object.is_some_and(|object| *object == asked.mapping || context(object))
+        object.is_some_and(|object| of_mapping(object) || context(object))
     };
     let mut problems: Vec<&Problem> = asked.output.snapshot.problems.iter().filter(of_it).collect();
     problems.sort_by_key(|problem| std::cmp::Reverse(problem.severity));
@@ -167,10 +172,10 @@ fn compile_mapping(args: &ProbeArgs, options: &Options) -> Result<Asked, Failure
         ));
     }
     let (output, loaded) = nuncio_controller::check(&args.config, options);
-    let mapping = find_mapping(&loaded, &args.target, &options.namespace)?;
-    let mut objects = loaded.objects.objects.iter();
-    let object = objects.find(|object| object.reference == mapping);
-    let document = object.map(|object| object.document.value()).unwrap_or_default();
+    let objects = nuncio_compile::expanded(&loaded.objects);
+    let object = find_mapping(&objects, &args.target, &options.namespace)?;
+    let (holder, prefix) = object.told_on();
+    let document = object.document.value();
     let text = |field: &str| Some(document.pointer(field)?.as_str()?.to_owned());
     Ok(Asked {
         context: text("/spec/tls"),
@@ -178,26 +183,31 @@ fn compile_mapping(args: &ProbeArgs, options: &Options) -> Result<Asked, Failure
             .or_else(|| text("/spec/host"))
             .filter(|hostname| !hostname.contains('*')),
         output,
-        mapping,
+        mapping: object.reference.clone(),
+        told_on: (holder.clone(), prefix),
     })
 }
 
 /// The Mapping called `NAME` or `NAME.NAMESPACE`; of several equal names that in the gateway's namespace.
-fn find_mapping(loaded: &Loaded, target: &str, namespace: &str) -> Result<ObjectRef, Failure> {
+fn find_mapping<'o>(objects: &'o [Object], target: &str, namespace: &str) -> Result<&'o Object, Failure> {
     let mappings = || {
-        let references = loaded.objects.objects.iter().map(|object| &object.reference);
-        references.filter(|reference| &*reference.kind == "Mapping")
+        objects
+            .iter()
+            .filter(|object| &*object.reference.kind == "Mapping")
     };
-    if let Some(mapping) = mappings().find(|mapping| mapping.qualified() == target) {
-        return Ok(mapping.clone());
+    if let Some(mapping) = mappings().find(|mapping| mapping.reference.qualified() == target) {
+        return Ok(mapping);
     }
-    let mut named: Vec<&ObjectRef> = mappings().filter(|mapping| &*mapping.name == target).collect();
-    named.sort_by_key(|mapping| &*mapping.namespace != namespace);
+    let mut named: Vec<&Object> = mappings()
+        .filter(|mapping| &*mapping.reference.name == target)
+        .collect();
+    named.sort_by_key(|mapping| &*mapping.reference.namespace != namespace);
     match named.as_slice() {
-        [only] => Ok((*only).clone()),
-        [own, ..] if &*own.namespace == namespace => Ok((*own).clone()),
+        [only] => Ok(only),
+        [own, ..] if &*own.reference.namespace == namespace => Ok(own),
         [] => {
-            let known: Vec<String> = mappings().map(ObjectRef::qualified).take(10).collect();
+            let known = mappings().map(|mapping| mapping.reference.qualified());
+            let known: Vec<String> = known.take(10).collect();
             let known = if known.is_empty() {
                 "none".to_owned()
             } else {
@@ -208,7 +218,10 @@ fn find_mapping(loaded: &Loaded, target: &str, namespace: &str) -> Result<Object
             )))
         }
         several => {
-            let names: Vec<String> = several.iter().map(|mapping| mapping.qualified()).collect();
+            let names: Vec<String> = several
+                .iter()
+                .map(|mapping| mapping.reference.qualified())
+                .collect();
             Err(Failure::usage(format!(
                 "several Mappings are called {target}; write one of {}",
                 names.join(", ")
@@ -246,6 +259,7 @@ fn compile_url(args: &ProbeArgs, options: &Options, scheme: &str, rest: &str) ->
     loaded.objects.objects.push(object);
     Ok(Asked {
         output: nuncio_compile::compile(&loaded.objects, options, &LastGood::default()),
+        told_on: (mapping.clone(), String::new()),
         mapping,
         context: args.tls_context.clone(),
         hostname: None,
