@@ -14,6 +14,7 @@ mod headers;
 mod hostile;
 mod interim;
 mod logins;
+mod malformed;
 mod paths;
 mod records;
 mod reload;
