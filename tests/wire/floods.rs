@@ -131,12 +131,14 @@ async fn flood(first: Vec<u8>, again: Vec<u8>, deaf: bool) -> (Upstream, Scene) 
 
 /// `:status: 200` of the static table (RFC 7541, appendix A).
 const STATUS_200: [u8; 1] = [0x88];
+/// `:status: 103`, its name of the same table.
+const STATUS_103: [u8; 5] = *b"\x08\x03103";
 
 #[tokio::test]
 async fn floods_of_http2_frames_end_with_a_reason() {
     let literal = |length: usize| [&[0, 1, b'x', 100][..], &vec![b'y'; length]].concat();
     let (unanswered, broken) = ("response_timeout", "upstream_protocol_error");
-    let floods: [(&str, Vec<u8>, Vec<u8>, &str); 11] = [
+    let floods: [(&str, Vec<u8>, Vec<u8>, &str); 12] = [
         ("pings", vec![], frame(PING, 0, 0, &[7; 8]), unanswered),
         (
             "settings",
@@ -152,6 +154,12 @@ async fn floods_of_http2_frames_end_with_a_reason() {
             unanswered,
         ),
         ("unknown frames", vec![], frame(0xee, 0, 0, &[9; 99]), unanswered),
+        (
+            "interim answers",
+            vec![],
+            frame(HEADERS, END_HEADERS, 1, &STATUS_103),
+            unanswered,
+        ),
         (
             "resets of nothing",
             vec![],
