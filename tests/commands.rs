@@ -241,7 +241,7 @@ async fn a_port_that_is_taken_is_told_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("listener.yaml"), listener(port)).unwrap();
     let mut listening = Running::start(nuncio(serving("127.0.0.1:0", folder.path())));
-    assert_eq!(listening.end().await, 2);
+    assert_eq!(listening.end().await, 3);
     let stderr = listening.stderr();
     let last = stderr.last().unwrap();
     assert!(
@@ -250,7 +250,7 @@ async fn a_port_that_is_taken_is_told_at_the_start() {
     );
 
     let mut administered = Running::start(nuncio(serving(&format!("127.0.0.1:{port}"), folder.path())));
-    assert_eq!(administered.end().await, 2);
+    assert_eq!(administered.end().await, 3);
     let stderr = administered.stderr();
     assert!(stderr.last().unwrap().contains("--admin"), "{stderr:?}");
 }

@@ -143,7 +143,7 @@ async fn a_new_process_takes_over_and_no_request_is_lost() {
     let plan = Gateway::with(script.mapping(&[])).args(&["--workers", "2"]);
     let mut gateway = plan.start().await;
     let mut refused = second(&gateway, &[]);
-    assert_eq!(refused.end().await, 2, "not by accident");
+    assert_eq!(refused.end().await, 3, "not by accident");
 
     let crowd = Crowd::start(gateway.address);
     crowd.goes_on(100).await;
@@ -156,7 +156,7 @@ async fn a_new_process_takes_over_and_no_request_is_lost() {
     // The admin port is the new one's alone.
     assert!(is_ready(&gateway).await);
     let mut third = second(&gateway, &[]);
-    assert_eq!(third.end().await, 2, "its ports are guarded as well");
+    assert_eq!(third.end().await, 3, "its ports are guarded as well");
 
     let mut last = second(&gateway, &["--take-over"]);
     last.logged(" ready").await;
