@@ -89,6 +89,31 @@ async fn metric(gateway: &Gateway, line: &str) {
 }
 
 #[tokio::test]
+async fn a_mapping_to_a_service_that_does_not_exist_says_so() {
+    let cluster = Cluster::new().await;
+    cluster.apply(service("svc")).await;
+    let qualified = format!("https://gone.{}", cluster.namespace);
+    for (name, service) in [("gone", "https://gone"), ("qualified", &qualified)] {
+        let prefix = format!("/{name}/");
+        cluster.apply(mapping(name, &prefix, service, &json!({}))).await;
+    }
+    let world = mapping("world", "/world/", "https://gone.example", &json!({}));
+    cluster.apply(world).await;
+    let _gateway = start(&cluster).await;
+    for name in ["gone", "qualified"] {
+        let told = status(&cluster, "Mapping", name, Value::is_object).await;
+        assert_eq!(told["state"], "Inactive", "{told}");
+        let reason = told["reason"].as_str().unwrap();
+        assert!(reason.contains("asks for Service `gone`"), "{told}");
+    }
+    // It may be a name of the world.
+    let told = status(&cluster, "Mapping", "world", Value::is_object).await;
+    assert_eq!(told["state"], "Running", "{told}");
+    cluster.apply(service("gone")).await;
+    status(&cluster, "Mapping", "gone", |status| status["state"] == "Running").await;
+}
+
+#[tokio::test]
 async fn every_object_is_told_what_became_of_it() {
     let cluster = Cluster::new().await;
     let plain = json!({});
@@ -101,7 +126,13 @@ async fn every_object_is_told_what_became_of_it() {
     cluster
         .apply(tls_context("lost", &json!({"secret": "nowhere"})))
         .await;
-    cluster.apply(mapping("good", "/good/", "svc", &plain)).await;
+    cluster.apply(service("svc")).await;
+    cluster
+        .apply(mapping("good", "/good/", "https://svc", &plain))
+        .await;
+    cluster
+        .apply(mapping("gone", "/gone/", "https://gone", &plain))
+        .await;
     cluster
         .apply(mapping("bad", "/bad/", "https://svc:99999", &plain))
         .await;
@@ -280,7 +311,10 @@ async fn one_of_two_gateways_writes_and_the_other_takes_over() {
     assert_eq!(first.program.end().await, 0);
     first.program.logged("let go of the Lease").await;
     // Now the second tells.
-    cluster.apply(mapping("late", "/late/", "svc", &json!({}))).await;
+    cluster.apply(service("svc")).await;
+    cluster
+        .apply(mapping("late", "/late/", "https://svc", &json!({})))
+        .await;
     status(&cluster, "Mapping", "late", |status| status["state"] == "Running").await;
     assert_eq!(held(&cluster, |_| true).await, of_second);
     second.signal("TERM");
@@ -299,7 +333,10 @@ async fn who_lost_the_lease_stops_writing_until_it_has_it_again() {
     leases.patch(&name, &params, &Patch::Merge(&taken)).await.unwrap();
     metric(&gateway, "nuncio_kubernetes_leader 0").await;
     let before = cluster.gate().asked().len();
-    cluster.apply(mapping("late", "/late/", "svc", &json!({}))).await;
+    cluster.apply(service("svc")).await;
+    cluster
+        .apply(mapping("late", "/late/", "https://svc", &json!({})))
+        .await;
     // The other one never renews, so it is taken for gone in the end.
     held(&cluster, |holder| holder == own).await;
     status(&cluster, "Mapping", "late", |status| status["state"] == "Running").await;
@@ -354,7 +391,10 @@ async fn what_is_so_already_is_written_once_by_whoever_leads() {
     first.program.end().await;
     held(&cluster, |holder| holder != of_first).await;
     // The second has looked at everything once it tells of something new.
-    cluster.apply(mapping("new", "/new/", "svc", &json!({}))).await;
+    cluster.apply(service("svc")).await;
+    cluster
+        .apply(mapping("new", "/new/", "https://svc", &json!({})))
+        .await;
     status(&cluster, "Mapping", "new", |status| status["state"] == "Running").await;
     for asked in status_writes(&cluster) {
         assert_eq!(asked.verb, "patch");
@@ -407,10 +447,15 @@ async fn a_status_that_can_never_be_written_keeps_no_other_from_it() {
     let cluster = Cluster::guarded().await;
     cluster.gate().spoil("spoilt");
     let plain = json!({});
-    cluster.apply(mapping("spoilt", "/spoilt/", "svc", &plain)).await;
+    cluster.apply(service("svc")).await;
+    cluster
+        .apply(mapping("spoilt", "/spoilt/", "https://svc", &plain))
+        .await;
     for number in 0..20 {
         let (name, prefix) = (format!("m{number}"), format!("/{number}/"));
-        cluster.apply(mapping(&name, &prefix, "svc", &plain)).await;
+        cluster
+            .apply(mapping(&name, &prefix, "https://svc", &plain))
+            .await;
     }
     cluster
         .apply(mapping("bad", "/bad/", "https://svc:99999", &plain))
@@ -522,9 +567,12 @@ async fn of_many_good_and_one_bad_of_each_kind_the_bad_ones_say_why() {
     for bad in kinds {
         cluster.apply(bad).await;
     }
+    cluster.apply(service("svc")).await;
     for number in 0..500 {
         let (name, prefix) = (format!("m{number:03}"), format!("/{number}/"));
-        cluster.apply(mapping(&name, &prefix, "svc", &json!({}))).await;
+        cluster
+            .apply(mapping(&name, &prefix, "https://svc", &json!({})))
+            .await;
     }
     let _gateway = start(&cluster).await;
     let bad = status(&cluster, "Mapping", "bad", |status| status["state"] == "Inactive").await;

@@ -16,7 +16,7 @@ use nuncio_model::{EndpointTable, Problem, Resolve, ServiceKey};
 use crate::inventory::Inventory;
 use crate::object::Version;
 use crate::problems::Problems;
-use crate::{Object, decode, names, service};
+use crate::{Object, Objects, Options, decode, names, service};
 
 /// Ready addresses that share their ports.
 struct Subset {
@@ -38,6 +38,29 @@ struct Known {
 pub(crate) struct Services {
     /// By namespace and name.
     known: HashMap<Arc<str>, HashMap<Arc<str>, Known>>,
+    extent: Extent,
+}
+
+/// Which Services exist only if they are among the objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// None.
+    #[default]
+    Unknown,
+    /// Those of this namespace.
+    Namespace(String),
+    /// All.
+    Cluster,
+}
+
+impl Extent {
+    pub(crate) fn of(objects: &Objects, options: &Options) -> Self {
+        match (objects.all_services, options.single_namespace) {
+            (false, _) => Self::Unknown,
+            (true, true) => Self::Namespace(options.namespace.clone()),
+            (true, false) => Self::Cluster,
+        }
+    }
 }
 
 /// Services as they were read, for the next compile: most edits are about something else.
@@ -52,7 +75,7 @@ pub(crate) struct ReadServices {
 
 impl ReadServices {
     /// Reads Services and endpoints, unless they are what they were in the last compile.
-    pub(crate) fn next(&self, inventory: &Inventory<'_>, problems: &mut Problems) -> Self {
+    pub(crate) fn next(&self, inventory: &Inventory<'_>, extent: Extent, problems: &mut Problems) -> Self {
         let objects = || {
             [&inventory.slices, &inventory.endpoints, &inventory.services]
                 .into_iter()
@@ -60,6 +83,7 @@ impl ReadServices {
         };
         let count = objects().count();
         let same = self.read.len() == count
+            && self.services.extent == extent
             && self
                 .read
                 .iter()
@@ -69,7 +93,8 @@ impl ReadServices {
             self.clone()
         } else {
             let mut told = Problems::default();
-            let services = Services::read(inventory, &mut told);
+            let mut services = Services::read(inventory, &mut told);
+            services.extent = extent;
             Self {
                 table: services.table(),
                 services: Arc::new(services),
@@ -85,8 +110,8 @@ impl ReadServices {
 /// How a Service port is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// There is no such Service among the objects.
-    UnknownService,
+    /// There is no such Service among the objects; whether there is none at all.
+    UnknownService { exists_not: bool },
     /// The Service has ports, and this is none of them; the ones it has.
     UnknownPort(Resolve, Vec<u16>),
     /// So.
@@ -132,13 +157,23 @@ impl Services {
                 },
             );
         }
-        Self { known }
+        Self {
+            known,
+            extent: Extent::Unknown,
+        }
     }
 
-    /// How `port` of a Service is reached.
-    pub(crate) fn route(&self, namespace: &str, name: &str, port: u16) -> Route {
+    /// How `port` of a Service is reached. `is_meant` says that the name can mean nothing else; `svc.ns` may be a name
+    /// of the world, unless there are other Services in `ns`.
+    pub(crate) fn route(&self, namespace: &str, name: &str, port: u16, is_meant: bool) -> Route {
         let Some(known) = self.get(namespace, name) else {
-            return Route::UnknownService;
+            let is_seen = match &self.extent {
+                Extent::Unknown => false,
+                Extent::Namespace(only) => only == namespace,
+                Extent::Cluster => true,
+            };
+            let exists_not = is_seen && (is_meant || self.known.contains_key(namespace));
+            return Route::UnknownService { exists_not };
         };
         let spec = &known.service.spec;
         if spec.kind.as_deref() == Some("ExternalName") {

@@ -48,7 +48,7 @@ use std::time::SystemTime;
 use foldhash::{HashSet, HashSetExt};
 use nuncio_model::{EndpointTable, LoadedCertificate, Snapshot};
 
-use crate::endpoints::Services;
+use crate::endpoints::{Extent, Services};
 use crate::expiry::Expiry;
 use crate::groups::Groups;
 use crate::hosts::{Association, Host};
@@ -86,12 +86,17 @@ pub struct Output {
 ///
 /// `last_good` is that of the latest compile in this process whose snapshot was published; an empty one
 /// at the start.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the stages of a compile read from top to bottom in one place"
+)]
 pub fn compile(objects: &Objects, options: &Options, last_good: &LastGood) -> Output {
     let mut problems = Problems::default();
     let expanded = inventory::expand(&objects.objects, &mut problems);
     let inventory = Inventory::take(&expanded, options, &mut problems);
     let gateway = module::read(&inventory.modules, options, &mut problems);
-    let services = last_good.services.next(&inventory, &mut problems);
+    let extent = Extent::of(objects, options);
+    let services = last_good.services.next(&inventory, extent, &mut problems);
     let resolvers = Resolvers::read(&inventory, &mut problems);
     let mut materials = Materials::new(
         &inventory.secrets,

@@ -35,6 +35,7 @@ use crate::origination::{self, Wish};
 use crate::problems::Problems;
 use crate::resolvers::Finds;
 use crate::service::{self, ClusterName, Placed, Scheme, Service};
+use crate::tellable::tellable;
 use crate::upstreams::{Parts, Upstreams};
 use conditions::Conditions;
 
@@ -286,15 +287,16 @@ impl<'d> Draft<'d, '_> {
         found
     }
 
-    fn route(&mut self, cluster: ClusterName<'_>, port: u16) -> Route {
+    fn route(&mut self, cluster: ClusterName<'_>, port: u16, is_meant: bool) -> Route {
         let ClusterName {
             namespace, service, ..
         } = cluster;
-        let route = self.around.services.route(namespace, service, port);
+        let route = self.around.services.route(namespace, service, port, is_meant);
         self.asked.service = Some(AskedService {
             namespace: namespace.to_owned(),
             name: service.to_owned(),
             port,
+            is_meant,
             route: route.clone(),
         });
         route
@@ -515,8 +517,14 @@ impl<'d> Draft<'d, '_> {
             UpstreamHost::Name(name) => ClusterName::of(name, namespace),
             UpstreamHost::Ip(_) => None,
         };
-        let route = cluster.map_or(Route::UnknownService, |cluster| self.route(cluster, port));
-        let cluster = cluster.filter(|cluster| cluster.certain || was_bare || route != Route::UnknownService);
+        const OTHER: Route = Route::UnknownService { exists_not: false };
+        let is_meant = |cluster: &ClusterName<'_>| cluster.certain || was_bare;
+        let route = cluster.map_or(OTHER, |cluster| self.route(cluster, port, is_meant(&cluster)));
+        if let (Route::UnknownService { exists_not: true }, Some(cluster)) = (&route, cluster) {
+            self.tell_unknown_service(cluster);
+        }
+        let is_unknown = matches!(route, Route::UnknownService { .. });
+        let cluster = cluster.filter(|cluster| is_meant(cluster) || !is_unknown);
         let resolve = self.resolve(&host, route, port);
         let grpc = self.spec.grpc.map(|value| Sourced {
             value,
@@ -649,7 +657,7 @@ impl<'d> Draft<'d, '_> {
             UpstreamHost::Name(name) => name,
         };
         match route {
-            Route::UnknownService => Resolve::Dns(Arc::clone(name)),
+            Route::UnknownService { .. } => Resolve::Dns(Arc::clone(name)),
             Route::Known(resolve) => resolve,
             Route::UnknownPort(resolve, others) => {
                 let others: Vec<String> = others.iter().map(u16::to_string).collect();
@@ -662,6 +670,16 @@ impl<'d> Draft<'d, '_> {
                 resolve
             }
         }
+    }
+
+    /// DNS is asked all the same: it may know better than the API server does.
+    fn tell_unknown_service(&mut self, cluster: ClusterName<'_>) {
+        let (name, namespace) = (tellable(cluster.service), tellable(cluster.namespace));
+        let message = format!(
+            "`spec.service` asks for Service `{name}` in namespace `{namespace}`, which does not exist; create it or correct the name"
+        );
+        self.problems
+            .error(self.object, "unknown_service", "spec.service", message);
     }
 
     fn resolved_by_flag(&self, host: &UpstreamHost, port: u16) -> Option<SocketAddr> {

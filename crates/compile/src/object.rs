@@ -147,6 +147,9 @@ pub struct Objects {
     pub problems: Vec<Problem>,
     /// Namespaces whose Secrets the API server does not let us read.
     pub forbidden_secrets: BTreeSet<String>,
+    /// Every Service of the cluster is among the objects, or with `single_namespace` every one of that: one that is not
+    /// there does not exist. Manifests seldom hold them.
+    pub all_services: bool,
 }
 
 impl fmt::Debug for Objects {

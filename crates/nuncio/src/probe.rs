@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nuncio_compile::{LastGood, Object, Options, Output};
-use nuncio_controller::Loaded;
 use nuncio_model::{Action, Identity, ObjectRef, Problem, Severity, Snapshot, Target, Unresolved, Upstream};
 use nuncio_proxy::ProbeOptions;
 use nuncio_tls::RequestName;

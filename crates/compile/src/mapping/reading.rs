@@ -76,6 +76,7 @@ pub(super) struct AskedService {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) port: u16,
+    pub(super) is_meant: bool,
     pub(super) route: endpoints::Route,
 }
 
@@ -83,7 +84,12 @@ impl Asked {
     fn is_answered_the_same(&self, object: &Object, around: &Surroundings<'_>) -> bool {
         let same_services = Arc::ptr_eq(&around.readings.services, around.services);
         let service = self.service.as_ref().is_none_or(|asked| {
-            same_services || around.services.route(&asked.namespace, &asked.name, asked.port) == asked.route
+            let route = || {
+                around
+                    .services
+                    .route(&asked.namespace, &asked.name, asked.port, asked.is_meant)
+            };
+            same_services || route() == asked.route
         });
         let context = self.context.as_ref().is_none_or(|asked| {
             // Those that were usable without a word are so again where no context is another.

@@ -31,7 +31,9 @@ pub(crate) enum After {
 
 /// How compile and the API server call Secrets.
 pub(crate) const SECRET: &str = "Secret";
-/// And EndpointSlices.
+/// And Services,
+pub(crate) const SERVICE: &str = "Service";
+/// and EndpointSlices.
 pub(crate) const SLICE: &str = "EndpointSlice";
 
 const OURS: &str = "getambassador.io";
@@ -76,7 +78,7 @@ pub(crate) const KINDS: [Kind; 17] = [
     ours("RateLimitService", "ratelimitservices"),
     ours("FilterPolicy", "filterpolicies"),
     ours("Filter", "filters"),
-    core("Service", "services", After::Start, PAGE),
+    core(SERVICE, "services", After::Start, PAGE),
     Kind {
         group: "discovery.k8s.io",
         version: "v1",
@@ -119,7 +121,7 @@ impl Kind {
 
     /// Whether it says at which addresses Services are.
     pub(crate) fn is_address(&self) -> bool {
-        matches!(self.kind, "Service" | "Endpoints" | SLICE)
+        matches!(self.kind, SERVICE | "Endpoints" | SLICE)
     }
 
     /// Whether a cluster without its definition lacks something: nobody needs to have what few use.

@@ -11,7 +11,7 @@ use nuncio_model::{ObjectRef, Problem, Severity};
 
 use super::follow::{Heard, Trouble};
 use super::found::{Found, Key};
-use super::kinds::{KINDS, Kind, SECRET, number_of};
+use super::kinds::{KINDS, Kind, SECRET, SERVICE, number_of};
 
 /// What hearing something means for the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -353,6 +353,9 @@ impl Store {
         let first = !std::mem::replace(&mut shelf.answered, true);
         shelf.listed_once = true;
         let relieved = shelf.trouble.take().is_some();
+        if kind == number_of(SERVICE) {
+            self.objects.all_services = true;
+        }
         first || relieved || mended || !gone.is_empty()
     }
 
