@@ -1,4 +1,4 @@
-//! `nuncio probe`: would this Mapping handshake now, and if not, which field mends it?
+//! `nuncio probe`: would this Mapping handshake now, and if not, which field fixes it?
 
 mod remedies;
 

@@ -314,7 +314,7 @@ mod tests {
         assert!(
             listings[0].problems[0]
                 .message
-                .ends_with("does not exist; mend the path, or put the file there")
+                .ends_with("does not exist; correct the path, or put the file there")
         );
         assert_eq!(reasons(&listings[1]), ["no_manifests"]);
     }

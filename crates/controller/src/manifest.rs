@@ -58,7 +58,7 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
 /// Why the file system refused, as the end of a sentence that begins with the file's name.
 pub(crate) fn because(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "does not exist; mend the path, or put the file there".to_owned(),
+        io::ErrorKind::NotFound => "does not exist; correct the path, or put the file there".to_owned(),
         io::ErrorKind::PermissionDenied => {
             "cannot be read, permission denied; make it readable for the user that nuncio runs as".to_owned()
         }
@@ -464,7 +464,7 @@ mod tests {
             "is a symbolic link that leads in a circle; let it point to a file"
         );
         let message = read_bounded(&folder.path().join("none"), 10).unwrap_err();
-        assert_eq!(message, "does not exist; mend the path, or put the file there");
+        assert_eq!(message, "does not exist; correct the path, or put the file there");
         assert_eq!(
             read_bounded(folder.path(), 10).unwrap_err(),
             "is no regular file; name a file"

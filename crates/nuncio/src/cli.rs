@@ -214,7 +214,7 @@ pub(crate) struct ExplainArgs {
     pub(crate) format: Format,
 }
 
-/// Would this Mapping handshake now, and if not, which field mends it?
+/// Would this Mapping handshake now, and if not, which field fixes it?
 ///
 /// Does one real handshake with each endpoint, with exactly the settings the gateway would use. Says what was
 /// offered and chosen, which certificates were shown, what each verification mode makes of them, and what

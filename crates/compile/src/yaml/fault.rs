@@ -176,7 +176,7 @@ const CURES: &[(&str, &str)] = &[
     ),
     (
         "mapping values are not allowed",
-        "a `:` stands where no value can begin; put the text in quotes, or mend the indentation of this line or the one above",
+        "a `:` stands where no value can begin; put the text in quotes, or correct the indentation of this line or the one above",
     ),
     (
         "simple key",
@@ -188,7 +188,7 @@ const CURES: &[(&str, &str)] = &[
     ),
     (
         "expected '-' indicator",
-        "this line does not continue the list above it; begin it with `- `, or mend its indentation",
+        "this line does not continue the list above it; begin it with `- `, or correct its indentation",
     ),
     (
         "block sequence entries",
@@ -237,7 +237,7 @@ const CURES: &[(&str, &str)] = &[
     ),
     (
         "expected <document",
-        "this line does not belong to the document above; mend its indentation, or put `---` before it",
+        "this line does not belong to the document above; correct its indentation, or put `---` before it",
     ),
     (
         "expected node content",
@@ -259,7 +259,7 @@ const CURES: &[(&str, &str)] = &[
 
 fn sentence(info: &str) -> String {
     CURES.iter().find(|(part, _)| info.contains(part)).map_or_else(
-        || format!("this is not YAML ({info}); mend the quotes or the indentation"),
+        || format!("this is not YAML ({info}); correct the quotes or the indentation"),
         |(_, sentence)| (*sentence).to_owned(),
     )
 }

@@ -25,7 +25,7 @@ pub(super) fn plain(text: &str) -> Result<Value, String> {
 /// The value of a scalar with an explicit tag.
 pub(super) fn tagged(text: &str, tag: &Tag) -> Result<Value, String> {
     let wrong = |kind: &str| {
-        format!("the value is tagged as {kind} but is none; mend the value or leave out the tag")
+        format!("the value is tagged as {kind} but is none; correct the value or leave out the tag")
     };
     if !tag.is_yaml_core_schema() {
         return match (tag.handle.as_str(), tag.suffix.as_str()) {

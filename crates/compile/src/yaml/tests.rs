@@ -128,7 +128,7 @@ const FAULTS: &[(&str, (u32, u32), &str)] = &[
     (
         "a: b: c",
         (1, 5),
-        "a `:` stands where no value can begin; put the text in quotes, or mend the indentation of this line or the one above",
+        "a `:` stands where no value can begin; put the text in quotes, or correct the indentation of this line or the one above",
     ),
     (
         "a: 1\nb\nc: 2",
@@ -189,7 +189,7 @@ const FAULTS: &[(&str, (u32, u32), &str)] = &[
     (
         "x: 1\n---\nfoo: bar\n baz: 1",
         (4, 5),
-        "a `:` stands where no value can begin; put the text in quotes, or mend the indentation of this line or the one above",
+        "a `:` stands where no value can begin; put the text in quotes, or correct the indentation of this line or the one above",
     ),
     (
         "a:\n    b: 1\n  c: 2",
@@ -204,7 +204,7 @@ const FAULTS: &[(&str, (u32, u32), &str)] = &[
     (
         "a:\n  - b\n  c: 1",
         (3, 3),
-        "this line does not continue the list above it; begin it with `- `, or mend its indentation",
+        "this line does not continue the list above it; begin it with `- `, or correct its indentation",
     ),
     (
         "a: [",

@@ -119,7 +119,7 @@ fn a_path_that_does_not_exist() {
     let expected = "\
 error[unreadable_path]: path none.yaml does not exist
 --> none.yaml
- = help: mend the path, or put the file there
+ = help: correct the path, or put the file there
 ";
     assert_eq!(without_notices(&text), expected);
     assert_eq!(status, 1);

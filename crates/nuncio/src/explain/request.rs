@@ -79,7 +79,7 @@ fn read_headers(lines: &[String], authority: &str) -> Result<HeaderMap, String> 
     if !headers.contains_key(HOST) {
         let value = authority
             .parse()
-            .map_err(|_| format!("{authority} cannot be a Host header; mend the URL"))?;
+            .map_err(|_| format!("{authority} cannot be a Host header; correct the URL"))?;
         headers.insert(HOST, value);
     }
     Ok(headers)

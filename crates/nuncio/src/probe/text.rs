@@ -91,7 +91,7 @@ impl Page {
 
     fn remedy(&mut self, indent: usize, remedy: &str) {
         if !remedy.is_empty() {
-            self.line(indent, &format!("to mend it: {remedy}"));
+            self.line(indent, &format!("how to fix: {remedy}"));
         }
     }
 
@@ -206,7 +206,7 @@ impl Page {
                 &format!("mode {}", verdict.mode.as_str()),
                 &format!("{result}{mark}"),
             );
-            let sentences = [verdict.message.clone(), format!("to mend it: {}", verdict.remedy)];
+            let sentences = [verdict.message.clone(), format!("how to fix: {}", verdict.remedy)];
             for (sentence, new) in sentences.iter().zip([&verdict.message, &verdict.remedy]) {
                 if verdict.result != Outcome::Ok && !said.contains(new.as_str()) {
                     self.entry("", sentence);

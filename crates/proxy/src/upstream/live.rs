@@ -415,7 +415,7 @@ impl Tls {
         let client = ClientTls::new(settings).map_err(|error| Failure {
             reason: Reason::TlsConfigUnresolved,
             message: error.message,
-            remedy: "mend the TLSContext or its Secret; `nuncio check` names the field".to_owned(),
+            remedy: "correct the TLSContext or its Secret; `nuncio check` names the field".to_owned(),
         })?;
         Ok(Self {
             settings: Arc::clone(settings),
