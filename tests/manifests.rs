@@ -169,6 +169,27 @@ fn a_secret_that_cert_manager_makes_is_no_error_of_check() {
 }
 
 #[test]
+fn check_counts_what_the_environment_asks_for_in_vain() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = mapping("m", "/m/", "https://a.test", &[]);
+    let checked = |arguments: &[&str]| {
+        let mut command = nuncio(arguments);
+        command
+            .env("STATSD_ENABLED", "true")
+            .stdin(input(folder.path(), &text));
+        Finished::of(&mut command)
+    };
+    let told = checked(&["check", "-"]);
+    assert_eq!(told.status, 0, "{}", told.stdout);
+    assert!(
+        told.stdout.contains("warning[environment]: STATSD_ENABLED"),
+        "{}",
+        told.stdout
+    );
+    assert_eq!(checked(&["check", "-", "--strict"]).status, 1);
+}
+
+#[test]
 fn a_patch_of_kustomize_is_no_second_definition() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

@@ -114,6 +114,34 @@ async fn a_mapping_to_a_service_that_does_not_exist_says_so() {
 }
 
 #[tokio::test]
+async fn a_mapping_behind_a_guard_that_is_not_asked_says_so() {
+    let cluster = Cluster::new().await;
+    cluster.apply(service("svc")).await;
+    let bypass = json!({"bypass_auth": true});
+    for (name, more) in [("guarded", json!({})), ("open", bypass)] {
+        let prefix = format!("/{name}/");
+        cluster.apply(mapping(name, &prefix, "https://svc", &more)).await;
+    }
+    let guard = json!({
+        "apiVersion": OURS, "kind": "AuthService", "metadata": {"name": "auth"},
+        "spec": {"auth_service": "auth", "proto": "http"},
+    });
+    cluster.apply(guard).await;
+    let _gateway = start(&cluster).await;
+    let told = status(&cluster, "Mapping", "guarded", Value::is_object).await;
+    assert_eq!(told["state"], "Inactive", "{told}");
+    let reason = told["reason"].as_str().unwrap();
+    assert!(reason.starts_with("its requests are answered 503: "), "{told}");
+    let told = status(&cluster, "Mapping", "open", Value::is_object).await;
+    assert_eq!(told["state"], "Running", "{told}");
+    cluster.delete(OURS, "AuthService", "auth").await;
+    status(&cluster, "Mapping", "guarded", |status| {
+        status["state"] == "Running"
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn every_object_is_told_what_became_of_it() {
     let cluster = Cluster::new().await;
     let plain = json!({});

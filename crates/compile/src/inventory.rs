@@ -15,6 +15,7 @@ use crate::decode;
 use crate::object::Gateways;
 use crate::placeholder::Placeholder;
 use crate::problems::Problems;
+use crate::tellable::tellable;
 use crate::unread::{self, Left};
 use crate::{Object, Objects, Options};
 
@@ -181,6 +182,7 @@ impl<'a> Inventory<'a> {
                 continue;
             }
             tell_age(object, problems);
+            tell_annotations(object, problems);
             if seen.insert((kind, &object.reference.namespace, &object.reference.name)) {
                 inventory.list(kind).push(object);
             } else {
@@ -298,6 +300,22 @@ fn kind_of_ours(object: &Object) -> Option<Kind> {
         "KubernetesEndpointResolver" => Some(Kind::KubernetesEndpointResolver),
         "ConsulResolver" => Some(Kind::ConsulResolver),
         _ => None,
+    }
+}
+
+/// Those that nuncio reads stand on a TLSContext, which looks at its own.
+fn tell_annotations(object: &Object, problems: &mut Problems) {
+    if object.kind == "TLSContext" {
+        return;
+    }
+    for key in object.annotations.keys().filter(|key| key.starts_with("nuncio/")) {
+        let message = format!(
+            "nuncio reads no annotation of a {}, so `{}` has no effect; write it on the TLSContext that `spec.tls` names",
+            object.kind,
+            tellable(key)
+        );
+        let field = format!("metadata.annotations.{key}");
+        problems.warning(object, "no_effect", &field, message);
     }
 }
 

@@ -6,11 +6,11 @@
 pub(crate) mod conditions;
 pub(crate) mod headers;
 pub(crate) mod reading;
+mod resolving;
 pub(crate) mod retry;
 mod rewrite;
 mod surroundings;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,6 @@ use crate::origination::{self, Wish};
 use crate::problems::Problems;
 use crate::resolvers::Finds;
 use crate::service::{self, ClusterName, Placed, Scheme, Service};
-use crate::tellable::tellable;
 use crate::upstreams::{Parts, Upstreams};
 use conditions::Conditions;
 
@@ -222,6 +221,11 @@ impl<'d> Draft<'d, '_> {
             return Err(self.refuse("not_supported_yet", "spec.host_redirect", message));
         }
         // All of it is read before any of it is refused, so that every problem is told at once.
+        if self.spec.tls.as_deref() == Some("") {
+            let message = "`spec.tls` is empty and names no TLSContext; name one, or remove it";
+            self.problems
+                .warning(self.object, "no_effect", "spec.tls", message);
+        }
         let found = self
             .spec
             .tls
@@ -646,50 +650,5 @@ impl<'d> Draft<'d, '_> {
             self.problems
                 .warning(self.object, "bad_server_name", FIELD, message);
         }
-    }
-
-    fn resolve(&mut self, host: &UpstreamHost, route: Route, port: u16) -> Resolve {
-        if let Some(address) = self.resolved_by_flag(host, port) {
-            return Resolve::Fixed(Arc::from([address]));
-        }
-        let name = match host {
-            UpstreamHost::Ip(ip) => return Resolve::Fixed(Arc::from([SocketAddr::new(*ip, port)])),
-            UpstreamHost::Name(name) => name,
-        };
-        match route {
-            Route::UnknownService { .. } => Resolve::Dns(Arc::clone(name)),
-            Route::Known(resolve) => resolve,
-            Route::UnknownPort(resolve, others) => {
-                let others: Vec<String> = others.iter().map(u16::to_string).collect();
-                let message = format!(
-                    "`spec.service` asks for port {port} of Service `{name}`, which only has {}; write one of them",
-                    others.join(", ")
-                );
-                self.problems
-                    .error(self.object, "unknown_port", "spec.service", message);
-                resolve
-            }
-        }
-    }
-
-    /// DNS is asked all the same: it may know better than the API server does.
-    fn tell_unknown_service(&mut self, cluster: ClusterName<'_>) {
-        let (name, namespace) = (tellable(cluster.service), tellable(cluster.namespace));
-        let message = format!(
-            "`spec.service` asks for Service `{name}` in namespace `{namespace}`, which does not exist; create it or correct the name"
-        );
-        self.problems
-            .error(self.object, "unknown_service", "spec.service", message);
-    }
-
-    fn resolved_by_flag(&self, host: &UpstreamHost, port: u16) -> Option<SocketAddr> {
-        if self.around.resolve.is_empty() {
-            return None;
-        }
-        let host = match host {
-            UpstreamHost::Name(name) => name.trim_end_matches('.').to_owned(),
-            UpstreamHost::Ip(ip) => ip.to_string(),
-        };
-        self.around.resolve.get(&(host, port)).copied()
     }
 }

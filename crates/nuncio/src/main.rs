@@ -51,7 +51,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             Ok(status)
         }
         Command::Probe(args) => {
-            let options = settings::compile(&args.resolve, environment)?;
+            let (options, _) = settings::compile(&args.resolve, environment)?;
             block_on(probe::run(&args, &options))
         }
         Command::Echo(args) => {
@@ -66,14 +66,12 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Demo(args) => block_on(demo::run(&args)),
         Command::Crds(CrdsArgs {}) => output::with_stdout(|out, _| crds::write(out)),
         Command::Check(args) => {
-            let options = settings::compile(&[], environment)?;
-            output::with_stdout(|out, colour| {
-                check::run(&args.paths, args.format, args.strict, &options, out, colour)
-            })
+            let (options, warnings) = settings::compile(&[], environment)?;
+            output::with_stdout(|out, colour| check::run(&args, &options, &warnings, out, colour))
         }
         Command::Explain(args) => {
             let question = explain::Question::read(&args)?;
-            let options = settings::compile(&[], environment)?;
+            let (options, _) = settings::compile(&[], environment)?;
             output::with_stdout(|out, _| explain::run(&question, &options, out))
         }
     }

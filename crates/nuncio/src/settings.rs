@@ -113,14 +113,16 @@ pub(crate) fn run(
     })
 }
 
-/// The options of compile for the commands that serve nothing; the same variables count as in `run`.
+/// The options of compile for the commands that serve nothing, and what the environment asks for in vain; the same
+/// variables count as in `run`.
 pub(crate) fn compile(
     resolve: &[String],
     lookup: &dyn Fn(&str) -> Option<String>,
-) -> Result<Options, Failure> {
+) -> Result<(Options, Vec<String>), Failure> {
     let mut environment = Environment::new(lookup);
     let options = environment.compile(resolve);
-    environment.finish().map(|_| options)
+    environment.warn_of_statsd();
+    environment.finish().map(|warnings| (options, warnings))
 }
 
 impl<'a> Environment<'a> {

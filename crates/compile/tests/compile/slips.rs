@@ -95,3 +95,24 @@ fn a_misspelt_field_that_protects_is_not_left_out() {
         "did you mean `timeout_ms`?",
     );
 }
+
+#[test]
+fn an_empty_tls_and_an_annotation_of_no_effect_are_warnings() {
+    let world = world(&mapping("m", "service: https://svc; tls: \"\""));
+    world.tells(
+        Severity::Warning,
+        "Mapping m spec.tls",
+        "is empty and names no TLSContext",
+    );
+    let annotated = mapping("m", "service: https://svc").replace(
+        "  name: m\n",
+        "  name: m\n  annotations: {nuncio/verify-mode: full, other.test/nuncio: x}\n",
+    );
+    let world = self::world(&annotated);
+    world.tells(
+        Severity::Warning,
+        "Mapping m metadata.annotations.nuncio/verify-mode",
+        "has no effect",
+    );
+    assert_eq!(world.told(Severity::Warning).len(), 1);
+}

@@ -30,7 +30,7 @@ use super::follow::unreached;
 use super::health::ClusterHealth;
 use super::kinds::{KINDS, number_of};
 use super::lease::{Claim, Keeper, Leadership};
-use super::status::{Handshakes, Upstreams};
+use super::status::{self, Handshakes, Upstreams};
 use super::writes::{Effect, What};
 use super::{Desk, Mode};
 
@@ -128,6 +128,8 @@ struct Work {
     unsure: bool,
     compiled: u64,
     upstreams: Option<(Arc<Snapshot>, Upstreams)>,
+    /// What is answered 503 because of a guard, of the same snapshot.
+    guarded: Vec<Problem>,
     handshakes: Handshakes,
     problems: Vec<Problem>,
     asked: Option<Instant>,
@@ -155,6 +157,7 @@ impl Default for Work {
             unsure: true,
             compiled: 0,
             upstreams: None,
+            guarded: Vec::new(),
             handshakes: Handshakes::default(),
             problems: Vec::new(),
             asked: None,
@@ -255,7 +258,10 @@ impl Reporter {
     fn look_at_live(&mut self, snapshot: &Arc<Snapshot>) {
         let upstreams = match self.work.upstreams.take() {
             Some((of, upstreams)) if Arc::ptr_eq(&of, snapshot) => upstreams,
-            _ => Upstreams::of(snapshot),
+            _ => {
+                self.work.guarded = status::guarded(snapshot);
+                Upstreams::of(snapshot)
+            }
         };
         self.work.handshakes = Handshakes::look(&upstreams, snapshot, &*self.live);
         self.work.upstreams = Some((Arc::clone(snapshot), upstreams));
@@ -274,6 +280,7 @@ impl Reporter {
         let mut ledger = std::mem::take(&mut self.work.ledger);
         let handshakes = std::mem::take(&mut self.work.handshakes);
         let live = std::mem::take(&mut self.work.problems);
+        let guarded = std::mem::take(&mut self.work.guarded);
         let (desk, mappings) = (Arc::clone(&self.desk), self.mappings);
         // Ten thousand objects take some milliseconds, and a compile may hold them.
         let looked = spawn_blocking(move || {
@@ -282,6 +289,7 @@ impl Reporter {
                 options: &desk.options,
                 problems: &desk.problems,
                 live: &live,
+                guarded: &guarded,
                 handshakes: &handshakes,
                 mappings,
                 closed: &closed,
@@ -289,14 +297,15 @@ impl Reporter {
                 stamp: &format!("{:.0}", Timestamp::now()),
             };
             let look = ledger.look(&mut desk.store, &sight);
-            (look, ledger, handshakes, live)
+            (look, ledger, handshakes, live, guarded)
         });
-        let Ok((look, ledger, handshakes, live)) = looked.await else {
+        let Ok((look, ledger, handshakes, live, guarded)) = looked.await else {
             return Look::default();
         };
         self.work.ledger = ledger;
         self.work.handshakes = handshakes;
         self.work.problems = live;
+        self.work.guarded = guarded;
         look
     }
 

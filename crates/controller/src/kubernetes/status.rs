@@ -6,9 +6,10 @@
 
 mod handshakes;
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use nuncio_model::{Problem, Severity};
+use nuncio_model::{Action, Covers, Guard, ObjectRef, Problem, Severity, Snapshot};
 use serde_json::{Map, Value, json};
 
 pub(super) use handshakes::{Handshakes, Upstreams};
@@ -135,6 +136,43 @@ pub(super) struct Subject<'a> {
 /// Errors of an object among its problems.
 pub(super) fn is_error(problem: &Problem) -> bool {
     problem.severity == Severity::Error
+}
+
+/// What guards say of the Mappings of which they let no request pass. Those of which a rule guards some paths serve.
+pub(super) fn guarded(snapshot: &Snapshot) -> Vec<Problem> {
+    let guards = snapshot.guards.all();
+    if guards.is_empty() {
+        return Vec::new();
+    }
+    let hosts = snapshot
+        .listeners
+        .iter()
+        .flat_map(|listener| listener.hosts.hosts());
+    let routes = hosts.flat_map(|host| host.routes.routes());
+    let targets = routes.flat_map(|route| &route.targets);
+    let mut guarded = BTreeMap::new();
+    for target in targets {
+        let Action::Forward(forward) = &target.action else {
+            continue;
+        };
+        let stands_before = |guard: &&Guard| match guard.covers {
+            Covers::Every => true,
+            Covers::Forwarded => !forward.bypass_auth,
+            Covers::Rules(_) => false,
+        };
+        if let Some(guard) = guards.iter().find(stands_before) {
+            guarded.entry(&target.mapping).or_insert(guard);
+        }
+    }
+    let problem = |(mapping, guard): (&ObjectRef, &Guard)| Problem {
+        severity: Severity::Error,
+        reason: guard.unresolved.reason.code().into(),
+        message: format!("its requests are answered 503: {}", guard.unresolved.message),
+        object: Some(mapping.clone()),
+        field: None,
+        place: None,
+    };
+    guarded.into_iter().map(problem).collect()
 }
 
 /// The status that an object should have; none where it has it already. `handshakes` is what its upstreams

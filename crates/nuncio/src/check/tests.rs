@@ -1,6 +1,7 @@
 //! What users get wrong, and exactly what they are told.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use rcgen::{CertificateParams, CertifiedKey, KeyPair};
@@ -34,7 +35,12 @@ impl Case {
             ..Options::default()
         };
         let mut out = Vec::new();
-        let status = run(paths, format, strict, &options, &mut out, false).unwrap();
+        let args = CheckArgs {
+            paths: paths.to_vec(),
+            format,
+            strict,
+        };
+        let status = run(&args, &options, &[], &mut out, false).unwrap();
         let folder = format!("{}/", self.folder.path().display());
         (status, String::from_utf8(out).unwrap().replace(&folder, ""))
     }

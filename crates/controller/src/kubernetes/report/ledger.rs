@@ -71,6 +71,8 @@ pub(super) struct Sight<'a> {
     pub(super) problems: &'a [Problem],
     /// What only running shows.
     pub(super) live: &'a [Problem],
+    /// Mappings that a guard keeps from being served; of these no Event is written, since the guard has one.
+    pub(super) guarded: &'a [Problem],
     pub(super) handshakes: &'a Handshakes,
     /// Whether Mappings are told too.
     pub(super) mappings: bool,
@@ -86,7 +88,7 @@ impl Ledger {
     pub(super) fn look(&mut self, store: &mut Store, sight: &Sight<'_>) -> Look {
         let mut look = Look::default();
         let mut errors = HashMap::<&ObjectRef, Vec<&Problem>>::new();
-        let problems = sight.problems.iter().chain(sight.live);
+        let problems = sight.problems.iter().chain(sight.live).chain(sight.guarded);
         for problem in problems.filter(|problem| status::is_error(problem)) {
             if let Some(object) = &problem.object {
                 errors.entry(object).or_default().push(problem);

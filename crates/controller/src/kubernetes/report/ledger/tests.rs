@@ -53,6 +53,7 @@ impl World {
             options: &self.options,
             problems: &self.problems,
             live: &[],
+            guarded: &[],
             handshakes: &Handshakes::default(),
             mappings: self.mappings,
             closed: &self.closed,
