@@ -136,9 +136,13 @@ pub(crate) fn of_flaw(flaw: &Flaw, seen: &Seen, settings: &TlsSettings) -> Failu
 
 /// A handshake could not even be started; settings are checked before, so this is rare.
 pub(crate) fn unusable(error: &Error) -> Failure {
+    let why = match error {
+        Error::FailedToGetRandomBytes => "the system gives no random bytes",
+        _ => "its versions, cipher suites and groups do not go together",
+    };
     Failure {
         reason: Reason::TlsConfigUnresolved,
-        message: format!("a TLS handshake cannot be started with these settings: {error}"),
+        message: format!("a TLS handshake cannot be started with these settings: {why}"),
         remedy: String::new(),
     }
 }

@@ -34,7 +34,7 @@ pub fn server_config(
     let key = CertifiedKey::new(chain, signing_key(&identity.key)?);
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(protocol_versions(min, max)?)
-        .map_err(|error| bad_settings(&error))?;
+        .map_err(|_| bad_settings("no cipher suite fits the versions"))?;
     let builder = match client_ca {
         Some(ca) => builder.with_client_cert_verifier(client_verifier(ca, require)?),
         None => builder.with_no_client_auth(),
@@ -44,7 +44,8 @@ pub fn server_config(
         .iter()
         .map(|protocol| protocol.as_str().as_bytes().to_vec())
         .collect();
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| bad_settings(&error))?;
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()
+        .map_err(|_| bad_settings("the system gives no random bytes for tickets"))?;
     Ok(Arc::new(config))
 }
 
@@ -58,15 +59,15 @@ fn client_verifier(ca_pem: &[u8], require: bool) -> Result<Arc<dyn ClientCertVer
     } else {
         builder.allow_unauthenticated()
     };
-    builder.build().map_err(|error| MaterialError {
+    builder.build().map_err(|_| MaterialError {
         reason: "no_certificate",
-        message: format!("clients cannot be verified: {error}"),
+        message: "clients cannot be verified, because no certificate of the CA file can be a root".to_owned(),
     })
 }
 
-fn bad_settings(error: &rustls::Error) -> MaterialError {
+fn bad_settings(why: &str) -> MaterialError {
     MaterialError {
         reason: "bad_settings",
-        message: format!("TLS cannot be set up: {error}"),
+        message: format!("TLS cannot be set up, because {why}"),
     }
 }
