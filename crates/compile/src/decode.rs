@@ -623,6 +623,10 @@ mod tests {
             problem.message.contains("every request and response goes on"),
             "{problem:?}"
         );
+        for none in [json!([]), json!(""), json!(null)] {
+            let (_, problems) = decode::<ModuleSpec>(&json!({"config": {"lua_scripts": none}}));
+            assert_eq!(problems, [], "{none}");
+        }
         let of_envoy = json!({"config": {"admin_port": 8001, "envoy_validation_timeout": 30}});
         let (_, problems) = decode::<ModuleSpec>(&of_envoy);
         assert_eq!(problems.len(), 2);

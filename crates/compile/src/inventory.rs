@@ -321,8 +321,7 @@ fn tell_annotations(object: &Object, problems: &mut Problems) {
 
 /// A4: both are deprecated where they are written, and read all the same.
 fn tell_age(object: &Object, problems: &mut Problems) {
-    let written = object.annotation.as_ref().map(|annotation| &*annotation.version);
-    let version = written.unwrap_or(&object.api_version);
+    let version = object.written_version();
     let how = match conversion::age(&object.api_version) {
         Some(Age::Deprecated) => "is deprecated",
         Some(Age::Unsupported) => "is no version of today",

@@ -256,6 +256,12 @@ impl Object {
         self.references.0.get_or_init(|| References::of(self))
     }
 
+    /// Its apiVersion as the user wrote it, which an annotation may say in another way.
+    pub(crate) fn written_version(&self) -> &str {
+        let annotation = self.annotation.as_ref();
+        annotation.map_or(&self.api_version, |annotation| &annotation.version)
+    }
+
     /// The object that its problems are about, and what their fields begin with: those of an object in an annotation
     /// are about the one that carries it.
     pub fn told_on(&self) -> (&ObjectRef, String) {

@@ -321,6 +321,7 @@ fn report_ours(object: &Object, problems: &mut Problems) -> Left {
                 lost(object, kind, "unknown_kind", "kind", &message, problems)
             }
             None => {
+                let version = object.written_version();
                 let message = format!(
                     "{name} of {version} is no kind that nuncio knows, so the object is not read; see to it elsewhere, or remove it"
                 );
@@ -463,7 +464,11 @@ fn report_ingress(object: &Object, ingress_classes: &[&str], problems: &mut Prob
 }
 
 fn not_read(object: &Object) -> String {
-    format!("{} of {} is not read by nuncio", object.kind, object.api_version)
+    format!(
+        "{} of {} is not read by nuncio",
+        object.kind,
+        object.written_version()
+    )
 }
 
 /// The IngressClasses whose Ingresses are Ambassador's.

@@ -188,9 +188,13 @@ impl Spec for ModuleSpec {
         ("config.enable_grpc_http11_bridge", "false"),
         ("config.enable_grpc_web", "false"),
         ("config.gzip.enabled", "false"),
+        ("config.lua_scripts", "[]"),
+        ("config.lua_scripts", "\"\""),
         ("config.proper_case", "false"),
         ("config.statsd.enabled", "false"),
         ("config.use_proxy_proto", "false"),
+        ("config.use_remote_address", "true"),
+        ("config.xff_num_trusted_hops", "0"),
     ];
     const OBJECTS: &'static [&'static str] = &[
         "config",
